@@ -1,0 +1,60 @@
+"""Every error this package raises on purpose.
+
+    FseError
+      ConfigError       a configuration that cannot be meant: unknown key, wrong type, impossible value
+      DataError         a data set, archive or annotation file that is missing or unusable
+        PictureError    one picture that cannot be used (align-crop counts it and goes on)
+        RecordError     TFRecord shards that are missing, broken or of another shape
+      DownloadError     the source cannot be reached or sent something else than was asked for
+      CheckpointError   a checkpoint that is missing, broken or does not fit the network
+      DeviceError       the chosen device is not there
+      ExportError       an exported model that cannot be read or differs from its checkpoint
+      TrainingError     training that cannot go on (a loss that is not a number)
+      StageError        a stage's process failed, or its output cannot be written
+
+A message names the thing, what was wanted, what was given and what to do. The programs print it without a traceback.
+"""
+
+
+class FseError(Exception):
+    """Base of all errors of this package."""
+
+
+class ConfigError(FseError):
+    """A configuration value is unknown, of the wrong type, out of range or contradicts another."""
+
+
+class DataError(FseError):
+    """A data set, archive or annotation file is missing or unusable."""
+
+
+class PictureError(DataError):
+    """One picture cannot be used."""
+
+
+class RecordError(DataError):
+    """TFRecord shards are missing, broken or hold pictures of another size."""
+
+
+class DownloadError(FseError):
+    """The source cannot be reached, or what came is not what was asked for."""
+
+
+class CheckpointError(FseError):
+    """A checkpoint is missing, broken or does not fit the network."""
+
+
+class DeviceError(FseError):
+    """The chosen device is not available."""
+
+
+class ExportError(FseError):
+    """An exported model cannot be read, or differs from the checkpoint it was made from."""
+
+
+class TrainingError(FseError):
+    """Training cannot go on."""
+
+
+class StageError(FseError):
+    """A stage's process failed, or its output cannot be written."""

@@ -1,0 +1,24 @@
+"""The one door to TensorFlow: graph mode, the same names on 1.15 and on current releases.
+
+    from fse.tf1 import tf
+
+Nothing else in the package imports tensorflow, and nothing uses `tf.contrib`.
+"""
+
+import logging
+import os
+import warnings
+
+# The C++ side's start-up chatter (no CUDA here, oneDNN is on) is not the user's business.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Nor are the deprecation notices of graph mode, which is what this package is written in.
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+with warnings.catch_warnings():
+    # TensorFlow 1.15 on its contemporary NumPy warns about its own dtype tables while it is imported.
+    warnings.simplefilter("ignore")
+    import tensorflow.compat.v1 as tf
+
+tf.disable_v2_behavior()
+
+__all__ = ["tf"]

@@ -1,0 +1,95 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from fse import config
+from fse.errors import ConfigError
+
+
+def test_the_defaults_are_the_replaced_codes_hyper_parameters() -> None:
+    settings = config.Config()
+    train, loss, network = settings.train, settings.loss, settings.network
+    assert (network.landmarks, loss.diversity_window, train.batch_size) == (8, 4, 32)
+    assert (loss.diversity_weight, loss.align_weight, loss.weight_decay) == (500.0, 1.0, 5e-4)
+    assert (train.learning_rate, train.beta1, train.seed, train.epochs) == (1e-4, 0.5, 1234, 200)
+    assert (settings.crop.size, network.view, train.summary_freq, train.save_freq) == (146, 146, 20, 500)
+
+
+@pytest.mark.parametrize("name", sorted(config.shipped()))
+def test_shipped_configurations_can_be_loaded(name: str) -> None:
+    assert config.load(name).experiment.name == name
+
+
+def test_overrides_take_toml_values_lists_and_bare_words() -> None:
+    tables = config.parse_overrides("train.steps=10, crop.mode=box,evaluate.eyes=[\"a,b\", 'c'],augment.flip=false")
+    assert tables == {
+        "train": {"steps": 10},
+        "crop": {"mode": "box"},
+        "evaluate": {"eyes": ["a,b", "c"]},
+        "augment": {"flip": False},
+    }
+    settings = config.load("synthetic", "train.learning_rate=3e-4,train.steps=7")
+    assert (settings.train.learning_rate, settings.train.steps) == (3e-4, 7)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ("train.learning_rat=1", "did you mean train.learning_rate"),
+        ("train.diversity_weight=1.0", "did you mean loss.diversity_weight"),
+        ("trian.steps=1", r"unknown section \[trian\]; did you mean train"),
+        ("train.steps=1.5", "train.steps wants a whole number"),
+        ("train.steps=true", "train.steps wants a whole number"),
+        ('train.learning_rate="fast"', "train.learning_rate wants a number"),
+        ("train.learning_rate=nan", "not a number"),
+        ("train.batch_size=0", "between 1 and"),
+        ("crop.mode=center", "did you mean centre"),
+        ("network.view=200", "cannot exceed crop.size"),
+        ("network.view=79", "must be even"),
+        ('experiment.name="../elsewhere"', "experiment.name"),
+        ('dataset.images="../elsewhere"', "inside the archive"),
+        ('dataset.sha256="12"', "64 hexadecimal"),
+        ('dataset.name="celeba"', "dataset.archive must say"),
+        ("evaluate.eyes=[1, 2]", "list of strings"),
+        ('evaluate.eyes=["nose"]', "two landmark names"),
+        ("steps=1", "wanted section.key=value"),
+        ("train.steps=[1", "not a TOML value"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_with_a_hint(overrides: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config.load("synthetic", overrides)
+
+
+def test_a_missing_or_broken_file_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nowhere.toml: no such file.*synthetic"):
+        config.load("nowhere.toml")
+    broken = tmp_path / "broken.toml"
+    broken.write_text("[train\n")
+    with pytest.raises(ConfigError, match="broken.toml: not valid TOML"):
+        config.load(broken)
+
+
+def test_a_relative_archive_is_relative_to_its_file_or_to_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "sub" / "mine.toml"
+    file.parent.mkdir()
+    file.write_text('[dataset]\nname = "mine"\narchive = "../a.zip"\n')
+    assert config.load(file).dataset.archive == str(tmp_path.resolve() / "a.zip")
+    monkeypatch.chdir(tmp_path)
+    assert config.load(file, 'dataset.archive="b.zip"').dataset.archive == str(tmp_path.resolve() / "b.zip")
+    address = "https://example.org/a.zip"
+    assert config.load(file, 'dataset.archive="{}"'.format(address)).dataset.archive == address
+
+
+def test_a_configuration_survives_json(tmp_path: Path) -> None:
+    settings = config.load("synthetic", "train.steps=7")
+    assert config.from_tables(config.as_tables(settings)) == settings
+
+
+def test_every_setting_says_what_it_is() -> None:
+    for section in dataclasses.fields(config.Config):
+        for setting in dataclasses.fields(section.default):
+            assert setting.metadata["help"], setting.name
