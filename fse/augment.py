@@ -1,0 +1,115 @@
+"""Warped, recoloured views of pictures: what is drawn at random (NumPy) and how it is rendered (TensorFlow, on the host).
+
+A training pair is two views of one picture, each with its own thin-plate-spline warp and its own colours. A warp maps
+view points to picture points, both in half-widths of the view around the picture's centre; both views refer to the same
+picture, so their landmarks can be compared there exactly, without inverting or composing warps.
+"""
+
+from typing import Any, Iterator, NamedTuple
+
+import numpy as np
+
+from fse import geometry
+from fse.config import Augment
+from fse.tf1 import tf
+
+
+class Draw(NamedTuple):
+    """The random numbers of a batch of pictures seen in `views` ways.
+
+    targets: float32 [batch, views, C, 2], where each warp sends the control points.
+    gains:   float32 [batch, views, 3], multiplies the distance of a colour from mid-grey.
+    offsets: float32 [batch, views, 3], is added to a colour in [0, 1].
+    """
+
+    targets: np.ndarray
+    gains: np.ndarray
+    offsets: np.ndarray
+
+
+def draw(settings: Augment, random: np.random.RandomState, batch: int, views: int) -> Draw:
+    """Draws warps and colours. Every normal number is cut off at two standard deviations.
+
+    The views of one picture share its mirroring and nothing else.
+    """
+
+    def normal(deviation: float, *shape: int) -> np.ndarray:
+        return deviation * np.clip(random.standard_normal((batch, views) + shape), -2.0, 2.0)
+
+    points = geometry.control_points(settings.control_points)
+    angle, scale = normal(settings.rotation), np.exp(normal(settings.scale))
+    cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
+    linear = np.stack([np.stack([cosine, -sine], -1), np.stack([sine, cosine], -1)], -2)
+    targets = np.einsum("bvij,cj->bvci", linear, points)
+    targets += normal(settings.shift, 1, 2) + normal(settings.bend, len(points), 2)
+    mirrored = (random.uniform(size=(batch, 1, 1)) < 0.5) & settings.flip
+    targets[..., 0] *= np.where(mirrored, -1.0, 1.0)
+    gains = np.exp(normal(settings.contrast, 1)) * np.ones(3)
+    offsets = normal(settings.brightness, 1) + normal(settings.colour, 3)
+    return Draw(targets.astype(np.float32), gains.astype(np.float32), offsets.astype(np.float32))
+
+
+def unchanged(settings: Augment, batch: int) -> Draw:
+    """The draw that leaves a picture as it is: one view, the identity warp, the picture's own colours."""
+    points = geometry.control_points(settings.control_points).astype(np.float32)
+    targets = np.broadcast_to(points, (batch, 1) + points.shape)
+    return Draw(targets, np.ones((batch, 1, 3), np.float32), np.zeros((batch, 1, 3), np.float32))
+
+
+def draws(settings: Augment, seed: int, batch: int, views: int, first: int, last: int) -> Iterator[Draw]:
+    """The draws of steps `first` … `last - 1`; each depends on the seed and its own step alone."""
+    for step in range(first, last):
+        yield draw(settings, np.random.RandomState([seed, step]), batch, views)
+
+
+def render(pictures: Any, sampled: Any, basis: np.ndarray, view: int) -> Any:
+    """Renders views by bilinear interpolation; beyond its edge a picture goes on as its mirror image.
+
+    Args:
+      pictures: uint8 tensor [batch, size, size, 3] of static shape.
+      sampled: a `Draw` of tensors.
+      basis: [view * view, C], `geometry.spline_basis` at the view's pixel centres.
+      view: width and height of a view in pixels, at the pictures' own resolution.
+
+    Returns:
+      float32 tensor [batch * views, view, view, 3] in [-1, 1]; the views of a picture follow one another.
+    """
+    batch, size = pictures.shape.as_list()[:2]
+    views, points = sampled.targets.shape.as_list()[1:3]
+    count = batch * views
+    where = apply_basis(basis, tf.reshape(sampled.targets, [count, points, 2]))
+    # From half-widths of the view to pixels of the picture, mirrored back into it. [count, view * view, 2]
+    where = where * (view / 2.0) + size / 2.0
+    where = size - tf.abs(size - tf.floormod(where, 2.0 * size)) - 0.5
+    where = tf.clip_by_value(where, 0.0, size - 1.0)
+    corner = tf.floor(where)
+    right, down = tf.unstack((where - corner)[..., None], axis=-2)
+    corner = tf.cast(corner, tf.int32)
+    first = np.repeat(np.arange(batch, dtype=np.int32) * size * size, views)[:, None]
+    index = first + corner[..., 1] * size + corner[..., 0]
+    # One gather of a pixel and its three neighbours together is several times as fast as four gathers.
+    padded = tf.concat([pictures, pictures[:, :, -1:]], axis=2)
+    padded = tf.concat([padded, padded[:, -1:]], axis=1)
+    neighbours = tf.concat([padded[:, y : y + size, x : x + size] for y in (0, 1) for x in (0, 1)], axis=-1)
+    colours = tf.cast(tf.gather(tf.reshape(neighbours, [batch * size * size, 12]), index), tf.float32)
+    top = colours[..., 0:3] + right * (colours[..., 3:6] - colours[..., 0:3])
+    bottom = colours[..., 6:9] + right * (colours[..., 9:12] - colours[..., 6:9])
+    colours = (top + down * (bottom - top)) / 255.0
+    gains, offsets = (tf.reshape(part, [count, 1, 3]) for part in (sampled.gains, sampled.offsets))
+    colours = tf.clip_by_value((colours - 0.5) * gains + offsets, -0.5, 0.5) * 2.0
+    return tf.reshape(colours, [count, view, view, 3])
+
+
+def apply_basis(basis: np.ndarray, targets: Any) -> Any:
+    """Evaluates warps: [points, C] basis and float32 tensor [count, C, 2] targets to a tensor [count, points, 2]."""
+    count, controls = targets.shape.as_list()[:2]
+    # One matrix product for the whole batch instead of `count` small ones.
+    columns = tf.reshape(tf.transpose(targets, [1, 0, 2]), [controls, count * 2])
+    values = tf.matmul(tf.constant(basis, tf.float32), columns)
+    return tf.transpose(tf.reshape(values, [len(basis), count, 2]), [1, 0, 2])
+
+
+def pixel_basis(settings: Augment, view: int) -> np.ndarray:
+    """float32 [view * view, C]: the spline basis at a view's pixel centres, row by row."""
+    ticks = geometry.centres(view)
+    return geometry.spline_basis(geometry.grid(ticks, ticks), settings.control_points).astype(np.float32)

@@ -1,0 +1,69 @@
+"""Finding, checking and restoring checkpoints. Loud both ways: what the graph lacks and what the file lacks is an error."""
+
+import logging
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+from fse.errors import CheckpointError
+from fse.tf1 import tf
+
+log = logging.getLogger(__name__)
+
+PREFIX = "model"
+
+
+def found(folder: Path) -> List[str]:
+    """Prefixes of the checkpoints in a folder, newest step first."""
+    steps = {int(file.stem.split("-")[-1]): str(file.with_suffix("")) for file in folder.glob(PREFIX + "-*.index")}
+    return [steps[step] for step in sorted(steps, reverse=True)]
+
+
+def step_of(prefix: str) -> int:
+    """The step in a checkpoint's name."""
+    return int(prefix.rsplit("-", 1)[1])
+
+
+def restore_newest(session: Any, saver: Any, variables: List[Any], folder: Path) -> Optional[str]:
+    """Restores the newest checkpoint that can be read.
+
+    A broken one is named in a warning, and the one before it is taken.
+
+    Returns:
+      its prefix, or None if the folder holds none that can be read.
+
+    Raises:
+      CheckpointError: a readable checkpoint does not fit the variables.
+    """
+    for prefix in found(folder):
+        try:
+            restore(session, saver, variables, prefix)
+            return prefix
+        except (tf.errors.OpError, ValueError, RuntimeError) as error:
+            log.warning("checkpoint %s cannot be read (%s); trying the one before", prefix, str(error).split("\n")[0])
+    return None
+
+
+def restore(session: Any, saver: Any, variables: List[Any], prefix: str) -> None:
+    """Restores exactly the given variables.
+
+    Raises:
+      CheckpointError: names or shapes differ.
+      tf.errors.OpError: the files are broken.
+    """
+    reader = tf.train.NewCheckpointReader(prefix)
+    stored = reader.get_variable_to_shape_map()
+    problems = _differences({variable.op.name: variable.shape.as_list() for variable in variables}, stored)
+    if problems:
+        raise CheckpointError(
+            "checkpoint {} does not fit the network: {}{}; use the network settings it was trained with, or train "
+            "afresh in another folder".format(prefix, "; ".join(problems[:3]), " …" if len(problems) > 3 else "")
+        )
+    saver.restore(session, prefix)
+
+
+def _differences(wanted: Dict[str, List[int]], stored: Dict[str, List[int]]) -> List[str]:
+    problems = ["{} is missing in it".format(name) for name in sorted(set(wanted) - set(stored))]
+    for name in sorted(set(wanted) & set(stored)):
+        if list(stored[name]) != wanted[name]:
+            problems.append("{} is {} in it, {} in the network".format(name, list(stored[name]), wanted[name]))
+    return problems

@@ -1,0 +1,170 @@
+"""TFRecord shards: what ConvertTFRecord writes and everything after it reads.
+
+A shard is a stock TFRecord file of `tf.train.Example` with these features:
+
+    image/encoded    bytes   the crop as PNG, RGB, `size` x `size`
+    image/format     bytes   "png"
+    image/filename   bytes   name of the crop, unique in the data set
+    image/height     int64   pixels
+    image/width      int64   pixels
+    landmarks        float   x and y of each annotated landmark in turn, in [-1, 1] over the crop; no values if there are none
+
+`records.json` beside the shards names the landmarks in order and counts the pictures. Shards are called
+`train-00000-of-00004.tfrecord`; pictures go to them in turn.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from fse.config import Config
+from fse.errors import RecordError
+from fse.progress import bar
+from fse.tf1 import tf
+
+SPLITS = ("train", "test")
+
+
+class Records(NamedTuple):
+    """A folder of shards.
+
+    folder: where they are. size: width and height of every picture in pixels. landmarks: names of annotated landmarks.
+    pictures: number of pictures by split. shards: file names by split.
+    """
+
+    folder: Path
+    size: int
+    landmarks: List[str]
+    pictures: Dict[str, int]
+    shards: Dict[str, List[str]]
+
+    def paths(self, split: str) -> List[str]:
+        """Full paths of a split's shards, in order."""
+        return [str(self.folder / name) for name in self.shards[split]]
+
+
+def convert(config: Config, crops: Path, output: Path) -> None:
+    """Writes the pictures that align-crop left in `crops` as shards into `output`: the ConvertTFRecord stage.
+
+    Raises:
+      RecordError: `crops` was not written by align-crop.
+    """
+    try:
+        description = json.loads((crops / "crop.json").read_text())
+        table = pd.read_csv(str(crops / "landmarks.csv"), dtype={"file": str, "source": str, "split": str})
+    except (OSError, ValueError) as error:
+        raise RecordError("{}: not the output of align-crop: {}".format(crops, error)) from None
+    names = description["landmarks"]
+    columns = [name + axis for name in names for axis in ("_x", "_y")]
+    points = table[columns].to_numpy(np.float32) if columns else np.zeros((len(table), 0), np.float32)
+    shards = {}
+    with bar(total=len(table), unit="pictures", desc="records") as progress:
+        for split in SPLITS:
+            rows = np.flatnonzero(table["split"] == split)
+            count = min(config.records.shards, len(rows))
+            shards[split] = ["{}-{:05d}-of-{:05d}.tfrecord".format(split, i, count) for i in range(count)]
+            for number, shard in enumerate(shards[split]):
+                with tf.python_io.TFRecordWriter(str(output / shard)) as writer:
+                    for row in rows[number::count]:
+                        name = table["file"].iloc[row]
+                        writer.write(_example(crops / "pictures" / name, name, description["size"], points[row]))
+                        progress.update()
+    summary = {
+        "size": description["size"],
+        "landmarks": names,
+        "pictures": {split: int((table["split"] == split).sum()) for split in SPLITS},
+        "shards": shards,
+    }
+    (output / "records.json").write_text(json.dumps(summary, indent=2) + "\n")
+
+
+def read(folder: Path) -> Records:
+    """Finds the shards in a folder.
+
+    Raises:
+      RecordError: it holds none, or a shard is missing.
+    """
+    try:
+        summary = json.loads((folder / "records.json").read_text())
+        records = Records(folder, summary["size"], summary["landmarks"], summary["pictures"], summary["shards"])
+    except (OSError, ValueError, KeyError) as error:
+        raise RecordError("{}: no TFRecord shards here ({}); run `fse convert` first".format(folder, error)) from None
+    for split in SPLITS:
+        for path in records.paths(split):
+            if not Path(path).is_file():
+                raise RecordError("{}: the shard is missing; convert again".format(path))
+    return records
+
+
+def parse(serialized: Any, records: Records) -> Any:
+    """Decodes one serialized example.
+
+    Returns:
+      name (string scalar), picture (uint8 [size, size, 3]) and landmarks (float32 [L, 2], in [-1, 1] over the crop).
+    """
+    features = {
+        "image/encoded": tf.FixedLenFeature([], tf.string),
+        "image/filename": tf.FixedLenFeature([], tf.string),
+        "landmarks": tf.FixedLenFeature([len(records.landmarks), 2], tf.float32),
+    }
+    example = tf.parse_single_example(serialized, features)
+    picture = tf.image.decode_png(example["image/encoded"], channels=3)
+    picture.set_shape([None, None, 3])
+    picture = tf.ensure_shape(picture, [records.size, records.size, 3])
+    return example["image/filename"], picture, example["landmarks"]
+
+
+def in_order(records: Records, split: str, batch: int) -> Any:
+    """A tf.data set of a split in the order of the shards, one pass, in batches; the last batch may be smaller."""
+    serialized = tf.data.TFRecordDataset(records.paths(split))
+    return serialized.map(lambda item: parse(item, records), num_parallel_calls=2).batch(batch).prefetch(2)
+
+
+def endless(records: Records, batch: int, seed: int, buffer: int, first_step: Any) -> Any:
+    """A tf.data set of training pictures for ever, from a given step on.
+
+    Every epoch visits the pictures in another order, which depends on the seed and the epoch alone; pictures that do
+    not fill a last batch are left for the next epoch's draw. Beginning at a later step gives exactly the rest.
+
+    Args:
+      records: the shards.
+      batch: pictures per step.
+      seed: of the order.
+      buffer: number of records from which the next one is drawn.
+      first_step: int64 scalar tensor.
+
+    Returns:
+      data set of uint8 [batch, size, size, 3].
+    """
+    steps = records.pictures["train"] // batch
+    epoch, done = first_step // steps, first_step % steps
+    paths = records.paths("train")
+
+    def one_epoch(number: Any) -> Any:
+        serialized = tf.data.TFRecordDataset(paths)
+        order = serialized.shuffle(
+            min(buffer, records.pictures["train"]), seed=seed + number, reshuffle_each_iteration=False
+        )
+        return order.take(steps * batch)
+
+    pictures = tf.data.Dataset.range(epoch, np.iinfo(np.int64).max).flat_map(one_epoch).skip(done * batch)
+    pictures = pictures.map(lambda item: parse(item, records)[1], num_parallel_calls=2)
+    return pictures.batch(batch, drop_remainder=True)
+
+
+def _example(path: Path, name: str, size: int, points: np.ndarray) -> bytes:
+    def feature(**value: Any) -> Any:
+        return tf.train.Feature(**value)
+
+    features = {
+        "image/encoded": feature(bytes_list=tf.train.BytesList(value=[path.read_bytes()])),
+        "image/format": feature(bytes_list=tf.train.BytesList(value=[b"png"])),
+        "image/filename": feature(bytes_list=tf.train.BytesList(value=[name.encode()])),
+        "image/height": feature(int64_list=tf.train.Int64List(value=[size])),
+        "image/width": feature(int64_list=tf.train.Int64List(value=[size])),
+        "landmarks": feature(float_list=tf.train.FloatList(value=points)),
+    }
+    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()

@@ -1,0 +1,299 @@
+"""Training the detector on warped pairs of views.
+
+    records ──> pictures ─┬─> render ──> views ──> network ──> softmax ──> heat maps ─┬─> alignment ─┐
+    draws (seed, step) ───┴─> cells' places on the picture ───────────────────────────┴─> diversity ─┴─> Adam
+
+Everything random is a function of the seed and the step, so that a run that was stopped and resumed equals one that was
+not.
+"""
+
+import csv
+import json
+import logging
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, NamedTuple
+
+import numpy as np
+
+from fse import augment, checkpoints, devices, geometry, losses, network, records
+from fse.config import Config
+from fse.errors import ConfigError, TrainingError
+from fse.progress import bar
+from fse.tf1 import tf
+
+log = logging.getLogger(__name__)
+
+LOSSES = ("loss_align", "loss_diversity", "loss_decay")
+COLUMNS = ("step", *LOSSES, "learning_rate", "pairs_per_second", "seconds")
+
+
+class Pairs(NamedTuple):
+    """A batch of training pairs, as tensors.
+
+    views:  float32 [2 * batch, view, view, 3] in [-1, 1]; the two views of a picture follow one another.
+    points: float32 [2 * batch, cells, 2], where the cells of each view's maps lie on the picture, in half-widths.
+    """
+
+    views: Any
+    points: Any
+
+
+class Objective(NamedTuple):
+    """Scalar tensors: the objective and its parts. Diversity is the sum over both views, decay has its weight."""
+
+    total: Any
+    align: Any
+    diversity: Any
+    decay: Any
+
+
+class Graph(NamedTuple):
+    """What a session runs: `update` takes a step; `begin` starts the input at the step fed to `first_step`."""
+
+    first_step: Any
+    begin: Any
+    objective: Objective
+    rate: Any
+    update: Any
+
+
+def train(config: Config, shards: Path, output: Path) -> None:
+    """Trains a detector on the training split of `shards`, going on from the newest valid checkpoint in `output`.
+
+    Writes `checkpoints/`, `losses.csv`, `summaries/` (TensorBoard) and, last, `training.json`. Prints the replaced
+    codes' progress lines on standard output.
+
+    Raises:
+      ConfigError, RecordError: the configuration and the shards do not go together.
+      CheckpointError: a checkpoint in `output` belongs to another network.
+      DeviceError: the configured device is not there.
+      TrainingError: a loss is not finite.
+    """
+    data = records.read(shards)
+    steps = total_steps(config, data)
+    session_config = devices.session_config(config.train.device, config.train.threads)
+    folder = output / "checkpoints"
+    folder.mkdir(parents=True, exist_ok=True)
+    with tf.Graph().as_default(), tf.Session(config=session_config) as session:
+        graph = build(config, data, steps)
+        variables = tf.global_variables()
+        parameters = sum(int(np.prod(variable.shape.as_list())) for variable in tf.trainable_variables())
+        saver = tf.train.Saver(variables, max_to_keep=config.train.keep_checkpoints)
+        tf.get_default_graph().finalize()
+        # Weights first, new or restored, then the input, which begins where they left off: an NPU needs separate runs.
+        session.run(tf.get_collection(tf.GraphKeys.INIT_OP)[0])
+        resumed = checkpoints.restore_newest(session, saver, variables, folder)
+        reached = checkpoints.step_of(resumed) if resumed else 0
+        saver.recover_last_checkpoints(checkpoints.found(folder)[::-1])
+        if resumed:
+            log.info("going on from step %d of %d (%s)", reached, steps, resumed)
+        session.run(graph.begin, {graph.first_step: reached})
+        rows = _loop(config, data, session, graph, saver, output, reached, steps)
+    _finish(config, data, output, rows, steps, parameters)
+
+
+def build(config: Config, data: records.Records, steps: int) -> Graph:
+    """Builds the training graph: input, network, objective, update."""
+    first_step = tf.placeholder(tf.int64, [], "first_step")
+    iterator = tf.data.make_initializable_iterator(pairs(config, data, first_step, steps))
+    step = tf.train.create_global_step()
+    rate = learning_rate(config, step, steps)
+    objective = build_objective(config, Pairs(*iterator.get_next()))
+    update = build_update(config, objective.total, rate, step)
+    tf.add_to_collection(tf.GraphKeys.INIT_OP, tf.global_variables_initializer())
+    return Graph(first_step, iterator.initializer, objective, rate, update)
+
+
+def total_steps(config: Config, data: records.Records) -> int:
+    """The number of training steps, from `train.steps` or `train.epochs`.
+
+    Raises:
+      ConfigError: the shards do not go with the configuration: fewer pictures than a batch, another size.
+    """
+    count, batch = data.pictures["train"], config.train.batch_size
+    if count < batch:
+        raise ConfigError(
+            "train.batch_size is {}, but there are only {} training pictures; choose a smaller batch or add "
+            "pictures".format(batch, count)
+        )
+    if data.size != config.crop.size:
+        raise ConfigError(
+            "crop.size is {}, but the pictures in {} have {} pixels; convert again".format(
+                config.crop.size, data.folder, data.size
+            )
+        )
+    return config.train.steps or config.train.epochs * (count // batch)
+
+
+def pairs(config: Config, data: records.Records, first_step: Any, steps: int) -> Any:
+    """The input pipeline: a tf.data set of `Pairs` from step `first_step` (int64 scalar tensor) to the last.
+
+    It runs on the host, in parallel with the computing; all shapes are static.
+    """
+    settings, view, batch = config.augment, config.network.view, config.train.batch_size
+    pixels = augment.pixel_basis(settings, view)
+    cells = cell_basis(config)
+    controls = settings.control_points**2
+    pictures = records.endless(data, batch, config.train.seed, config.train.shuffle_buffer, first_step)
+
+    def sampled(first: int) -> Iterator[augment.Draw]:
+        return augment.draws(settings, config.train.seed, batch, 2, first, steps)
+
+    shapes = ((batch, 2, controls, 2), (batch, 2, 3), (batch, 2, 3))
+    draws = tf.data.Dataset.from_generator(sampled, (tf.float32,) * 3, shapes, args=(first_step,))
+
+    def pair(taken: Any, targets: Any, gains: Any, offsets: Any) -> Pairs:
+        views = augment.render(taken, augment.Draw(targets, gains, offsets), pixels, view)
+        return Pairs(views, augment.apply_basis(cells, tf.reshape(targets, [2 * batch, controls, 2])))
+
+    together = tf.data.Dataset.zip((pictures, draws))
+    return together.map(lambda taken, drawn: pair(taken, *drawn), num_parallel_calls=2).prefetch(2)
+
+
+def cell_basis(config: Config) -> np.ndarray:
+    """float32 [cells, C]: the spline basis at the centres of the network's map cells, row by row."""
+    ticks = network.cell_centres(config.network.name, config.network.view)
+    basis = geometry.spline_basis(geometry.grid(ticks, ticks), config.augment.control_points)
+    return basis.astype(np.float32)
+
+
+def build_objective(config: Config, batch: Pairs) -> Objective:
+    """Builds network and losses in the current graph."""
+    settings = config.network
+    scores = network.score_maps(settings.name, batch.views, settings.landmarks, True, config.train.seed)
+    maps = network.probabilities(scores)
+    side = scores.shape.as_list()[1]
+    align = losses.alignment(maps[0::2], maps[1::2], batch.points[0::2], batch.points[1::2])
+    diversity = 2.0 * losses.diversity(maps, side, config.loss.diversity_window)
+    weights = config.loss
+    decay = weights.weight_decay * losses.decay(network.kernels())
+    total = weights.align_weight * align + weights.diversity_weight * diversity + decay
+    return Objective(total, align, diversity, decay)
+
+
+def build_update(config: Config, total: Any, rate: Any, step: Any) -> Any:
+    """The operation that takes one step of Adam, updates batch norm's averages and counts the step."""
+    optimizer = tf.train.AdamOptimizer(rate, beta1=config.train.beta1)
+    gradients = optimizer.compute_gradients(total)
+    with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
+        return optimizer.apply_gradients(gradients, global_step=step)
+
+
+def learning_rate(config: Config, step: Any, steps: int) -> Any:
+    """The learning rate at a step (integer tensor): linear warm-up, then constant or down a half cosine to zero."""
+    settings = config.train
+    done = tf.cast(step, tf.float32)
+    rate = tf.constant(settings.learning_rate, tf.float32)
+    if settings.schedule == "cosine":
+        rate *= 0.5 * (1.0 + tf.cos(math.pi * tf.minimum(done / steps, 1.0)))
+    if settings.warmup:
+        rate *= tf.minimum((done + 1.0) / settings.warmup, 1.0)
+    return rate
+
+
+def _loop(
+    config: Config,
+    data: records.Records,
+    session: Any,
+    graph: Graph,
+    saver: Any,
+    output: Path,
+    first: int,
+    last: int,
+) -> List[Dict[str, float]]:
+    """Takes steps `first` + 1 … `last`, logs and saves. Returns the rows of `losses.csv`, earlier sessions' included."""
+    settings = config.train
+    fetches = [*graph.objective[1:], graph.rate, graph.update]
+    rows = _read_rows(output, first)
+    writer = tf.summary.FileWriter(str(output / "summaries"))
+    progress = bar(total=last * settings.batch_size, initial=first * settings.batch_size, unit="pairs", desc="train")
+    window: List[List[float]] = []
+    began = time.monotonic()
+    with progress, open(str(output / "losses.csv"), "w", newline="") as stream:
+        table = csv.DictWriter(stream, COLUMNS)
+        table.writeheader()
+        table.writerows(rows)
+        for number in range(first + 1, last + 1):
+            window.append(session.run(fetches)[:-1])
+            if not np.isfinite(window[-1]).all():
+                raise TrainingError(_not_finite(number, window[-1], settings.learning_rate))
+            progress.update(settings.batch_size)
+            save = number % settings.save_freq == 0 or number == last
+            if save or number % settings.summary_freq == 0:
+                rows.append(_row(number, window, time.monotonic() - began, rows, settings.batch_size))
+                table.writerow(rows[-1])
+                stream.flush()
+                _summarise(writer, rows[-1])
+                _print_progress(rows[-1], last, data.pictures["train"] // settings.batch_size, settings.batch_size)
+                window, began = [], time.monotonic()
+            if save:
+                saver.save(session, str(output / "checkpoints" / checkpoints.PREFIX), number, write_meta_graph=False)
+    writer.close()
+    return rows
+
+
+def _row(
+    step: int, window: List[List[float]], seconds: float, rows: List[Dict[str, float]], batch: int
+) -> Dict[str, float]:
+    """One line of `losses.csv`: means over the steps since the line before."""
+    means = [float(value) for value in np.mean(window, axis=0)]
+    speed = len(window) * batch / max(seconds, 1e-9)
+    spent = seconds + (rows[-1]["seconds"] if rows else 0.0)
+    return dict(zip(COLUMNS, [step, *means, round(speed, 2), round(spent, 3)]))
+
+
+def _read_rows(output: Path, step: int) -> List[Dict[str, float]]:
+    """The lines that an earlier session wrote up to `step`."""
+    try:
+        with open(str(output / "losses.csv"), newline="") as stream:
+            rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(stream)]
+    except (OSError, ValueError, TypeError):
+        return []
+    kept = [row for row in rows if row["step"] <= step]
+    for row in kept:
+        row["step"] = int(row["step"])
+    return kept
+
+
+def _summarise(writer: Any, row: Dict[str, float]) -> None:
+    values = [tf.Summary.Value(tag=key, simple_value=row[key]) for key in COLUMNS[1:-1]]
+    writer.add_summary(tf.Summary(value=values), int(row["step"]))
+
+
+def _print_progress(row: Dict[str, float], last: int, steps_per_epoch: int, batch: int) -> None:
+    """The progress lines of the replaced codes, word for word: people's scripts read them."""
+    step = int(row["step"])
+    epoch, within = math.ceil(step / steps_per_epoch), (step - 1) % steps_per_epoch + 1
+    rate = step * batch / max(row["seconds"], 1e-9)
+    remaining = (last - step) * batch / rate / 60.0
+    print("progress  epoch %d  step %d  image/sec %0.1f  remaining %dm" % (epoch, within, rate, remaining))
+    for name in LOSSES:
+        print(name, row[name])
+    sys.stdout.flush()
+
+
+def _not_finite(step: int, values: List[float], rate: float) -> str:
+    parts = ", ".join("{} {}".format(name, value) for name, value in zip(LOSSES, values))
+    return "step {}: a loss is not finite ({}); lower train.learning_rate (now {})".format(step, parts, rate)
+
+
+def _finish(
+    config: Config, data: records.Records, output: Path, rows: List[Dict[str, float]], steps: int, parameters: int
+) -> None:
+    """Writes `training.json`. Losses are the means of the last ten rows of `losses.csv`."""
+    settings = config.train
+    summary = {
+        "steps": steps,
+        "epochs": round(steps * settings.batch_size / data.pictures["train"], 3),
+        "train_images": data.pictures["train"],
+        "batch_size": settings.batch_size,
+        "parameters": parameters,
+        "device": settings.device,
+        "seconds": rows[-1]["seconds"],
+        "pairs_per_second": round(steps * settings.batch_size / max(rows[-1]["seconds"], 1e-9), 2),
+    }
+    summary.update({name: float(np.mean([row[name] for row in rows[-10:]])) for name in LOSSES})
+    (output / "training.json").write_text(json.dumps(summary, indent=2) + "\n")

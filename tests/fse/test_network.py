@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+
+from fse import geometry, network
+from fse.errors import ConfigError
+from fse.tf1 import tf
+
+
+def built(name: str, view: int, landmarks: int, training: bool = False):
+    pictures = tf.placeholder(tf.float32, [2, view, view, 3])
+    return pictures, network.score_maps(name, pictures, landmarks, training)
+
+
+@pytest.mark.parametrize(("name", "view", "cells"), [("paper", 32, 16), ("compact", 32, 8), ("compact", 80, 20)])
+def test_cells_of_padded_networks_divide_the_view_evenly(name: str, view: int, cells: int) -> None:
+    np.testing.assert_allclose(network.cell_centres(name, view), geometry.centres(cells), atol=1e-12)
+
+
+def test_cells_of_the_reference_lie_where_its_receptive_fields_do() -> None:
+    # Cell i of the replaced codes is centred on pixel 2 i + 22.5 of a view of 128 pixels, 42 cells.
+    expected = (2.0 * (2.0 * np.arange(42) + 22.5) + 1.0) / 128.0 - 1.0
+    np.testing.assert_allclose(network.cell_centres("reference", 128), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(("name", "view"), [("paper", 32), ("compact", 32), ("reference", 64)])
+def test_maps_have_the_promised_size_and_static_shape(name: str, view: int) -> None:
+    with tf.Graph().as_default():
+        _, scores = built(name, view, 7)
+        cells = len(network.cell_centres(name, view))
+        assert scores.shape.as_list() == [2, cells, cells, 7]
+
+
+def test_the_reference_has_the_replaced_codes_parameters() -> None:
+    with tf.Graph().as_default():
+        built("reference", 128, 8)
+        assert sum(np.prod(variable.shape.as_list()) for variable in tf.trainable_variables()) == 794_452
+
+
+@pytest.mark.parametrize("name", list(network.NETWORKS))
+def test_a_shifted_picture_gives_shifted_maps(name: str) -> None:
+    """Cells are where `cell_centres` says: moving the picture by whole cells moves the maps by as many."""
+    view = 96
+    first, second = network.cell_centres(name, view)[:2]
+    step = int(round((second - first) * view / 2))  # noqa: RUF046 (NumPy 1.18 rounds to a float)
+    picture = np.zeros((2, view, view, 3), np.float32)
+    random = np.random.RandomState(0).randn(8, 8, 3)
+    picture[0, 40:48, 40:48] = random
+    picture[1, 40:48, 40 + 2 * step : 48 + 2 * step] = random
+    with tf.Graph().as_default(), tf.Session() as session:
+        pictures, scores = built(name, view, 3)
+        session.run(tf.global_variables_initializer())
+        maps = session.run(scores, {pictures: picture})
+    # Far from the border, where padding shows.
+    margin = maps.shape[1] // 3
+    middle = slice(margin, -margin)
+    np.testing.assert_allclose(
+        maps[0, middle, middle], maps[1, middle, margin + 2 : maps.shape[1] - margin + 2], atol=1e-4 * abs(maps).max()
+    )
+
+
+def test_expectations_find_the_planted_cell() -> None:
+    maps = np.zeros((1, 16, 2), np.float32)
+    maps[0, 6, 0] = maps[0, 15, 1] = 1.0
+    points = geometry.grid(geometry.centres(4), geometry.centres(4)).astype(np.float32)
+    with tf.Session() as session:
+        found = session.run(network.expectations(tf.constant(maps), points))
+    np.testing.assert_allclose(found, [[[0.25, -0.25], [0.75, 0.75]]], atol=1e-6)
+
+
+def test_probabilities_sum_to_one() -> None:
+    scores = np.random.RandomState(0).randn(2, 4, 5, 3).astype(np.float32) * 10
+    with tf.Session() as session:
+        maps = session.run(network.probabilities(tf.constant(scores)))
+    assert maps.shape == (2, 20, 3)
+    np.testing.assert_allclose(maps.sum(axis=1), 1.0, atol=1e-5)
+
+
+def test_initial_weights_depend_on_the_seed_alone() -> None:
+    def weights(seed: int) -> np.ndarray:
+        with tf.Graph().as_default(), tf.Session() as session:
+            network.score_maps("compact", tf.zeros([1, 16, 16, 3]), 4, False, seed)
+            session.run(tf.global_variables_initializer())
+            return session.run(network.kernels()[2])
+
+    np.testing.assert_array_equal(weights(1), weights(1))
+    assert abs(weights(1) - weights(2)).max() > 0.01
+    # The same on every TensorFlow.
+    assert weights(1)[0, 0, 0, 0] == pytest.approx(0.003946078, rel=1e-5)
+
+
+@pytest.mark.parametrize(("name", "view", "message"), [("compact", 30, "multiple of 4"), ("paper", 33, "multiple of 2")])
+def test_a_view_that_does_not_divide_is_refused(name: str, view: int, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        network.cell_centres(name, view)
+
+
+def test_a_view_too_small_or_an_unknown_network_is_refused() -> None:
+    with pytest.raises(ConfigError, match="too small"):
+        network.cell_centres("reference", 40)
+    with pytest.raises(ConfigError, match="one of paper, reference, compact"):
+        network.cell_centres("papr", 40)

@@ -1,0 +1,181 @@
+import csv
+import dataclasses
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import write_crops
+from fse import checkpoints, config, records, training
+from fse.errors import CheckpointError, ConfigError, DeviceError, TrainingError
+from fse.tf1 import tf
+
+
+@pytest.fixture(scope="module")
+def shards(tiny, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("records")
+    records.convert(tiny, write_crops(tmp_path_factory.mktemp("data") / "crops", 18, 4), folder)
+    return folder
+
+
+def changed(settings: config.Config, **train) -> config.Config:
+    return dataclasses.replace(settings, train=dataclasses.replace(settings.train, **train))
+
+
+def weights(folder: Path) -> dict:
+    reader = tf.train.NewCheckpointReader(checkpoints.found(folder / "checkpoints")[0])
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+@pytest.fixture(scope="module")
+def trained(tiny, shards: Path, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    training.train(tiny, shards, folder)
+    return folder
+
+
+def losses_of(folder: Path) -> list:
+    with open(str(folder / "losses.csv"), newline="") as stream:
+        return [[row[name] for name in training.COLUMNS[:5]] for row in csv.DictReader(stream)]
+
+
+def test_training_leaves_what_it_promises(tiny, trained: Path) -> None:
+    summary = json.loads((trained / "training.json").read_text())
+    assert (summary["steps"], summary["train_images"], summary["batch_size"]) == (6, 18, 4)
+    assert summary["epochs"] == pytest.approx(6 * 4 / 18, abs=1e-3)
+    assert summary["pairs_per_second"] > 0
+    assert [step for step, *_ in losses_of(trained)] == ["1", "2", "3", "4", "5", "6"]
+    assert [checkpoints.step_of(path) for path in checkpoints.found(trained / "checkpoints")] == [6, 4, 2]
+    tags = {
+        value.tag
+        for file in (trained / "summaries").iterdir()
+        for event in tf.train.summary_iterator(str(file))
+        for value in event.summary.value
+    }
+    assert {"loss_align", "loss_diversity", "loss_decay", "learning_rate"} <= tags
+
+
+def test_the_same_seed_gives_the_same_weights(tiny, shards: Path, trained: Path, tmp_path: Path) -> None:
+    training.train(tiny, shards, tmp_path)
+    one, other = weights(trained), weights(tmp_path)
+    assert all((one[name] == other[name]).all() for name in one)
+    assert losses_of(tmp_path) == losses_of(trained)
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_resuming_gives_what_an_uninterrupted_run_gives(
+    tiny, shards: Path, trained: Path, tmp_path: Path, broken: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The run stopped after its fourth step; with `broken`, that step's checkpoint is cut short."""
+    shutil.copytree(str(trained), str(tmp_path / "run"))
+    for file in (tmp_path / "run" / "checkpoints").glob("model-6.*"):
+        file.unlink()
+    if broken:
+        data = next((tmp_path / "run" / "checkpoints").glob("model-4.data*"))
+        data.write_bytes(data.read_bytes()[:1000])
+    caplog.set_level("INFO")
+    training.train(tiny, shards, tmp_path / "run")
+    assert "going on from step {} of 6".format(2 if broken else 4) in caplog.text
+    assert ("model-4 cannot be read" in caplog.text) == broken
+    one, other = weights(trained), weights(tmp_path / "run")
+    assert all((one[name] == other[name]).all() for name in one)
+    assert losses_of(tmp_path / "run") == losses_of(trained)
+
+
+def test_a_complete_training_is_not_trained_again(tiny, shards: Path, trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(str(trained), str(tmp_path / "run"))
+    (tmp_path / "run" / "training.json").unlink()
+    training.train(tiny, shards, tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "training.json").read_text())["steps"] == 6
+
+
+def test_progress_lines_are_the_replaced_codes(tiny, shards: Path, tmp_path: Path, capfd) -> None:
+    training.train(changed(tiny, summary_freq=2), shards, tmp_path)
+    said = capfd.readouterr().out.splitlines()
+    assert len(said) == 4 * 3
+    assert re.match(r"progress  epoch 1  step 2  image/sec \d+\.\d  remaining \d+m$", said[0])
+    for line, name in zip(said[1:4], training.LOSSES):
+        assert line.split()[0] == name
+        assert np.isfinite(float(line.split()[1]))
+    assert said[8].startswith("progress  epoch 2  step 2  ")
+
+
+def test_training_learns_something(tiny, shards: Path, tmp_path: Path) -> None:
+    training.train(changed(tiny, steps=40, summary_freq=10, save_freq=100), shards, tmp_path)
+    rows = losses_of(tmp_path)
+    total = [float(align) + 50.0 * float(diversity) for _, align, diversity, *_ in rows]
+    assert total[-1] < 0.9 * total[0]
+
+
+def test_the_graph_is_static(tiny, shards: Path) -> None:
+    """Every tensor of the training step has a known shape, and none is float64: what an NPU needs."""
+    with tf.Graph().as_default():
+        graph = training.build(tiny, records.read(shards), 6)
+        waiting, seen = [graph.update], set()
+        while waiting:
+            operation = waiting.pop()
+            if operation in seen or operation.type.startswith("Iterator"):
+                continue
+            seen.add(operation)
+            waiting.extend([tensor.op for tensor in operation.inputs] + list(operation.control_inputs))
+            # Batch norm's last outputs are scratch space between it and its gradient.
+            for tensor in operation.outputs[:3] if "BatchNorm" in operation.type else operation.outputs:
+                assert tensor.shape.is_fully_defined(), tensor
+                assert tensor.dtype.base_dtype != tf.float64, tensor
+
+
+def test_losses_agree_between_tensorflow_versions(tiny, shards: Path) -> None:
+    """The same initial weights and the same batch (both are functions of the seed) give the same losses everywhere."""
+    batch = 2
+    random = np.random.RandomState(0)
+    views = random.uniform(-1, 1, (2 * batch, 16, 16, 3)).astype(np.float32)
+    points = random.uniform(-1, 1, (2 * batch, 16, 2)).astype(np.float32)
+    with tf.Graph().as_default(), tf.Session() as session:
+        objective = training.build_objective(tiny, training.Pairs(tf.constant(views), tf.constant(points)))
+        session.run(tf.global_variables_initializer())
+        values = session.run(list(objective))
+    np.testing.assert_allclose(values, [1633.7003, 1409.8201, 4.4741716, 0.17161778], rtol=1e-4)
+
+
+def test_the_learning_rate_rises_and_falls(tiny) -> None:
+    settings = changed(tiny, schedule="cosine", warmup=10, learning_rate=1.0)
+    step = tf.placeholder(tf.int64, [])
+    with tf.Session() as session:
+        rate = training.learning_rate(settings, step, 100)
+        rates = [session.run(rate, {step: number}) for number in (0, 4, 50, 100)]
+    np.testing.assert_allclose(rates, [0.1, 0.5 * (1 + np.cos(0.04 * np.pi)) * 0.5, 0.5, 0.0], atol=1e-6)
+
+
+def test_fewer_pictures_than_a_batch_are_refused(tiny, shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="batch_size is 32, but there are only 18 training pictures"):
+        training.train(changed(tiny, batch_size=32), shards, tmp_path)
+
+
+def test_pictures_of_another_size_are_refused(tiny, shards: Path, tmp_path: Path) -> None:
+    other = dataclasses.replace(tiny, crop=dataclasses.replace(tiny.crop, size=24))
+    with pytest.raises(ConfigError, match="crop.size is 24, but the pictures"):
+        training.train(other, shards, tmp_path)
+
+
+def test_a_checkpoint_of_another_network_is_refused(tiny, shards: Path, trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(str(trained), str(tmp_path / "run"))
+    other = dataclasses.replace(tiny, network=dataclasses.replace(tiny.network, landmarks=5))
+    with pytest.raises(CheckpointError, match=r"does not fit the network: layer_6/kernel.* is \[1, 1, 128, 4\] in it"):
+        training.train(other, shards, tmp_path / "run")
+
+
+def test_a_loss_that_is_not_a_number_ends_training(tiny, shards: Path, tmp_path: Path) -> None:
+    wild = dataclasses.replace(tiny, loss=dataclasses.replace(tiny.loss, weight_decay=1e38))
+    with pytest.raises(TrainingError, match=r"step \d: a loss is not finite"):
+        training.train(wild, shards, tmp_path)
+
+
+@pytest.mark.parametrize(("device", "message"), [("npu", "npu_bridge cannot be imported"), ("gpu", "sees none")])
+def test_a_device_that_is_not_there_is_an_error(tiny, shards: Path, tmp_path: Path, device: str, message: str) -> None:
+    if device == "gpu" and tf.test.is_gpu_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(DeviceError, match=message):
+        training.train(changed(tiny, device=device), shards, tmp_path)
