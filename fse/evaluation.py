@@ -53,7 +53,11 @@ def evaluate(config: Config, model: Path, trained: Path, shards: Path, output: P
         warped = _look(config, detect, data, "test", targets)
     result: Dict[str, Any] = {"equivariance_error": equivariance_error(test.discovered, warped.discovered, targets)}
     predictions = {"file": test.names}
-    arrays: Dict[str, Any] = {"names": test.names[: len(test.pictures)], "pictures": test.pictures, "heatmaps": test.heatmaps}
+    arrays: Dict[str, Any] = {
+        "names": test.names[: len(test.pictures)],
+        "pictures": test.pictures,
+        "heatmaps": test.heatmaps,
+    }
     arrays["warped_pictures"] = warped.pictures
     shown = len(test.pictures)
     unlabelled = np.zeros((shown, 0, 2))

@@ -4,7 +4,7 @@ A network is a function `(pictures, landmarks, training) -> score maps` and its 
 """
 
 import zlib
-from typing import Any, Dict, List, NamedTuple
+from typing import Any, Dict, List, NamedTuple, Tuple
 
 import numpy as np
 
@@ -31,7 +31,11 @@ class Layer(NamedTuple):
 
 
 class Network(NamedTuple):
-    """A stack of layers; `same` pads with zeros so that only strides shrink the map."""
+    """A stack of layers; with `same` only strides shrink the map.
+
+    What `same` pads with is the map's own mirror image. Zeros would tell the network where the frame is, and landmarks
+    that sit at a fixed distance from the frame are the easiest ones to find, and useless.
+    """
 
     layers: List[Layer]
     same: bool
@@ -42,8 +46,8 @@ class Network(NamedTuple):
 _REFERENCE = [Layer(5, 20, pool=True), *(Layer(5, filters) for filters in (48, 64, 80, 256, K))]
 
 NETWORKS: Dict[str, Network] = {
-    # Thewlis et al. 2017, section 4: six layers, 20-48-64-80-256-K filters, one pooling. Zero padding keeps landmarks
-    # near the border within reach; no ReLU before the softmax, which would flatten every map below its mean.
+    # Thewlis et al. 2017, section 4: six layers, 20-48-64-80-256-K filters, one pooling. Padding keeps landmarks near
+    # the border within reach; no ReLU before the softmax, which would flatten every map below its mean.
     "paper": Network([*_REFERENCE[:-1], Layer(5, K, relu=False)], same=True, deviation=0.02),
     "reference": Network(_REFERENCE, same=False, deviation=0.02),
     # For processors without an accelerator: a map of a quarter of the view, a receptive field of 57 pixels.
@@ -93,16 +97,14 @@ def cell_centres(name: str, view: int) -> np.ndarray:
     network = find(name)
     count, first, step = view, 0.0, 1  # the input pixel under output 0, and the pixels between outputs
     for layer in network.layers:
-        windows = [(layer.kernel, layer.stride, layer.dilation)] + [(2, 2, 1)] * layer.pool
-        for size, stride, dilation in windows:
-            reach = dilation * (size - 1)
+        convolution = (layer.dilation * (layer.kernel - 1), layer.stride, _padding(layer)[0] if network.same else 0)
+        for reach, stride, before in [convolution] + [(1, 2, 0)] * layer.pool:
             if network.same and count % stride:
                 total = int(np.prod([layer.stride * (1 + layer.pool) for layer in network.layers]))
                 raise ConfigError(
                     "network.view must be a multiple of {} for network {!r}, got {}".format(total, name, view)
                 )
             shrunk = count // stride if network.same else (count - reach - 1) // stride + 1
-            before = ((shrunk - 1) * stride + reach + 1 - count) // 2 if network.same else 0
             first += step * (reach / 2.0 - before)
             count, step = shrunk, step * stride
     if count < 2:
@@ -172,13 +174,22 @@ def _convolution(maps: Any, layer: Layer, filters: int, network: Network, seed: 
     random = np.random.RandomState([seed, zlib.crc32(tf.get_variable_scope().name.encode())])
     initial = (deviation * random.standard_normal(shape)).astype(np.float32)
     kernel = tf.get_variable("kernel", shape, tf.float32, tf.constant_initializer(initial))
+    if network.same:
+        before, after = _padding(layer)
+        maps = tf.pad(maps, [[0, 0], [before, after], [before, after], [0, 0]], "REFLECT")
     return tf.nn.convolution(
         maps,
         kernel,
-        padding="SAME" if network.same else "VALID",
+        padding="VALID",
         strides=[layer.stride, layer.stride],
         dilation_rate=[layer.dilation, layer.dilation],
     )
+
+
+def _padding(layer: Layer) -> Tuple[int, int]:
+    """Pixels before and after a map with which a convolution shrinks it by its stride alone."""
+    total = layer.dilation * (layer.kernel - 1) + 1 - layer.stride
+    return total // 2, total - total // 2
 
 
 def _batch_norm(maps: Any, training: bool) -> Any:

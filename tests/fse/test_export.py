@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from conftest import write_crops
+
 from fse import detector, evaluation, export, records, training
 from fse.errors import CheckpointError, ConfigError, ExportError
 from fse.tf1 import tf

@@ -28,7 +28,9 @@ def test_pixels_and_back() -> None:
 def test_similarity_is_recovered() -> None:
     matrix = np.array([[0.8, -0.6, 3.0], [0.6, 0.8, -1.0]]) * [[2, 2, 1]]
     points = np.random.RandomState(0).randn(5, 2)
-    np.testing.assert_allclose(geometry.fit_similarity(points, geometry.apply_affine(matrix, points)), matrix, atol=1e-12)
+    np.testing.assert_allclose(
+        geometry.fit_similarity(points, geometry.apply_affine(matrix, points)), matrix, atol=1e-12
+    )
     back = geometry.apply_affine(geometry.invert_affine(matrix), geometry.apply_affine(matrix, points))
     np.testing.assert_allclose(back, points, atol=1e-12)
 
@@ -68,7 +70,9 @@ def test_a_warp_sends_control_points_to_their_targets_and_keeps_affine_maps() ->
 def test_unwarping_undoes_warping() -> None:
     points = np.random.RandomState(2).uniform(-0.9, 0.9, (30, 2))
     targets = geometry.apply_affine(np.array([[0.8, -0.5, 0.2], [0.5, 0.8, -0.1]]), bent(4))
-    np.testing.assert_allclose(geometry.unwarp_points(geometry.warp_points(points, targets), targets), points, atol=1e-8)
+    np.testing.assert_allclose(
+        geometry.unwarp_points(geometry.warp_points(points, targets), targets), points, atol=1e-8
+    )
 
 
 def test_a_folding_warp_cannot_be_undone() -> None:

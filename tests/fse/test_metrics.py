@@ -44,7 +44,9 @@ def test_pictures_without_a_unit_are_left_out() -> None:
     assert np.isnan(errors[0])
     assert metrics.mean(errors) == pytest.approx(100 * 2**0.5 / 2)
     nothing = np.array([np.nan])
-    assert metrics.mean(nothing) is metrics.failure_rate(nothing, 10.0) is metrics.area_under_curve(nothing, 10.0) is None
+    assert (
+        metrics.mean(nothing) is metrics.failure_rate(nothing, 10.0) is metrics.area_under_curve(nothing, 10.0) is None
+    )
 
 
 @pytest.mark.parametrize("bias", [False, True])

@@ -88,7 +88,9 @@ def test_initial_weights_depend_on_the_seed_alone() -> None:
     assert weights(1)[0, 0, 0, 0] == pytest.approx(0.003946078, rel=1e-5)
 
 
-@pytest.mark.parametrize(("name", "view", "message"), [("compact", 30, "multiple of 4"), ("paper", 33, "multiple of 2")])
+@pytest.mark.parametrize(
+    ("name", "view", "message"), [("compact", 30, "multiple of 4"), ("paper", 33, "multiple of 2")]
+)
 def test_a_view_that_does_not_divide_is_refused(name: str, view: int, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         network.cell_centres(name, view)

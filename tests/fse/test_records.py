@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import write_crops
 from PIL import Image
 
-from conftest import write_crops
 from fse import records
 from fse.errors import RecordError
 from fse.tf1 import tf

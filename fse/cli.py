@@ -1,0 +1,118 @@
+"""The `fse` command: every stage without Luigi, and landmarks of a person's own pictures.
+
+Exit codes: 0 done; 1 it failed, and standard error says why; 2 the command line or the configuration is wrong.
+"""
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import List, Optional
+
+from fse import __version__, config, outputs, processes, seed_flags
+from fse.errors import ConfigError, FseError, StageError
+from fse.stages import STAGES
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    """Runs one verb; returns the exit code."""
+    # A stage that Luigi started ends with it, however Luigi ends.
+    if os.environ.get("FSE_PARENT"):
+        processes.die_with_parent(int(os.environ["FSE_PARENT"]))
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.captureWarnings(True)
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except ConfigError as error:
+        print("error: {}".format(error), file=sys.stderr)
+        return 2
+    except FseError as error:
+        print("error: {}".format(error), file=sys.stderr)
+        return 1
+    except OSError as error:
+        print("error: {}: {}".format(error.filename or "input or output", error.strerror or error), file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="fse", description="Learn object landmarks without labels.")
+    parser.add_argument("--version", action="version", version=__version__)
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB")
+    verbs.required = True
+    for verb, stage in STAGES.items():
+        command = verbs.add_parser(verb, help=stage.help, description="{}.".format(stage.help.capitalize()))
+        command.add_argument("--config", metavar="PATH", help="experiment file or shipped name (default: synthetic)")
+        command.add_argument("--set", default="", metavar="KEY=VALUE,…", help="settings that override the file's")
+        for needed in stage.inputs:
+            what = "what `fse {}` wrote".format(needed)
+            command.add_argument("--" + STAGES[needed].flag, type=Path, metavar="DIR", help=what)
+        command.add_argument("--output", type=Path, metavar="DIR", help="folder to make; must not exist")
+        command.add_argument("--key", default="", help=argparse.SUPPRESS)
+        command.set_defaults(run=_run_stage)
+        if verb == "train":
+            seed_flags.add(command)
+            command.set_defaults(run=_run_train)
+    command = verbs.add_parser("landmarks", help="landmarks of your own pictures, with an exported model")
+    command.add_argument("model", type=Path, help="folder that `fse export` wrote")
+    command.add_argument("pictures", type=Path, nargs="+", metavar="picture")
+    command.add_argument("--format", choices=("csv", "json"), default="csv")
+    command.add_argument("--draw", type=Path, metavar="DIR", help="also draw them on copies of the pictures, as PNG")
+    command.set_defaults(run=_run_landmarks)
+    return parser
+
+
+def _run_stage(options: argparse.Namespace) -> None:
+    run_stage(
+        options.verb,
+        config.load(options.config, options.set),
+        [_given(options, STAGES[needed].flag) for needed in STAGES[options.verb].inputs],
+        _given(options, "output"),
+        options.key,
+    )
+
+
+def run_stage(verb: str, settings: config.Config, inputs: List[Path], output: Path, key: str = "") -> None:
+    """Runs a stage; its output folder appears whole or not at all.
+
+    Args:
+      verb: a name in `STAGES`.
+      settings: the experiment.
+      inputs: the folders that `STAGES[verb].inputs` wrote, in that order.
+      output: the folder to make; must not exist.
+      key: the identity that a scheduler gives the output, for the manifest.
+    """
+    stage = STAGES[verb]
+    module, name = stage.function.split(":")
+    for folder in inputs:
+        if not folder.is_dir():
+            raise StageError("{}: no such folder; it should hold the output of an earlier stage".format(folder))
+    facts = outputs.manifest(verb, settings, key, dict(zip(stage.inputs, inputs)))
+    with outputs.whole(output, facts, keep=stage.resumes) as building:
+        getattr(importlib.import_module(module), name)(settings, *inputs, building)
+
+
+def _run_train(options: argparse.Namespace) -> None:
+    """`fse train`: on shards as a stage, or on a folder of pictures as the replaced codes do it."""
+    if options.records is None and options.output is None:
+        seed_flags.run(options, run_stage)
+    else:
+        settings = seed_flags.settings(options)
+        run_stage("train", settings, [_given(options, "records")], _given(options, "output"), options.key)
+
+
+def _run_landmarks(options: argparse.Namespace) -> None:
+    importlib.import_module("fse.landmarks").landmarks(options.model, options.pictures, options.format, options.draw)
+
+
+def _given(options: argparse.Namespace, flag: str) -> Path:
+    value = getattr(options, flag)
+    if value is None:
+        raise ConfigError("fse {}: --{} DIR is missing".format(options.verb, flag))
+    return Path(value).absolute()

@@ -1,0 +1,339 @@
+"""Align-crop: every picture becomes a square of one size, and its landmarks go through the same geometry.
+
+A square is a [2, 3] matrix from points of the crop (in [-1, 1] over its outer edges) to pixels of the picture, where
+(0, 0) is the outer corner of the top-left pixel. Where a square leaves its picture, the picture's outermost pixels are
+repeated: a reflection would show a second eye.
+"""
+
+import csv
+import functools
+import hashlib
+import json
+import re
+from collections import Counter
+from pathlib import Path, PurePosixPath
+from typing import Dict, List, NamedTuple, Optional, Tuple
+
+import numpy as np
+from PIL import Image
+
+from fse import geometry, pictures, processes
+from fse.config import Config
+from fse.config import Crop as Settings
+from fse.datasets import annotations
+from fse.errors import DataError, PictureError, StageError
+from fse.progress import bar
+
+# A square whose side is more than this many times the picture's longer side cannot be meant.
+_LARGEST_SQUARE = 20.0
+# A shape with a point farther than this from the eyes' middle, in eye distances, is a mistake or a profile.
+_FARTHEST_POINT = 10.0
+
+
+class _Job(NamedTuple):
+    """One picture to crop. `points` are its landmarks, [L, 2] pixels; `size` and `box` as in `Annotations`."""
+
+    picture: str
+    crop: str
+    points: np.ndarray
+    size: Optional[np.ndarray]
+    box: Optional[np.ndarray]
+
+
+class _Crop(NamedTuple):
+    """What came of a job: why there is no crop, or the landmarks [L, 2] in [-1, 1] over it."""
+
+    reason: str
+    points: Optional[np.ndarray]
+
+
+def align_crop(config: Config, dataset: Path, output: Path) -> None:
+    """Crops every picture of a data set: the AlignCrop stage.
+
+    Writes `pictures/*.png` (RGB, `crop.size` square), `landmarks.csv` (file, source, split and the landmarks in
+    [-1, 1] over the crop, which may lie outside), `skipped.csv` (source, reason) and `crop.json`. The rows are in the
+    order of the sources' names; nothing depends on the number of processes.
+
+    A picture is skipped if it is broken or too large, if the data set is annotated and it is not, if its annotated size
+    is another, and if a landmark is missing or outside the picture.
+
+    Args:
+      config: `crop` is read, and `evaluate.eyes` in mode `landmarks`.
+      dataset: what `fse.datasets.download` wrote.
+      output: an empty folder, or one to be made.
+
+    Raises:
+      DataError: there is no picture, more are skipped than `crop.max_skipped` permits, or the mode wants annotations
+        that the data set does not have.
+      StageError: the output cannot be written, or a process was killed.
+    """
+    try:
+        (output / "pictures").mkdir(parents=True, exist_ok=True)
+        _align_crop(config, dataset, output)
+    except OSError as error:
+        raise StageError(
+            "the crops cannot be written to {}: {} ({})".format(output, error.strerror, error.filename)
+        ) from None
+
+
+def mean_shape(points: np.ndarray, eyes: Tuple[int, int], face_width: float) -> np.ndarray:
+    """Where the landmarks of an average face go in the crop.
+
+    Every shape is turned, scaled and shifted until its eyes are at (-1/2, 0) and (1/2, 0). Their mean is placed with
+    its centroid in the middle of the crop. Shapes that reach farther than ten eye distances from the eyes are left out.
+
+    Args:
+      points: [n, L, 2] pixels; shapes with NaN are left out.
+      eyes: places of the two eyes among the landmarks, in any order.
+      face_width: distance of the eyes in the crop, as a share of its width.
+
+    Returns:
+      float64 [L, 2] in [-1, 1] over the crop.
+
+    Raises:
+      DataError: no shape is left.
+    """
+    plane = points[..., 0] + 1j * points[..., 1]
+    plane = plane[np.isfinite(plane).all(1) & (plane[:, eyes[0]] != plane[:, eyes[1]])]
+    left, right = plane[:, eyes[0]], plane[:, eyes[1]]
+    if (right - left).real.sum() < 0.0:
+        left, right = right, left
+    shapes = (plane - (left + right)[:, None] / 2.0) / (right - left)[:, None]
+    shapes = shapes[(np.abs(shapes) < _FARTHEST_POINT).all(1)]
+    if not len(shapes):
+        raise DataError("crop.mode landmarks: no training picture has usable landmarks to take the mean shape from")
+    mean = shapes.mean(0)
+    mean = 2.0 * face_width * (mean - mean.mean())
+    return np.stack([mean.real, mean.imag], axis=-1)
+
+
+def sample(picture: np.ndarray, square: np.ndarray, size: int) -> np.ndarray:
+    """Resamples a square of a picture, bicubic and antialiased.
+
+    Args:
+      picture: uint8 [height, width, 3].
+      square: [2, 3], from [-1, 1] over the crop to pixels of the picture: without shear, of either direction.
+      size: width and height of the crop in pixels.
+
+    Returns:
+      uint8 [size, size, 3].
+
+    Raises:
+      PictureError: the square lies outside the picture.
+    """
+    step = _side(square) / size  # picture pixels per crop pixel
+    whole = max(1, int(step / 2.0))
+    part, origin = _cut(picture, square, margin=4.0 * max(1.0, step), factor=whole)
+    square = np.concatenate([square[:, :2], square[:, 2:] - origin[:, None]], axis=1) / whole
+    image = Image.fromarray(part)
+    if square[0, 1] == 0.0 == square[1, 0]:
+        corners = geometry.apply_affine(square, np.array([[-1.0, -1.0], [1.0, 1.0]]))
+        return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=tuple(corners.ravel())))
+    if step > whole:
+        reduced = np.ceil(np.array(image.size) * whole / step).astype(int)
+        square = square * (reduced / np.array(image.size))[:, None]
+        image = image.resize(tuple(reduced.tolist()), Image.Resampling.BICUBIC)
+    # Pillow's matrix goes from pixels of the output, in the same outer-edge convention.
+    to_crop = np.array([[2.0 / size, 0.0, -1.0], [0.0, 2.0 / size, -1.0], [0.0, 0.0, 1.0]])
+    coefficients = tuple((square @ to_crop).ravel().tolist())
+    turned = image.transform((size, size), Image.Transform.AFFINE, coefficients, Image.Resampling.BICUBIC)
+    return np.asarray(turned)
+
+
+def _align_crop(config: Config, dataset: Path, output: Path) -> None:
+    names = pictures.find(dataset / "images")
+    table = _annotations(config, dataset, names)
+    order = sorted(range(len(table.files)), key=table.files.__getitem__)
+    sources = [table.files[row] for row in order]
+    crops = crop_names(sources)
+    jobs = [_job(dataset, output, table, row, crop) for row, crop in zip(order, crops)]
+    work = functools.partial(_crop, config.crop, _mean_shape(config, table))
+    results = processes.in_order(work, jobs, config.crop.processes, "align-crop")
+    done = list(bar(results, total=len(jobs), unit="pictures", desc="align-crop"))
+    skipped = {source: result.reason for source, result in zip(sources, done) if result.points is None}
+    skipped.update((name, "no annotation") for name in set(names) - set(sources))
+    _check_skipped(config, skipped, len(set(names) | set(sources)))
+    kept = [place for place, result in enumerate(done) if result.points is not None]
+    splits = [table.splits[order[place]] for place in kept]
+    annotations.write(
+        output / "landmarks.csv",
+        [crops[place] for place in kept],
+        [sources[place] for place in kept],
+        splits,
+        table.landmarks,
+        [done[place].points for place in kept],
+    )
+    _write_summary(config, output, table.landmarks, splits, skipped)
+
+
+def _annotations(config: Config, dataset: Path, names: List[str]) -> annotations.Annotations:
+    """The data set's annotations; without any, every picture is a training picture without landmarks."""
+    path = dataset / "landmarks.csv"
+    if path.is_file():
+        table = annotations.read(path)
+    else:
+        table = annotations.Annotations(names, ["train"] * len(names), [], np.zeros((len(names), 0, 2)), None, None)
+    if config.crop.mode == "box" and table.boxes is None:
+        raise DataError("crop.mode box: {} has no columns box_x, box_y, box_width, box_height".format(path))
+    missing = [name for name in config.evaluate.eyes if name not in table.landmarks]
+    if config.crop.mode == "landmarks" and missing:
+        raise DataError(
+            "crop.mode landmarks: evaluate.eyes names {}, but {} has {}".format(
+                ", ".join(missing), path, ", ".join(table.landmarks) or "no landmarks"
+            )
+        )
+    return table
+
+
+def _mean_shape(config: Config, table: annotations.Annotations) -> Optional[np.ndarray]:
+    """The mean shape of the training pictures; None where the mode does not want it."""
+    if config.crop.mode != "landmarks":
+        return None
+    first, second = (table.landmarks.index(name) for name in config.evaluate.eyes)
+    return mean_shape(table.points[np.array(table.splits) == "train"], (first, second), config.crop.face_width)
+
+
+def crop_names(sources: List[str]) -> List[str]:
+    """File names for crops: safe, distinct also where case does not count, a function of the source's name.
+
+    Args:
+      sources: distinct relative paths.
+
+    Returns:
+      `a/b.jpg` becomes `a_b.png`. Where this is not distinct, or too long, a part of the path's SHA-1 is added.
+    """
+    stems = [re.sub(r"[^A-Za-z0-9.-]", "_", str(PurePosixPath(source).with_suffix("")))[-100:] for source in sources]
+    count = Counter(stem.lower() for stem in stems)
+    return [
+        "{}.png".format(stem)
+        if count[stem.lower()] == 1
+        else "{}-{}.png".format(stem, hashlib.sha1(source.encode()).hexdigest()[:12])
+        for stem, source in zip(stems, sources)
+    ]
+
+
+def _job(dataset: Path, output: Path, table: annotations.Annotations, row: int, crop: str) -> _Job:
+    return _Job(
+        picture=str(dataset / "images" / table.files[row]),
+        crop=str(output / "pictures" / crop),
+        points=table.points[row],
+        size=None if table.sizes is None else table.sizes[row],
+        box=None if table.boxes is None else table.boxes[row],
+    )
+
+
+def _crop(settings: Settings, mean: Optional[np.ndarray], job: _Job) -> _Crop:
+    """Crops one picture, in whatever process."""
+    try:
+        if not np.isfinite(job.points).all():
+            raise PictureError("a landmark without coordinates")
+        picture = pictures.decode(job.picture, settings.max_pixels)
+        size = np.array(picture.shape[1::-1], np.float64)
+        if job.size is not None and (job.size != size).any():
+            raise PictureError("{:g} x {:g} pixels, but annotated as {:g} x {:g}".format(*size, *job.size))
+        if (job.points < 0.0).any() or (job.points > size).any():
+            raise PictureError("a landmark outside the picture")
+        square = _square(settings, mean, job, size)
+        crop = sample(picture, square, settings.size)
+    except PictureError as error:
+        return _Crop(str(error), None)
+    Image.fromarray(crop).save(job.crop, compress_level=1)
+    return _Crop("", geometry.apply_affine(geometry.invert_affine(square), job.points))
+
+
+def _square(settings: Settings, mean: Optional[np.ndarray], job: _Job, size: np.ndarray) -> np.ndarray:
+    """[2, 3]: the square to cut out of a picture of the given width and height.
+
+    Raises:
+      PictureError: the annotations do not give one.
+    """
+    if settings.mode == "landmarks":
+        square = _fitted(job.points, mean)
+    elif settings.mode == "box":
+        assert job.box is not None  # else there is no such mode
+        if not (np.isfinite(job.box).all() and (job.box[2:] > 0.0).all()):
+            raise PictureError("a box without extent")
+        square = upright_square(job.box[:2] + job.box[2:] / 2.0, settings.scale * job.box[2:].max())
+    else:
+        square = upright_square(size / 2.0, settings.scale * size.min())
+    if not 1.0 <= _side(square) <= _LARGEST_SQUARE * size.max():
+        raise PictureError("a square of {:.3g} pixels a side".format(_side(square)))
+    return square
+
+
+def upright_square(centre: np.ndarray, side: float) -> np.ndarray:
+    """[2, 3]: the upright square with this centre (x, y) and side, in pixels of the picture."""
+    return np.array([[side / 2.0, 0.0, centre[0]], [0.0, side / 2.0, centre[1]]])
+
+
+def _fitted(points: np.ndarray, mean: Optional[np.ndarray]) -> np.ndarray:
+    """The square in which the landmarks come closest to the mean shape, in least squares of the crop."""
+    assert mean is not None  # else there is no such mode
+    try:
+        return geometry.invert_affine(geometry.fit_similarity(points, mean))
+    except (ValueError, np.linalg.LinAlgError):
+        raise PictureError("landmarks that coincide") from None
+
+
+def _side(square: np.ndarray) -> float:
+    """The side of a square in pixels of the picture."""
+    return 2.0 * float(np.hypot(square[0, 0], square[1, 0]))
+
+
+def _cut(picture: np.ndarray, square: np.ndarray, margin: float, factor: int) -> Tuple[np.ndarray, np.ndarray]:
+    """The upright part of a picture around a square, reduced by a whole factor; the border repeats where it leaves.
+
+    Returns:
+      uint8 [h, w, 3], and the picture's pixel (x, y) where it begins, which may be negative.
+    """
+    limits = np.array(picture.shape[1::-1])
+    corners = geometry.apply_affine(square, np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]]))
+    first, last = corners.min(0), corners.max(0)
+    if (last <= 0.0).any() or (first >= limits).any():
+        raise PictureError("a square outside the picture")
+    low = np.floor((first - margin) / factor).astype(int) * factor
+    high = np.ceil((last + margin) / factor).astype(int) * factor
+    # The margin alone is no reason to repeat the border.
+    low = np.where(first < 0.0, low, np.maximum(low, 0))
+    high = np.where(last > limits, high, np.minimum(high, -(-limits // factor) * factor))
+    begin, end = np.maximum(low, 0), np.minimum(high, limits)
+    part = picture[begin[1] : end[1], begin[0] : end[0]]
+    if factor > 1:
+        part = np.asarray(Image.fromarray(part).reduce(factor))
+    before = (begin - low) // factor
+    after = (high - low) // factor - before - part.shape[1::-1]
+    if before.any() or after.any():
+        part = np.pad(part, ((before[1], after[1]), (before[0], after[0]), (0, 0)), mode="edge")
+    return np.ascontiguousarray(part), low
+
+
+def _check_skipped(config: Config, skipped: Dict[str, str], count: int) -> None:
+    """Fails if too few pictures are left."""
+    listed = "; ".join("{}: {}".format(name, skipped[name]) for name in sorted(skipped)[:5])
+    if len(skipped) == count:
+        raise DataError("align-crop: no usable picture among {}. {}".format(count, listed))
+    if len(skipped) > config.crop.max_skipped * count:
+        raise DataError(
+            "align-crop: {} of {} pictures cannot be used, more than crop.max_skipped = {:g} permits: {}{}".format(
+                len(skipped), count, config.crop.max_skipped, listed, "; …" if len(skipped) > 5 else ""
+            )
+        )
+
+
+def _write_summary(
+    config: Config, output: Path, landmarks: List[str], splits: List[str], skipped: Dict[str, str]
+) -> None:
+    with open(str(output / "skipped.csv"), "w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["source", "reason"])
+        writer.writerows(sorted(skipped.items()))
+    summary = {
+        "pictures": len(splits),
+        "skipped": len(skipped),
+        "splits": {split: splits.count(split) for split in annotations.SPLITS},
+        "landmarks": landmarks,
+        "size": config.crop.size,
+        "mode": config.crop.mode,
+        "reads_test_annotations": config.crop.mode != "centre",
+    }
+    (output / "crop.json").write_text(json.dumps(summary, indent=2) + "\n")

@@ -1,0 +1,170 @@
+"""Annotation files: one CSV row per picture.
+
+    file,width,height,split,left_eye_x,left_eye_y,right_eye_x,right_eye_y
+    a/0001.jpg,320,320,train,112.0,108.0,207.0,109.0
+
+`file` is relative to the folder of the pictures. Everything else may be absent: `width,height` (of the picture, EXIF
+orientation applied), `split` (`train` or `test`; without it all are `train`), `box_x,box_y,box_width,box_height`, and a
+pair `NAME_x,NAME_y` per landmark. Other columns are ignored. Units are pixels, (0, 0) is the outer corner of the
+top-left pixel. What align-crop writes has the same form, with landmarks in [-1, 1] over the crop.
+"""
+
+import csv
+from pathlib import Path, PurePosixPath
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence
+
+import numpy as np
+
+from fse.errors import DataError
+
+SPLITS = ("train", "test")
+_BOX = ("box_x", "box_y", "box_width", "box_height")
+_SIZE = ("width", "height")
+_MISSING = ("", "nan", "na")
+
+
+class Annotations(NamedTuple):
+    """An annotation file of n pictures with L landmarks.
+
+    files: n names. splits: n times `train` or `test`. landmarks: L names. points: float64 [n, L, 2], (x, y), NaN where a
+    cell is empty. sizes: float64 [n, 2], width and height, or None. boxes: float64 [n, 4], x, y, width, height, or None.
+    """
+
+    files: List[str]
+    splits: List[str]
+    landmarks: List[str]
+    points: np.ndarray
+    sizes: Optional[np.ndarray]
+    boxes: Optional[np.ndarray]
+
+
+def read(path: Path) -> Annotations:
+    """Reads an annotation file. Whether its pictures exist and its points make sense is not looked at.
+
+    Raises:
+      DataError: the file cannot be read, a column is missing or doubled, there is no row, or a cell is not what its
+        column wants; names the line.
+    """
+    columns = _columns(path)
+    if "file" not in columns:
+        raise DataError("{}: no column `file`; there are: {}".format(path, ", ".join(columns) or "none"))
+    if not columns["file"]:
+        raise DataError("{}: no rows below the header".format(path))
+    files = _files(columns["file"], path)
+    landmarks = _landmarks(columns, path)
+    points = _numbers(columns, [name + axis for name in landmarks for axis in ("_x", "_y")], path)
+    return Annotations(
+        files=files,
+        splits=_splits(columns, path),
+        landmarks=landmarks,
+        points=points.reshape(len(files), len(landmarks), 2),
+        sizes=_group(columns, _SIZE, path),
+        boxes=_group(columns, _BOX, path),
+    )
+
+
+def write(
+    path: Path,
+    files: Sequence[str],
+    sources: Sequence[str],
+    splits: Sequence[str],
+    landmarks: Sequence[str],
+    points: Iterable[np.ndarray],
+) -> None:
+    """Writes an annotation file with a column `source`, which names the picture that each file was made from.
+
+    Args:
+      path: of the file to write.
+      files, sources, splits: n values each.
+      landmarks: L names.
+      points: n arrays [L, 2], written with 6 decimals.
+    """
+    with open(str(path), "w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["file", "source", "split"] + [name + axis for name in landmarks for axis in ("_x", "_y")])
+        for file, source, split, row in zip(files, sources, splits, points):
+            writer.writerow([file, source, split] + ["{:.6f}".format(value) for value in np.ravel(row)])
+
+
+def _columns(path: Path) -> Dict[str, List[str]]:
+    """The table's cells by column. The csv module, not pandas: it tells lines apart and lets no row be too long."""
+    try:
+        with open(str(path), newline="", encoding="utf-8-sig") as stream:
+            rows = list(csv.reader(stream))
+    except OSError as error:
+        raise DataError("{}: cannot be read ({})".format(path, error.strerror)) from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError("{}: not a CSV file in UTF-8 ({})".format(path, error)) from None
+    header = [name.strip() for name in rows[0]] if rows else []
+    if len(set(header)) < len(header):
+        doubled = sorted({name for name in header if header.count(name) > 1})
+        raise DataError("{}: column {!r} is there more than once".format(path, doubled[0]))
+    for line, row in enumerate(rows[1:], 2):
+        if row and len(row) != len(header):
+            raise DataError("{}, row {}: {} cells, but the header has {}".format(path, line, len(row), len(header)))
+    cells = [row for row in rows[1:] if row]
+    return {name: [row[column].strip() for row in cells] for column, name in enumerate(header)}
+
+
+def _files(names: List[str], path: Path) -> List[str]:
+    files, seen = [], set()
+    for name in names:
+        file = PurePosixPath(name)
+        if not file.parts or file.is_absolute() or ".." in file.parts:
+            raise DataError("{}: file {!r} does not name a picture below the pictures' folder".format(path, name))
+        if str(file) in seen:
+            raise DataError("{}: file {!r} has more than one row".format(path, name))
+        seen.add(str(file))
+        files.append(str(file))
+    return files
+
+
+def _splits(columns: Dict[str, List[str]], path: Path) -> List[str]:
+    splits = columns.get("split", ["train"] * len(columns["file"]))
+    for file, split in zip(columns["file"], splits):
+        if split not in SPLITS:
+            raise DataError("{}: file {!r} has split {!r}; wanted `train` or `test`".format(path, file, split))
+    return splits
+
+
+def _landmarks(columns: Dict[str, List[str]], path: Path) -> List[str]:
+    """Names of the landmarks, in the order of their first columns."""
+    names: List[str] = []
+    for column in columns:
+        name, axis = column[:-2], column[-2:]
+        if column in _BOX or axis not in ("_x", "_y") or not name:
+            continue
+        other = name + ("_y" if axis == "_x" else "_x")
+        if other not in columns:
+            raise DataError("{}: column {!r} wants a column {!r} beside it".format(path, column, other))
+        if name not in names:
+            names.append(name)
+    return names
+
+
+def _group(columns: Dict[str, List[str]], names: Sequence[str], path: Path) -> Optional[np.ndarray]:
+    """Columns that make sense only together, [n, len(names)]; None if none of them is there."""
+    present = [name for name in names if name in columns]
+    if not present:
+        return None
+    if len(present) < len(names):
+        raise DataError(
+            "{}: columns {} go together; there is only {}".format(path, ", ".join(names), ", ".join(present))
+        )
+    return _numbers(columns, names, path)
+
+
+def _numbers(columns: Dict[str, List[str]], names: Sequence[str], path: Path) -> np.ndarray:
+    """[rows, len(names)] float64."""
+    values = np.empty((len(columns["file"]), len(names)))
+    for index, name in enumerate(names):
+        for row, text in enumerate(columns[name]):
+            try:
+                values[row, index] = np.nan if text.lower() in _MISSING else float(text)
+            except ValueError:
+                raise DataError(
+                    "{}: file {!r} has {!r} in column {!r}; wanted a number".format(
+                        path, columns["file"][row], text, name
+                    )
+                ) from None
+    return values

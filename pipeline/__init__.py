@@ -1,0 +1,12 @@
+"""What a person names on the command line: `luigi --module pipeline FullRun`, or any single stage.
+
+Importing this package also gives Luigi the settings that these commands need, wherever they are started and whatever
+`luigi.cfg` is there; a value that a `luigi.cfg` does set wins.
+"""
+
+from pipeline import defaults
+from tasks.stages import AlignCrop, ConvertTFRecord, Download, Evaluate, Export, FullRun, Report, Train
+
+defaults.install()
+
+__all__ = ["AlignCrop", "ConvertTFRecord", "Download", "Evaluate", "Export", "FullRun", "Report", "Train"]

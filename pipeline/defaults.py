@@ -1,0 +1,62 @@
+"""Settings of Luigi without which its answers mislead: exit codes, checks, the local scheduler, messages."""
+
+import logging
+import sys
+from typing import Dict
+
+import luigi.configuration
+
+from fse.errors import FseError
+
+# Stock Luigi exits with 0 whatever happens, believes that a task which ran also wrote its output, and asks for a
+# scheduler that nobody started.
+DEFAULTS: Dict[str, Dict[str, str]] = {
+    "retcode": {
+        "already_running": "10",
+        "missing_data": "20",
+        "not_run": "25",
+        "task_failed": "30",
+        "scheduling_error": "35",
+        "unhandled_exception": "40",
+    },
+    "worker": {"check_complete_on_run": "true"},
+    "scheduler": {"stable_done_cooldown_secs": "0"},
+    # The stages say themselves what they do; `--log-level INFO` adds what Luigi does.
+    "core": {"log_level": "WARNING", "autoload_range": "false"},
+}
+
+
+def install() -> None:
+    """Sets what no `luigi.cfg` sets, and keeps tracebacks of users' mistakes out of Luigi's log."""
+    parser = luigi.configuration.get_config()
+    for section, values in DEFAULTS.items():
+        for name, value in values.items():
+            if not _is_set(section, name):
+                parser.set(section, name, value)
+    if not _central_scheduler():
+        parser.set("core", "local_scheduler", "true")
+    logger = logging.getLogger("luigi-interface")
+    if _without_traceback not in logger.filters:
+        logger.addFilter(_without_traceback)
+
+
+def _central_scheduler() -> bool:
+    """Whether a scheduler was named, on the command line or in a `luigi.cfg`."""
+    if any(argument.startswith(("--scheduler-host", "--scheduler-url", "--scheduler-port")) for argument in sys.argv):
+        return True
+    names = ("default_scheduler_host", "default_scheduler_url", "scheduler_host", "scheduler_url", "local_scheduler")
+    return any(_is_set("core", name) for name in names)
+
+
+def _is_set(section: str, name: str) -> bool:
+    parser = luigi.configuration.get_config()
+    return any(parser.get(section, spelling, None) is not None for spelling in (name, name.replace("_", "-")))
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """A log filter: an error of ours says what is wrong, where in the code it was noticed is no help."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, FseError):
+        record.msg = "{}\n  {}: {}".format(record.getMessage(), type(error).__name__, error)
+        record.args, record.exc_info, record.exc_text = (), None, None
+    return True

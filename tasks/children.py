@@ -1,0 +1,91 @@
+"""Running a stage in a process of its own, which ends when this one does."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import IO, List
+
+from fse.errors import StageError
+
+# TensorFlow's C++ side prints these before any of its settings takes effect. They stay in the log file.
+_CHATTER = re.compile(rb"(?:I0000 |WARNING: All log messages before absl)")
+
+# How long a stopped child may take to end by itself.
+_PATIENCE_SECONDS = 5
+
+
+def run(command: List[str], log: Path) -> None:
+    """Runs a command in a new process group; what it prints goes to `log`, its standard error also to ours.
+
+    However this process ends, the child ends too: it is told to by signal, or by the kernel (FSE_PARENT).
+
+    Raises:
+      StageError: the command failed; the message is the child's own last error.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    environment = dict(os.environ, FSE_PARENT=str(os.getpid()), FSE_TERMINAL=str(int(sys.stderr.isatty())))
+    with open(str(log), "ab") as file:
+        file.write("$ {}\n".format(" ".join(command)).encode())
+        file.flush()
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,
+        )
+        try:
+            said = _relay(child, file)
+            code = child.wait()
+        finally:
+            _stop(child)
+            child.stderr.close()  # type: ignore[union-attr]
+    if code:
+        raise StageError(_explain(code, said, log))
+
+
+def _relay(child: "subprocess.Popen[bytes]", log: IO[bytes]) -> List[str]:
+    """Copies the child's standard error to ours and to the log until it closes; returns its lines."""
+    assert child.stderr is not None
+    said: List[str] = []
+    rest, block = b"", b"begin"
+    while block:
+        block = os.read(child.stderr.fileno(), 65536)
+        # A progress bar redraws its line after a carriage return.
+        *lines, rest = re.split(rb"(?<=[\r\n])", rest + block)
+        for line in lines + ([] if block else [rest]):
+            log.write(line.replace(b"\r", b"\n"))
+            if not _CHATTER.match(line):
+                sys.stderr.write(line.decode(errors="replace"))
+                said.append(line.decode(errors="replace").strip())
+        sys.stderr.flush()
+        log.flush()
+    return [line for line in said if line]
+
+
+def _stop(child: "subprocess.Popen[bytes]") -> None:
+    """Ends the child's whole process group."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(child.pid, number)
+        except ProcessLookupError:
+            break
+        try:
+            child.wait(_PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def _explain(code: int, said: List[str], log: Path) -> str:
+    errors = [line[len("error: ") :] for line in said if line.startswith("error: ")]
+    if errors:
+        what = errors[-1]
+    elif code < 0:
+        what = "it was ended by signal {}".format(signal.Signals(-code).name)
+    else:
+        what = "it ended with exit code {}; {}".format(code, said[-1] if said else "it said nothing")
+    return "{} (log: {})".format(what, log)

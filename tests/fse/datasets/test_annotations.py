@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+
+from fse.datasets import annotations
+from fse.errors import DataError
+
+
+@pytest.fixture
+def read(tmp_path):
+    def reader(text, encoding="utf-8"):
+        (tmp_path / "landmarks.csv").write_bytes(text.encode(encoding))
+        return annotations.read(tmp_path / "landmarks.csv")
+
+    return reader
+
+
+def test_everything(read):
+    table = read(
+        "file,width,height,split,left_eye_x,left_eye_y,nose_x,nose_y,box_x,box_y,box_width,box_height,mood\n"
+        "a/1.jpg,320,200,train,1,2.5,3,4,0,0,10,20,glad\n"
+        "./b.jpg,100,100,test,5,6,7,8e1,1,2,3,4,\n"
+    )
+    assert table.files == ["a/1.jpg", "b.jpg"]
+    assert table.splits == ["train", "test"]
+    assert table.landmarks == ["left_eye", "nose"]
+    assert table.points.dtype == np.float64
+    assert table.points.tolist() == [[[1, 2.5], [3, 4]], [[5, 6], [7, 80]]]
+    assert table.sizes.tolist() == [[320, 200], [100, 100]]
+    assert table.boxes.tolist() == [[0, 0, 10, 20], [1, 2, 3, 4]]
+
+
+def test_only_files(read):
+    table = read("file\n007\nNA.jpg\n")
+    assert table.files == ["007", "NA.jpg"]
+    assert table.splits == ["train", "train"]
+    assert table.landmarks == []
+    assert table.points.shape == (2, 0, 2)
+    assert table.sizes is None
+    assert table.boxes is None
+
+
+def test_missing_and_infinite_numbers_are_read(read):
+    points = read("file,a_x,a_y\n1.jpg,,2\n2.jpg,nan,NA\n3.jpg,inf,-1\n").points[:, 0]
+    assert np.isnan(points[0, 0])
+    assert np.isnan(points[1]).all()
+    assert points[2].tolist() == [np.inf, -1.0]
+
+
+def test_spreadsheet_habits(read):
+    table = read('﻿file , a_x, a_y\r\n1.jpg , 1 , 2\r\n\r\n"x,y.jpg",3,4\r\n')
+    assert table.files == ["1.jpg", "x,y.jpg"]
+    assert table.points[:, 0].tolist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no column `file`"),
+        ("name,a_x,a_y\n1.jpg,1,2\n", "no column `file`; there are: name, a_x, a_y"),
+        ("file,a_x,a_y\n", "no rows"),
+        ("file,a_x\n1.jpg,1\n", "'a_x' wants a column 'a_y'"),
+        ("file,a_y\n1.jpg,1\n", "'a_y' wants a column 'a_x'"),
+        ("file,a_x,a_x,a_y\n1.jpg,1,1,2\n", "'a_x' is there more than once"),
+        ("file\n1.jpg\n./1.jpg\n", "more than one row"),
+        ("file,split\n1.jpg,val\n", "1.jpg.*'val'; wanted `train` or `test`"),
+        ("file,split\n1.jpg,\n", "split ''"),
+        ("file,a_x,a_y\n1.jpg,left,2\n", "1.jpg.*'left' in column 'a_x'; wanted a number"),
+        ("file,a_x,a_y\n1.jpg,1\n", "row 2: 2 cells, but the header has 3"),
+        ("file,a_x,a_y\n1.jpg,1,2,3\n", "row 2: 4 cells"),
+        ("file,width\n1.jpg,1\n", "width, height go together; there is only width"),
+        ("file,box_x,box_y\n1.jpg,1,2\n", "go together; there is only box_x, box_y"),
+        ("file\n../1.jpg\n", "does not name a picture below"),
+        ("file\na/../../1.jpg\n", "does not name a picture below"),
+        ("file\n/etc/passwd\n", "does not name a picture below"),
+        ('file,a_x,a_y\n"",1,2\n', "does not name a picture below"),
+    ],
+)
+def test_errors_name_the_place(read, tmp_path, text, message):
+    with pytest.raises(DataError, match=message) as caught:
+        read(text)
+    assert str(tmp_path / "landmarks.csv") in str(caught.value)
+
+
+def test_files_that_are_no_csv(read, tmp_path):
+    with pytest.raises(DataError, match="UTF-8"):
+        read("file\nä.jpg\n", "latin-1")
+    with pytest.raises(DataError, match="cannot be read"):
+        annotations.read(tmp_path / "missing.csv")
+
+
+def test_what_is_written_can_be_read(tmp_path):
+    points = [np.array([[-0.5, 1.25]]), np.array([[1 / 3, 0.0]])]
+    annotations.write(tmp_path / "a.csv", ["1.png", "2.png"], ["1.jpg", "b/2.jpg"], ["train", "test"], ["nose"], points)
+    assert (tmp_path / "a.csv").read_text().splitlines() == [
+        "file,source,split,nose_x,nose_y",
+        "1.png,1.jpg,train,-0.500000,1.250000",
+        "2.png,b/2.jpg,test,0.333333,0.000000",
+    ]
+    table = annotations.read(tmp_path / "a.csv")
+    assert table.splits == ["train", "test"]
+    assert np.allclose(table.points, points, atol=1e-6)

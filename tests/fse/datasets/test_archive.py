@@ -1,0 +1,236 @@
+import errno
+import io
+import os
+import tarfile
+import zipfile
+
+import pytest
+
+from fse.datasets import archive
+from fse.errors import DataError, StageError
+
+KINDS = ["zip", "tar", "tar.gz", "tar.bz2", "tar.xz"]
+FILES = {"images/a.jpg": b"a" * 3000, "images/deep/b.png": os.urandom(4096), "landmarks.csv": b"file\n", "empty": b""}
+
+
+def pack(path, files, kind="zip"):
+    if kind == "zip":
+        with zipfile.ZipFile(str(path), "w", zipfile.ZIP_DEFLATED) as package:
+            for name, data in files.items():
+                package.writestr(name, data)
+    else:
+        with tarfile.open(str(path), "w:" + kind[4:]) as package:
+            for name, data in files.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                package.addfile(info, io.BytesIO(data))
+    return path
+
+
+def pack_entry(path, **fields):
+    """A tar with one ordinary file and one entry of given fields."""
+    with tarfile.open(str(path), "w") as package:
+        package.addfile(tarfile.TarInfo("images/first.jpg"))
+        info = tarfile.TarInfo("images/odd")
+        for name, value in fields.items():
+            setattr(info, name, value)
+        package.addfile(info)
+    return path
+
+
+def unpack(path, folder, wanted=lambda name: True, max_bytes=10**6, max_files=100):
+    folder.mkdir()
+    archive.unpack(path, folder, wanted, max_bytes, max_files)
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_kinds(tmp_path, kind):
+    path = pack(tmp_path / "archive", FILES, kind)
+    assert unpack(path, tmp_path / "out") == FILES
+    assert archive.folders(path, 10**6, 100) == [".", "images", "images/deep"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_what_is_wanted(tmp_path, kind):
+    path = pack(tmp_path / "archive", FILES, kind)
+    assert list(unpack(path, tmp_path / "out", lambda name: name.suffix == ".png")) == ["images/deep/b.png"]
+
+
+def test_folders_and_long_names_are_fine(tmp_path):
+    with tarfile.open(str(tmp_path / "a.tar"), "w", format=tarfile.PAX_FORMAT) as package:
+        package.addfile(tarfile.TarInfo("./" + "x" * 150 + "/ä.jpg"))
+        folder = tarfile.TarInfo("images")
+        folder.type = tarfile.DIRTYPE
+        package.addfile(folder)
+    assert list(unpack(tmp_path / "a.tar", tmp_path / "out")) == ["x" * 150 + "/ä.jpg"]
+    with zipfile.ZipFile(str(tmp_path / "a.zip"), "w") as package:
+        package.writestr("images/", b"")
+        package.writestr("images\\a.jpg", b"made on Windows")
+    assert unpack(tmp_path / "a.zip", tmp_path / "out2") == {"images/a.jpg": b"made on Windows"}
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+@pytest.mark.parametrize("name", ["../evil.jpg", "images/../../evil.jpg", "/tmp/evil.jpg", "C:/evil.jpg"])
+def test_entries_that_leave_the_folder(tmp_path, kind, name):
+    path = pack(tmp_path / "archive", {name: b"x"}, kind)
+    with pytest.raises(DataError, match="leaves the archive's folder") as caught:
+        unpack(path, tmp_path / "out", wanted=lambda name: False)
+    assert "evil.jpg" in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert not [file for file in tmp_path.rglob("*") if "evil" in file.name]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"type": tarfile.SYMTYPE, "linkname": "/etc/passwd"},
+        {"type": tarfile.LNKTYPE, "linkname": "images/first.jpg"},
+        {"type": tarfile.CHRTYPE},
+        {"type": tarfile.FIFOTYPE},
+    ],
+)
+def test_links_and_devices_in_tar(tmp_path, fields):
+    with pytest.raises(DataError, match="'images/odd' is a link or a device"):
+        unpack(pack_entry(tmp_path / "a.tar", **fields), tmp_path / "out")
+
+
+def test_links_in_zip(tmp_path):
+    with zipfile.ZipFile(str(tmp_path / "a.zip"), "w") as package:
+        info = zipfile.ZipInfo("images/odd")
+        info.create_system = 3
+        info.external_attr = 0o120777 << 16
+        package.writestr(info, "/etc/passwd")
+    with pytest.raises(DataError, match="'images/odd' is a link or a device"):
+        unpack(tmp_path / "a.zip", tmp_path / "out")
+
+
+def test_encrypted(tmp_path):
+    data = bytearray(pack(tmp_path / "a.zip", {"a.jpg": b"x"}).read_bytes())
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    data[6] |= 1
+    (tmp_path / "a.zip").write_bytes(bytes(data))
+    with pytest.raises(DataError, match=r"'a.jpg' is encrypted"):
+        unpack(tmp_path / "a.zip", tmp_path / "out")
+
+
+def test_unknown_compression(tmp_path):
+    data = bytearray(pack(tmp_path / "a.zip", {"a.jpg": b"x"}).read_bytes())
+    data[data.index(b"PK\x01\x02") + 10] = data[8] = 9
+    (tmp_path / "a.zip").write_bytes(bytes(data))
+    with pytest.raises(DataError, match="compression"):
+        unpack(tmp_path / "a.zip", tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_twice_the_same_name(tmp_path, kind):
+    path = tmp_path / "archive"
+    if kind == "zip":
+        with zipfile.ZipFile(str(path), "w") as package:
+            package.writestr("a.jpg", b"1")
+            package.writestr("./a.jpg", b"2")
+    else:
+        with tarfile.open(str(path), "w") as package:
+            package.addfile(tarfile.TarInfo("a.jpg"))
+            package.addfile(tarfile.TarInfo("./a.jpg"))
+    with pytest.raises(DataError, match=r"holds 'a.jpg' twice"):
+        unpack(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bombs(tmp_path, kind):
+    path = pack(tmp_path / "archive", {"bomb.jpg": bytes(20_000_000)}, kind)
+    with pytest.raises(DataError, match=r"more than 0.001 GB.*dataset.max_gigabytes"):
+        unpack(path, tmp_path / "out")
+    assert sum(file.stat().st_size for file in (tmp_path / "out").rglob("*")) <= 10**6
+
+
+def test_bombs_that_nobody_wants_cost_no_time(tmp_path):
+    bomb = {"bomb.bin": bytes(20_000_000), "a.jpg": b"a"}
+    with pytest.raises(DataError, match="max_gigabytes"):
+        unpack(pack(tmp_path / "a.tgz", bomb, "tar.gz"), tmp_path / "out", lambda name: name.suffix == ".jpg")
+    found = unpack(pack(tmp_path / "a.zip", bomb), tmp_path / "out2", lambda name: name.suffix == ".jpg")
+    assert found == {"a.jpg": b"a"}
+
+
+def test_sizes_are_counted_not_believed(tmp_path):
+    data = bytearray(pack(tmp_path / "a.zip", {"a.jpg": bytes(5_000_000)}).read_bytes())
+    for signature, offset in ((b"PK\x01\x02", 24), (b"PK\x03\x04", 22)):
+        place = data.index(signature) + offset
+        data[place : place + 4] = (10).to_bytes(4, "little")
+    (tmp_path / "a.zip").write_bytes(bytes(data))
+    with pytest.raises(DataError, match=r"corrupt|max_gigabytes"):
+        unpack(tmp_path / "a.zip", tmp_path / "out")
+
+
+def test_a_giant_header_is_not_read_into_memory(tmp_path):
+    with tarfile.open(str(tmp_path / "a.tgz"), "w:gz") as package:
+        info = tarfile.TarInfo("header")
+        info.type, info.size = tarfile.XHDTYPE, 1 << 30
+        package.addfile(info)
+    with pytest.raises(DataError, match="truncated or corrupt"):
+        unpack(tmp_path / "a.tgz", tmp_path / "out", max_bytes=10**12)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_too_many_entries(tmp_path, kind):
+    path = pack(tmp_path / "archive", {"{}.txt".format(number): b"" for number in range(101)}, kind)
+    with pytest.raises(DataError, match=r"more than 100 entries.*dataset.max_files"):
+        unpack(path, tmp_path / "out", lambda name: False)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_truncation_is_noticed(tmp_path, kind):
+    data = pack(tmp_path / "whole", FILES, kind).read_bytes()
+    # tarfile fills the last record with zeros that nobody needs.
+    end = len(data) if kind != "tar" else len(data.rstrip(b"\0")) + 511
+    for number, length in enumerate(range(0, end, max(1, end // 40))):
+        (tmp_path / "cut").write_bytes(data[:length])
+        with pytest.raises(DataError, match="truncated or corrupt"):
+            unpack(tmp_path / "cut", tmp_path / "out{}".format(number))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_corruption_of_contents_is_noticed(tmp_path, kind):
+    data = bytearray(pack(tmp_path / "a", {"images/b.png": FILES["images/deep/b.png"]}, kind).read_bytes())
+    if kind == "tar":
+        data[100] ^= 1  # plain tar has checksums over its headers only
+    else:
+        data[len(data) // 2] ^= 1
+    (tmp_path / "a").write_bytes(bytes(data))
+    with pytest.raises(DataError, match="truncated or corrupt"):
+        unpack(tmp_path / "a", tmp_path / "out")
+
+
+def test_garbage_between_entries_of_tar_is_noticed(tmp_path):
+    data = bytearray(pack(tmp_path / "a.tar", {"a": b"a" * 512, "b": b"b" * 512}, "tar").read_bytes())
+    data[1024:1536] = os.urandom(512)
+    (tmp_path / "a.tar").write_bytes(bytes(data))
+    with pytest.raises(DataError, match="truncated or corrupt"):
+        unpack(tmp_path / "a.tar", tmp_path / "out")
+
+
+@pytest.mark.parametrize("data", [b"", b"<html>quota</html>", b"PK\x03\x04 and no more", os.urandom(2000), b"\x1f\x8b"])
+def test_no_archive_at_all(tmp_path, data):
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(DataError, match="truncated or corrupt"):
+        unpack(tmp_path / "a.zip", tmp_path / "out")
+
+
+class _Full(io.BytesIO):
+    def write(self, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_is_told(tmp_path, monkeypatch):
+    path = pack(tmp_path / "a.zip", FILES)
+    real = open
+    monkeypatch.setattr(archive, "open", lambda name, mode: _Full() if "x" in mode else real(name, mode), raising=False)
+    with pytest.raises(StageError, match=r"a\.zip: cannot be unpacked into .*out: No space left on device"):
+        unpack(path, tmp_path / "out")
+
+
+def test_a_file_where_a_folder_is_wanted(tmp_path):
+    path = pack(tmp_path / "a.zip", {"images": b"", "images/a.jpg": b""})
+    with pytest.raises(StageError, match="cannot be unpacked into"):
+        unpack(path, tmp_path / "out")

@@ -1,0 +1,291 @@
+import csv
+import dataclasses
+import html.parser
+import json
+import re
+
+import numpy as np
+import pytest
+
+from fse import config, geometry
+from fse.errors import DataError
+from fse.report import STAGES, cell_centres, report, results
+
+HOSTILE = "<script>alert('x')</script>\"&"
+SECTIONS = ["results", "landmarks", "predictions", "heat-maps", "errors", "losses", "data", "times", "configuration"]
+SECTIONS += ["provenance"]
+VOID = {"meta", "img", "br", "hr", "link", "input"}
+POINTS = ["left_eye", "right_eye", "nose"]
+PICTURES, VIEW, CELLS, K = 3, 24, 6, 4
+
+
+class Page(html.parser.HTMLParser):
+    """A page taken apart; an element that is closed out of turn fails the test."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.ids, self.tags, self.links, self.text = [], [], [], [], ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.note(tag, attributes)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.note(tag, attributes)
+
+    def handle_endtag(self, tag):
+        assert self.open
+        assert self.open.pop() == tag
+        self.text += " " if tag in ("th", "td") else ""
+
+    def handle_data(self, data):
+        self.text += data if self.open and self.open[-1] != "style" else ""
+
+    def note(self, tag, attributes):
+        self.tags.append(tag)
+        self.ids += [value for name, value in attributes if name == "id"]
+        self.links += [value for name, value in attributes if name in ("src", "href", "xlink:href", "srcset", "data")]
+
+
+def write_json(file, **values):
+    file.write_text(json.dumps(values))
+
+
+def write_table(file, rows):
+    with open(str(file), "w", newline="") as stream:
+        csv.writer(stream).writerows(rows)
+
+
+def heat_maps(points):
+    """Maps [n, CELLS, CELLS, K] with a peak near each point, and their expectations."""
+    ticks = geometry.centres(CELLS)
+    x, y = points[:, None, None, :, 0], points[:, None, None, :, 1]
+    maps = np.exp(-((ticks[None, None, :, None] - x) ** 2 + (ticks[None, :, None, None] - y) ** 2) / 0.1)
+    maps /= maps.sum(axis=(1, 2), keepdims=True)
+    expected = np.stack([maps.sum(axis=1).transpose(0, 2, 1) @ ticks, maps.sum(axis=2).transpose(0, 2, 1) @ ticks], -1)
+    return maps.astype(np.float32), expected.astype(np.float32)
+
+
+def write_examples(folder, names, annotated):
+    random = np.random.RandomState(0)
+    maps, discovered = heat_maps(random.uniform(-0.8, 0.8, (PICTURES, K, 2)))
+    arrays = {"names": np.array(names), "heatmaps": maps}
+    for kind in ("", "warped_"):
+        arrays[kind + "pictures"] = random.randint(0, 256, (PICTURES, VIEW, VIEW, 3)).astype(np.uint8)
+        arrays[kind + "discovered"] = discovered
+        for points in ("annotated", "predicted"):
+            arrays[kind + points] = random.uniform(-0.7, 0.7, (PICTURES, annotated, 2)).astype(np.float32)
+    np.savez_compressed(str(folder / "examples.npz"), **arrays)
+
+
+def write_inputs(root, points=POINTS, name="faces", steps=(20, 40, 60)):
+    """What the stages write, small; `name` stands wherever a user's text can."""
+    folders = {stage: root / stage for stage in STAGES}
+    for seconds, (stage, folder) in enumerate(folders.items(), 1):
+        folder.mkdir()
+        write_json(folder / "manifest.json", stage=stage, key="key-" + stage, seconds=seconds * 10.0, host=name)
+    write_json(
+        folders["Download"] / "dataset.json",
+        name=name,
+        pictures=10,
+        splits={"train": 7, "test": 3},
+        landmarks=points,
+        source=name,
+    )
+    write_json(folders["AlignCrop"] / "crop.json", pictures=9, skipped=1, splits={"train": 6, "test": 3}, mode="centre")
+    write_table(folders["AlignCrop"] / "skipped.csv", [["source", "reason"], [name, "no pixels"]])
+    training = {"steps": 1, "epochs": 2.5, "train_images": 6, "batch_size": 2, "seconds": 61.0, "pairs_per_second": 3.3}
+    write_json(folders["Train"] / "training.json", **training)
+    columns = ["step", "loss_align", "loss_diversity", "loss_decay", "learning_rate", "pairs_per_second"]
+    write_table(folders["Train"] / "losses.csv", [columns] + [[step, 900 / step, 2, 0.1, 1e-3, 99] for step in steps])
+    write_json(folders["Export"] / "model.json", network="paper", landmarks=K, view=VIEW, map=CELLS)
+    names = [name, "b.png", "c.png"]
+    errors = ["nme", "nme_warped", "mean_shape_nme", "mean_shape_nme_warped"] if points else []
+    rows = [[file] + [8.0 + i + j for j in range(len(errors))] for i, file in enumerate(names)]
+    write_table(folders["Evaluate"] / "predictions.csv", [["file", *errors], *rows])
+    write_metrics(folders["Evaluate"], points)
+    write_examples(folders["Evaluate"], names, len(points))
+    return folders
+
+
+def write_metrics(folder, points, **changes):
+    keys = ["nme", "nme_with_bias", "nme_warped", "mean_shape_nme", "mean_shape_nme_warped", "backward_nme"]
+    metrics = dict.fromkeys([*keys, "failure_rate_10", "auc_10"])
+    metrics.update(landmarks=K, train_images=3716, test_images=3, steps=2400, equivariance_error=1.87, loss_align=14.0)
+    metrics.update(loss_diversity=1.5, train_pairs_per_second=197.9, train_seconds=388.0, device="cpu", python="3.7.9")
+    if points:
+        metrics.update(zip(keys, [9.81, 9.5, 11.0, 16.52, 31.0, 14.0]))
+        metrics.update(failure_rate_10=0.25, auc_10=0.2, per_landmark=dict.fromkeys(points, 9.81))
+    metrics.update(changes)
+    write_json(folder / "metrics.json", **metrics)
+
+
+def settings(**changes):
+    default = config.Config()
+    network = dataclasses.replace(default.network, landmarks=K, view=VIEW)
+    return dataclasses.replace(default, network=network, **changes)
+
+
+def written(root, folders, **changes):
+    report(settings(**changes), *(folders[stage] for stage in STAGES), root)
+    return (root / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    root = tmp_path_factory.mktemp("faces")
+    return written(root, write_inputs(root))
+
+
+def plain(text):
+    """The text that a reader sees, every white space as one plain space."""
+    return re.sub(r"\s+", " ", Page(text).text)
+
+
+def test_page_is_well_formed_and_has_its_sections_in_order(faces):
+    page = Page(faces)
+    assert [name for name in page.ids if name in SECTIONS] == SECTIONS
+    assert len(page.ids) == len(set(page.ids))
+    assert page.tags.count("h1") == 1
+    assert page.tags.count("svg") == 2
+
+
+def test_page_refers_to_nothing_outside_itself(faces):
+    page = Page(faces)
+    assert "script" not in page.tags
+    assert "link" not in page.tags
+    assert page.links
+    assert all(link.startswith(("data:image/", "#")) for link in page.links)
+    assert "@import" not in faces
+    assert not re.search(r"url\((?!#)", faces)
+    targets = {link[1:] for link in page.links if link.startswith("#")}
+    assert targets <= set(page.ids)
+
+
+def test_headline_says_the_result_in_words(faces):
+    sentence = (
+        "4 landmarks, learned from 3,716 pictures without labels in 2,400 steps, predict 3 annotated points with an "
+        "error of 9.8 % of the inter-ocular distance; always predicting the mean shape gives 16.5 %."
+    )
+    assert sentence in plain(faces)
+
+
+def test_errors_stand_beside_the_mean_shape(faces):
+    text = plain(faces)
+    assert "9.81 % 16.52 % \N{MINUS SIGN}41 %" in text
+    assert "11.00 % 31.00 % \N{MINUS SIGN}65 %" in text
+    assert "25.0 % 66.7 % \N{MINUS SIGN}42 points" in text  # the mean shape's errors are 10, 11 and 12 %
+    assert "No better than a constant" not in text
+
+
+def test_pictures_of_every_kind_are_embedded(faces):
+    images = [link for link in Page(faces).links if link.startswith("data:image/")]
+    overlays, tiles, legends = PICTURES, 2 * K, K + len(POINTS)
+    assert len(images) == 2 * PICTURES + 2 * PICTURES + overlays + tiles + legends
+    assert len(faces) < 3_000_000
+
+
+def test_same_inputs_give_the_same_page(tmp_path, faces):
+    assert written(tmp_path, write_inputs(tmp_path)) == faces
+
+
+def test_what_a_user_names_is_text_and_nothing_else(tmp_path):
+    folders = write_inputs(tmp_path, points=["left_eye", "right_eye", HOSTILE], name=HOSTILE)
+    text = written(tmp_path, folders, experiment=config.Experiment(HOSTILE), crop=config.Crop(mode=HOSTILE))
+    page = Page(text)
+    assert "script" not in page.tags
+    assert "<script" not in text
+    assert page.text.count(HOSTILE) > 10
+
+
+def test_without_annotations_the_page_says_so(tmp_path):
+    text = plain(written(tmp_path, write_inputs(tmp_path, points=[])))
+    assert "without annotated points there is no error to report" in text
+    assert "There are no annotated points to compare with." in text
+    assert "there is no error curve" in text
+    assert "Mean shape" not in text
+    assert "Equivariance error" in text
+
+
+def test_no_losses_no_examples_no_manifests(tmp_path):
+    folders = write_inputs(tmp_path, steps=())
+    (folders["Evaluate"] / "examples.npz").unlink()
+    (folders["AlignCrop"] / "skipped.csv").unlink()
+    for folder in folders.values():
+        (folder / "manifest.json").unlink()
+    text = plain(written(tmp_path, folders))
+    assert "so there are no curves" in text
+    assert "kept no example pictures" in text
+    assert "No stage recorded its time." in text
+    assert "No picture was left out." in text
+
+
+def test_a_model_worse_than_the_mean_shape_and_crops_that_peek_are_said_aloud(tmp_path):
+    folders = write_inputs(tmp_path)
+    write_metrics(folders["Evaluate"], POINTS, nme=17.0)
+    write_json(folders["AlignCrop"] / "crop.json", mode="landmarks", reads_test_annotations=True)
+    text = plain(written(tmp_path, folders))
+    assert "No better than a constant." in text
+    assert "The crops read test annotations." in text
+    assert "17.00 % 16.52 % +3 %" in text
+
+
+def test_settings_that_differ_from_the_defaults_are_marked(faces):
+    changed = re.findall(r'<tr class="changed"><th[^>]*>(\w+)</th>', faces)
+    assert changed == ["landmarks", "view"]
+
+
+def test_each_stage_has_its_share_of_the_time(faces):
+    text = plain(faces)
+    assert "Train 40.0 s 19.0 %" in text
+    assert "Together 3 min 30 s" in text
+
+
+def test_untrained_model_with_even_maps(tmp_path):
+    folders = write_inputs(tmp_path)
+    with np.load(str(folders["Evaluate"] / "examples.npz")) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    arrays["heatmaps"] = np.full_like(arrays["heatmaps"], 1.0 / CELLS**2)
+    arrays["discovered"] = np.zeros_like(arrays["discovered"])
+    np.savez_compressed(str(folders["Evaluate"] / "examples.npz"), **arrays)
+    assert "Heat maps" in plain(written(tmp_path, folders))
+
+
+def test_cells_lie_where_landmarks_say():
+    maps, _ = heat_maps(np.random.RandomState(1).uniform(-0.9, 0.9, (5, K, 2)))
+    ticks = 0.6 * geometry.centres(CELLS) + 0.1
+    x = maps.sum(axis=1).transpose(0, 2, 1) @ ticks
+    y = maps.sum(axis=2).transpose(0, 2, 1) @ ticks
+    assert cell_centres(maps, np.stack([x, y], axis=-1)) == pytest.approx(ticks, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("stage", "file", "content"),
+    [
+        ("Evaluate", "metrics.json", None),
+        ("Evaluate", "metrics.json", "{"),
+        ("Download", "dataset.json", "[]"),
+        ("Train", "manifest.json", "nonsense"),
+        ("Evaluate", "examples.npz", "PK nonsense"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path, stage, file, content):
+    folders = write_inputs(tmp_path)
+    (folders[stage] / file).unlink()
+    if content is not None:
+        (folders[stage] / file).write_text(content)
+    with pytest.raises(DataError, match=re.escape(str(folders[stage] / file))):
+        report(settings(), *(folders[stage] for stage in STAGES), tmp_path)
+    assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (59.96, "1 min 0 s"), (200.4, "3 min 20 s"), (18_720, "5 h 12 min"), (None, "not recorded")],
+)
+def test_durations(seconds, text):
+    assert results.duration(seconds).replace("\N{NO-BREAK SPACE}", " ") == text

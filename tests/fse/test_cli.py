@@ -1,0 +1,151 @@
+"""The `fse` command in child processes, as a person types it."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fse import checkpoints, cli, config, seed_flags
+
+
+def fse(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    root = Path(__file__).resolve().parents[2]
+    return subprocess.run(
+        [sys.executable, "-m", "fse", *arguments],
+        env=dict(os.environ, PYTHONPATH=str(root)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+        timeout=300,
+    )
+
+
+def pictures(folder: Path, count: int = 8) -> Path:
+    folder.mkdir(parents=True)
+    random = np.random.RandomState(0)
+    for number in range(count):
+        pixels = random.randint(0, 256, (40, 30, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(str(folder / "{}.jpg".format(number)))
+    return folder
+
+
+FLAGS = (
+    "--batch_size 4 --K 3 --M 2 --scale_size 24 --crop_size 20 --max_epochs 2 --save_freq 2 --summary_freq 1 "
+    "--learning_rate 1e-3 --beta1 0.6 --weight_decay 1e-4 --diversity_weight 20 --align_weight 2 --num_gpus 1 "
+    "--data_url unused"
+).split()
+
+
+def parsed(*arguments: str) -> config.Config:
+    return seed_flags.settings(cli._parser().parse_args(["train", *arguments]))
+
+
+def test_train_without_flags_has_the_replaced_codes_defaults() -> None:
+    assert parsed() == config.Config()
+
+
+@pytest.mark.parametrize("spelling", ["--random-seed", "--random_seed"])
+def test_every_flag_of_the_replaced_codes_sets_what_it_says(spelling: str) -> None:
+    settings = parsed(*FLAGS, spelling, "7")
+    train, loss = settings.train, settings.loss
+    assert (train.batch_size, train.epochs, train.save_freq, train.summary_freq) == (4, 2, 2, 1)
+    assert (train.learning_rate, train.beta1, train.seed) == (1e-3, 0.6, 7)
+    assert (loss.weight_decay, loss.diversity_weight, loss.align_weight, loss.diversity_window) == (1e-4, 20.0, 2.0, 2)
+    assert (settings.network.landmarks, settings.network.view, settings.crop.size) == (3, 20, 24)
+
+
+@pytest.mark.slow
+def test_a_folder_of_pictures_trains_and_tests_as_in_the_replaced_codes(tmp_path: Path) -> None:
+    folders = ["--input_dir", str(pictures(tmp_path / "in")), "--output_dir", str(tmp_path / "out")]
+    done = fse("train", *FLAGS, *folders, "--train_url", str(tmp_path / "url"))
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[-4].startswith("progress  epoch 2  step 2  image/sec ")
+    assert [line.split()[0] for line in lines[-3:]] == ["loss_align", "loss_diversity", "loss_decay"]
+    for folder in ("out", "url"):
+        assert [checkpoints.step_of(path) for path in checkpoints.found(tmp_path / folder)] == [4]
+    assert list((tmp_path / "out" / "logs").glob("events.*"))
+
+    drawn = fse("train", *FLAGS, "--mode", "test", "--checkpoint", str(tmp_path / "out"), *folders)
+    assert drawn.returncode == 0, drawn.stderr
+    made = sorted(path.name for path in (tmp_path / "out" / "images").iterdir())
+    assert made == ["{}-outputs.png".format(number) for number in range(8)]
+
+    # Another training that begins with the first one's weights goes on at its step.
+    longer = [*FLAGS, "--max_epochs", "3", "--checkpoint", str(tmp_path / "out"), *folders[:2]]
+    more = fse("train", *longer, "--output_dir", str(tmp_path / "more"))
+    assert more.returncode == 0, more.stderr
+    assert "going on from step 4 of 6" in more.stderr
+
+
+@pytest.mark.slow
+def test_the_stages_one_by_one_and_landmarks_of_a_picture(tmp_path: Path) -> None:
+    settings = [
+        "--set",
+        "dataset.train=16,dataset.test=6,dataset.size=32,crop.size=20,network.view=16,network.landmarks=3,"
+        "loss.diversity_window=2,train.batch_size=4,train.steps=4",
+    ]
+    steps = [
+        ("download", []),
+        ("align-crop", ["dataset"]),
+        ("convert", ["crops"]),
+        ("train", ["records"]),
+        ("export", ["trained", "records"]),
+        ("evaluate", ["model", "trained", "records"]),
+        ("report", ["dataset", "crops", "records", "trained", "model", "evaluation"]),
+    ]
+    made = {
+        "download": "dataset",
+        "align-crop": "crops",
+        "convert": "records",
+        "train": "trained",
+        "export": "model",
+        "evaluate": "evaluation",
+        "report": "report",
+    }
+    for verb, inputs in steps:
+        options = [part for name in inputs for part in ("--" + name, str(tmp_path / name))]
+        done = fse(verb, "--config", "synthetic", *settings, *options, "--output", str(tmp_path / made[verb]))
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "report" / "report.html").is_file()
+
+    picture = pictures(tmp_path / "mine", 1) / "0.jpg"
+    shown = fse("landmarks", str(tmp_path / "model"), str(picture), "--draw", str(tmp_path / "drawn"))
+    assert shown.returncode == 0, shown.stderr
+    rows = list(csv.DictReader(io.StringIO(shown.stdout)))
+    assert [row["landmark"] for row in rows] == ["0", "1", "2"]
+    # The view is the middle 16 of 20 pixels of the central square, 30 pixels wide, of a picture of 30 x 40.
+    assert all(3.0 <= float(row["x"]) <= 27.0 and 8.0 <= float(row["y"]) <= 32.0 for row in rows)
+    assert Image.open(str(tmp_path / "drawn" / "0-outputs.png")).size == (30, 40)
+
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no picture")
+    mixed = fse("landmarks", str(tmp_path / "model"), str(broken), str(picture), "--format", "json")
+    assert mixed.returncode == 1
+    assert len(json.loads(mixed.stdout)["landmarks"]) == 3
+    assert "broken.jpg" in mixed.stderr
+    assert "Traceback" not in mixed.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["train"], 2, "--input_dir DIR is missing"),
+        (["train", "--input_dir", "nowhere", "--output_dir", "out"], 2, "nowhere: no such folder"),
+        (["train", "--K", "0", "--records", "x", "--output", "y"], 2, "network.landmarks must be between 1"),
+        (["convert", "--output", "out"], 2, "--crops DIR is missing"),
+        (["convert", "--crops", "nowhere", "--output", "out"], 1, "nowhere: no such folder"),
+        (["download", "--config", "nowhere", "--output", "out"], 2, "no such file"),
+        (["landmarks", "nowhere", "picture.jpg"], 1, "not a folder that `fse export` wrote"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_told(arguments: list, code: int, message: str, capsys) -> None:
+    assert cli.main(arguments) == code
+    assert message in capsys.readouterr().err

@@ -1,0 +1,458 @@
+import csv
+import dataclasses
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fse import config, crop, datasets, geometry, processes
+from fse.errors import DataError, PictureError, StageError
+
+FACES = Path(__file__).resolve().parents[3] / "shared" / "data" / "faces.zip"
+EYES = ("left_eye", "right_eye")
+FACE = np.array([[-0.5, 0.0], [0.5, 0.0], [0.0, 1.2]])  # left eye, right eye, mouth; eyes 1 apart
+NAMES = ["left_eye", "right_eye", "mouth"]
+
+
+def settings(**values):
+    crop_size = values.setdefault("size", 50)
+    return config.from_tables({"crop": values, "network": {"view": min(16, crop_size)}})
+
+
+def dotted(size, points, radius=2.0):
+    """A grey picture with a soft white dot at each point, uint8 [height, width, 3]."""
+    width, height = size
+    x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    light = np.full((height, width), 40.0)
+    for point in np.reshape(points, (-1, 2)):
+        light += 200.0 * np.exp(-((x - point[0]) ** 2 + (y - point[1]) ** 2) / (2.0 * radius**2))
+    return np.repeat(np.clip(np.round(light), 0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
+
+
+def dot(picture, near, reach):
+    """The centroid of the light around a pixel position, in pixels."""
+    light = picture[:, :, 0].astype(float) - 40.0
+    y, x = np.mgrid[: len(light), : light.shape[1]] + 0.5
+    light[np.hypot(x - near[0], y - near[1]) > reach] = 0.0
+    return np.array([(light * x).sum(), (light * y).sum()]) / light.sum()
+
+
+def make(folder, rows, columns="file,split,left_eye_x,left_eye_y,right_eye_x,right_eye_y,mouth_x,mouth_y"):
+    """A data set as Download writes it: rows of (name, picture or bytes, further cells)."""
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    lines = [columns]
+    for name, picture, cells in rows:
+        path = folder / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(picture, bytes):
+            path.write_bytes(picture)
+        elif picture is not None:
+            Image.fromarray(picture).save(str(path))
+        if cells is not None:
+            lines.append(",".join([name] + [str(cell) for cell in cells]))
+    if columns:
+        (folder / "landmarks.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def faces(folder, count=6, size=(120, 100)):
+    """Dotted faces of known places, turned and scaled. Returns the folder and the points [count, 3, 2]."""
+    random, rows, points = np.random.RandomState(1), [], []
+    for number in range(count):
+        angle, zoom = random.uniform(-0.5, 0.5), random.uniform(20.0, 30.0)
+        turn = zoom * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        place = np.round(FACE @ turn.T + np.array(size) / 2.0 - [0.0, 12.0], 3)
+        split = "test" if number % 3 == 2 else "train"
+        rows.append(("{}.png".format(number), dotted(size, place), [split] + place.ravel().tolist()))
+        points.append(place)
+    return make(folder, rows), np.array(points)
+
+
+def table(folder, name="landmarks.csv"):
+    with open(str(folder / name), newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def points_of(row, names=NAMES):
+    return np.array([[float(row[name + "_x"]), float(row[name + "_y"])] for name in names])
+
+
+def picture_of(folder, row):
+    return np.asarray(Image.open(str(folder / "pictures" / row["file"])))
+
+
+# Resampling ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.3, -1.2, np.pi])
+@pytest.mark.parametrize("side", [20.0, 50.0, 77.7, 160.0, 333.0, 900.0])
+def test_dots_are_found_where_their_landmarks_are(angle, side):
+    """Within a tenth of a crop pixel, enlarging or shrinking, turned or not, also where the square leaves the picture."""
+    random = np.random.RandomState(0)
+    size, centre = 50, np.array([203.3, 158.8])
+    half = side / 2.0 * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    square = np.concatenate([half, centre[:, None]], axis=1)
+    step = side / size
+    for _ in range(4):
+        landmark = random.uniform(-0.6, 0.6, 2) * min(1.0, 240.0 / side)
+        pixel = geometry.apply_affine(square, landmark)
+        picture = dotted((400, 300), pixel, radius=max(1.2, 1.5 * step))
+        wanted = geometry.to_pixels(landmark, (size, size))
+        found = dot(crop.sample(picture, square, size), wanted, 4.0 + 6.0 / step)
+        assert np.abs(found - wanted).max() < 0.1
+
+
+def test_a_crop_of_the_same_size_changes_nothing():
+    picture = np.random.RandomState(0).randint(0, 256, (40, 40, 3)).astype(np.uint8)
+    square = np.array([[20.0, 0.0, 20.0], [0.0, 20.0, 20.0]])
+    assert (crop.sample(picture, square, 40) == picture).all()
+    quarter = np.array([[0.0, -20.0, 20.0], [20.0, 0.0, 20.0]])  # right of the crop is down in the picture
+    assert np.abs(crop.sample(picture, quarter, 40).astype(int) - np.rot90(picture).astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.4])
+@pytest.mark.parametrize("side", [400.0, 1500.0])
+def test_shrinking_is_antialiased(angle, side):
+    """A one-pixel chequerboard becomes even grey."""
+    board = np.indices((1600, 1600)).sum(0) % 2 * 255
+    picture = np.repeat(board.astype(np.uint8)[:, :, None], 3, axis=2)
+    half = side / 2.0 * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    found = crop.sample(picture, np.concatenate([half, [[800.0], [800.0]]], axis=1), 50)
+    assert np.abs(found.astype(int) - 127).max() <= 8
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.4])
+@pytest.mark.parametrize("side", [30.0, 250.0, 2000.0])
+def test_the_border_is_repeated_outside(angle, side):
+    ramp = np.repeat(np.linspace(50, 200, 100).astype(np.uint8)[None, :, None], 100, axis=0).repeat(3, axis=2)
+    half = side / 2.0 * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    found = crop.sample(ramp, np.concatenate([half, [[0.0], [50.0]]], axis=1), 32)
+    points = geometry.apply_affine(
+        np.concatenate([half, [[0.0], [50.0]]], axis=1), geometry.grid(*[geometry.centres(32)] * 2)
+    )
+    outside = points[:, 0].reshape(32, 32) < -2.0 * max(1.0, side / 32)
+    assert outside.any()
+    assert np.abs(found[outside].astype(int) - 50).max() <= (2 if side < 100 else 10)
+    assert found.min() >= 40
+
+
+def test_a_square_outside_the_picture():
+    picture = dotted((50, 50), [25, 25])
+    with pytest.raises(PictureError, match="outside the picture"):
+        crop.sample(picture, np.array([[10.0, 0.0, 80.0], [0.0, 10.0, 25.0]]), 20)
+
+
+def test_a_giant_square_takes_little_memory():
+    found = crop.sample(dotted((60, 40), [30, 20], 9.0), np.array([[600.0, 5.0, 30.0], [-5.0, 600.0, 20.0]]), 1024)
+    assert found.shape == (1024, 1024, 3)
+
+
+# Mean shape ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_mean_shape_is_centred_with_its_eyes_a_given_part_apart():
+    turned = FACE @ np.array([[0.0, -30.0], [30.0, 0.0]]) + [100.0, 70.0]
+    nowhere = np.full((3, 2), np.nan)
+    mistyped = FACE * 30.0
+    mistyped[2] = [1e6, 0.0]
+    blind = FACE * [[0.0, 1.0]]
+    shapes = np.array([FACE * 20.0 + 50.0, turned, nowhere, mistyped, blind])
+    for eyes in ((0, 1), (1, 0)):
+        mean = crop.mean_shape(shapes, eyes, 0.4)
+        assert np.allclose(mean.mean(0), 0.0)
+        assert np.allclose(mean[1] - mean[0], [0.8, 0.0])
+        assert np.allclose(mean[2] - mean[:2].mean(0), [0.0, 0.96])
+    with pytest.raises(DataError, match="no training picture"):
+        crop.mean_shape(shapes[2:], (0, 1), 0.4)
+
+
+# The stage -------------------------------------------------------------------------------------------------------------
+
+
+def test_centre(tmp_path):
+    dataset, points = faces(tmp_path / "data")
+    crop.align_crop(settings(scale=0.9), dataset, tmp_path / "out")
+    rows = table(tmp_path / "out")
+    assert [row["source"] for row in rows] == ["{}.png".format(number) for number in range(6)]
+    assert [row["split"] for row in rows] == ["train", "train", "test"] * 2
+    for row, place in zip(rows, points):
+        wanted = (place - [60.0, 50.0]) / 45.0
+        assert np.allclose(points_of(row), wanted, atol=1e-6)
+        picture = picture_of(tmp_path / "out", row)
+        assert picture.shape == (50, 50, 3)
+        for point in geometry.to_pixels(wanted, (50, 50)):
+            assert np.abs(dot(picture, point, 4.0) - point).max() < 0.1
+    assert json.loads((tmp_path / "out" / "crop.json").read_text()) == {
+        "pictures": 6,
+        "skipped": 0,
+        "splits": {"train": 4, "test": 2},
+        "landmarks": NAMES,
+        "size": 50,
+        "mode": "centre",
+        "reads_test_annotations": False,
+    }
+    assert (tmp_path / "out" / "skipped.csv").read_text() == "source,reason\n"
+    assert (tmp_path / "out" / "landmarks.csv").read_text().startswith("file,source,split,left_eye_x,left_eye_y,")
+
+
+def test_landmarks_bring_every_face_to_the_mean_shape(tmp_path):
+    dataset, _ = faces(tmp_path / "data")
+    crop.align_crop(settings(mode="landmarks", face_width=0.4), dataset, tmp_path / "out")
+    wanted = 0.8 * (FACE - FACE.mean(0))
+    for row in table(tmp_path / "out"):
+        assert np.allclose(points_of(row), wanted, atol=1e-3)
+        for point in geometry.to_pixels(points_of(row), (50, 50)):
+            assert np.abs(dot(picture_of(tmp_path / "out", row), point, 5.0) - point).max() < 0.1
+    assert json.loads((tmp_path / "out" / "crop.json").read_text())["reads_test_annotations"] is True
+
+
+def test_the_mean_shape_is_of_training_pictures_only(tmp_path):
+    dataset, _ = faces(tmp_path / "data")
+    crop.align_crop(settings(mode="landmarks"), dataset, tmp_path / "out")
+    text = (dataset / "landmarks.csv").read_text().splitlines()
+    text[3] = "2.png,test,40,40,60,40,41,90"  # another shape
+    (dataset / "landmarks.csv").write_text("\n".join(text))
+    crop.align_crop(settings(mode="landmarks"), dataset, tmp_path / "out2")
+    before, after = table(tmp_path / "out"), table(tmp_path / "out2")
+    assert [a == b for a, b in zip(before, after)] == [True, True, False, True, True, True]
+
+
+def test_box(tmp_path):
+    picture = dotted((100, 80), [30.0, 40.0])
+    columns = "file,nose_x,nose_y,box_x,box_y,box_width,box_height"
+    rows = [("a.png", picture, [30, 40, 20, 30, 20, 40]), ("b.png", picture, [30, 40, -10, 0, 50, 40])]
+    crop.align_crop(settings(mode="box", scale=1.5), make(tmp_path / "data", rows, columns), tmp_path / "out")
+    first, second = table(tmp_path / "out")
+    assert np.allclose(points_of(first, ["nose"]), [[0.0, -10.0 / 30.0]], atol=1e-6)
+    assert np.allclose(points_of(second, ["nose"]), [[15.0 / 37.5, 20.0 / 37.5]], atol=1e-6)
+    for row in (first, second):
+        point = geometry.to_pixels(points_of(row, ["nose"]), (50, 50))[0]
+        assert np.abs(dot(picture_of(tmp_path / "out", row), point, 6.0) - point).max() < 0.1
+
+
+def test_exif_orientation_comes_before_the_landmarks(tmp_path):
+    upright = dotted((60, 90), [15.0, 30.0])
+    dataset = make(tmp_path / "data", [("a.png", None, [60, 90, 15, 30])], "file,width,height,nose_x,nose_y")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    Image.fromarray(np.ascontiguousarray(np.rot90(upright))).save(str(dataset / "images" / "a.png"), exif=exif)
+    crop.align_crop(settings(size=60), dataset, tmp_path / "out")
+    (row,) = table(tmp_path / "out")
+    assert np.allclose(geometry.to_pixels(points_of(row, ["nose"]), (60, 60)), [[15.0, 15.0]], atol=1e-4)
+    assert np.abs(dot(picture_of(tmp_path / "out", row), [15.0, 15.0], 6.0) - 15.0).max() < 0.1
+
+
+def test_without_annotations(tmp_path):
+    dataset = make(tmp_path / "data", [("a.png", dotted((40, 30), [9, 9]), None)], "")
+    crop.align_crop(settings(), dataset, tmp_path / "out")
+    assert (tmp_path / "out" / "landmarks.csv").read_text() == "file,source,split\na.png,a.png,train\n"
+    assert json.loads((tmp_path / "out" / "crop.json").read_text())["landmarks"] == []
+
+
+GOOD = dotted((60, 50), [[20, 20], [40, 20], [30, 40]])
+PLACE = ["train", 20, 20, 40, 20, 30, 40]
+
+
+@pytest.mark.parametrize(
+    ("picture", "cells", "values", "reason"),
+    [
+        (b"no picture", PLACE, {}, "not a JPEG"),
+        (b"", PLACE, {}, "the file is empty"),
+        (None, PLACE, {}, "no such file"),
+        (GOOD, None, {}, "no annotation"),
+        (GOOD, ["train", "", 20, 40, 20, 30, 40], {}, "a landmark without coordinates"),
+        (GOOD, ["train", "inf", 20, 40, 20, 30, 40], {}, "a landmark without coordinates"),
+        (GOOD, ["train", 20, 20, 40, 20, 30, 50.5], {}, "a landmark outside the picture"),
+        (GOOD, ["train", -0.5, 20, 40, 20, 30, 40], {}, "a landmark outside the picture"),
+        (GOOD, ["train", 30, 20, 30, 20, 30, 20], {"mode": "landmarks"}, "landmarks that coincide"),
+        (dotted((61, 50), [20, 20]), PLACE, {"max_pixels": 3000}, "61 x 50 pixels, more than 3000"),
+    ],
+)
+def test_what_is_skipped_and_why(tmp_path, picture, cells, values, reason):
+    dataset = make(
+        tmp_path / "data", [("bad.png", picture, cells)] + [("{}.png".format(i), GOOD, PLACE) for i in range(3)]
+    )
+    crop.align_crop(settings(max_skipped=0.25, **values), dataset, tmp_path / "out")
+    assert [row["source"] for row in table(tmp_path / "out")] == ["0.png", "1.png", "2.png"]
+    (skipped,) = table(tmp_path / "out", "skipped.csv")
+    assert skipped["source"] == "bad.png"
+    assert reason in skipped["reason"]
+    assert json.loads((tmp_path / "out" / "crop.json").read_text())["skipped"] == 1
+    assert sorted(path.name for path in (tmp_path / "out" / "pictures").iterdir()) == ["0.png", "1.png", "2.png"]
+    with pytest.raises(DataError, match=r"1 of 4 pictures .* crop.max_skipped = 0.2 permits: bad.png: ") as caught:
+        crop.align_crop(settings(max_skipped=0.2, **values), dataset, tmp_path / "out2")
+    assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("columns", "cells", "values", "reason"),
+    [
+        ("file,width,height", [60, 51], {}, "60 x 50 pixels, but annotated as 60 x 51"),
+        ("file,box_x,box_y,box_width,box_height", [1, 1, 0, 5], {"mode": "box"}, "a box without extent"),
+        ("file,box_x,box_y,box_width,box_height", [1, 1, "", 5], {"mode": "box"}, "a box without extent"),
+        ("file,box_x,box_y,box_width,box_height", [99, 1, 5, 5], {"mode": "box"}, "a square outside the picture"),
+        ("file,box_x,box_y,box_width,box_height", [1, 1, 1e9, 5], {"mode": "box"}, "a square of 1e+09 pixels"),
+    ],
+)
+def test_sizes_and_boxes_that_are_skipped(tmp_path, columns, cells, values, reason):
+    good = [60, 50] if "width" in columns.split(",") else [10, 10, 20, 20]
+    dataset = make(tmp_path / "data", [("bad.png", GOOD, cells), ("good.png", GOOD, good)], columns)
+    crop.align_crop(settings(max_skipped=0.5, **values), dataset, tmp_path / "out")
+    assert [row["source"] for row in table(tmp_path / "out")] == ["good.png"]
+    assert table(tmp_path / "out", "skipped.csv") == [{"source": "bad.png", "reason": reason}] or reason in str(
+        table(tmp_path / "out", "skipped.csv")
+    )
+
+
+@pytest.mark.parametrize(
+    ("columns", "values", "message"),
+    [
+        ("file", {"mode": "box"}, "crop.mode box: .*no columns box_x"),
+        ("", {"mode": "box"}, "crop.mode box: .*no columns box_x"),
+        ("", {"mode": "landmarks"}, r"evaluate.eyes names left_eye, right_eye, but .* has no landmarks"),
+        ("file,nose_x,nose_y", {"mode": "landmarks"}, r"evaluate.eyes names left_eye, right_eye, but .* has nose"),
+    ],
+)
+def test_modes_that_want_more_than_there_is(tmp_path, columns, values, message):
+    cells = [1] * columns.count(",") if columns else None
+    dataset = make(tmp_path / "data", [("a.png", GOOD, cells)], columns)
+    with pytest.raises(DataError, match=message):
+        crop.align_crop(settings(**values), dataset, tmp_path / "out")
+
+
+def test_nothing_usable(tmp_path):
+    dataset = make(tmp_path / "data", [("a.png", b"", PLACE)])
+    with pytest.raises(DataError, match=r"no usable picture among 1\. a.png: the file is empty"):
+        crop.align_crop(settings(max_skipped=1.0), dataset, tmp_path / "out")
+    with pytest.raises(DataError, match="no usable picture among 0"):
+        crop.align_crop(settings(), make(tmp_path / "none", [], ""), tmp_path / "out2")
+
+
+def test_an_output_that_cannot_be_written(tmp_path):
+    dataset, _ = faces(tmp_path / "data", 1)
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StageError, match="cannot be written to"):
+        crop.align_crop(settings(), dataset, tmp_path / "file" / "out")
+
+
+def test_names_are_flat_safe_and_distinct():
+    sources = ["a/b.jpg", "c d.png", "ä.jpg", "ö.jpg", "x.jpg", "x.png", "A_B.jpg", "q" * 300 + ".jpg", "e.f.jpg"]
+    names = crop.crop_names(sources)
+    assert len({name.lower() for name in names}) == len(sources)
+    assert names[1] == "c_d.png"
+    assert names[8] == "e.f.png"
+    assert names[0].startswith("a_b-")
+    assert all(len(name) < 130 and name.isascii() if hasattr(name, "isascii") else True for name in names)
+    again = crop.crop_names(sources[::-1])[::-1]
+    assert names == again
+
+
+def test_sub_folders_become_flat(tmp_path):
+    rows = [(name, GOOD, None) for name in ("a/1.png", "b/1.png", "a_1.png")]
+    crop.align_crop(settings(), make(tmp_path / "data", rows, ""), tmp_path / "out")
+    written = table(tmp_path / "out")
+    assert [row["source"] for row in written] == ["a/1.png", "a_1.png", "b/1.png"]
+    assert sorted(row["file"] for row in written) == sorted(
+        path.name for path in (tmp_path / "out" / "pictures").iterdir()
+    )
+
+
+def test_processes_do_not_change_the_result(tmp_path):
+    dataset, _ = faces(tmp_path / "data", 70)
+    (dataset / "images" / "33.png").write_bytes(b"broken")
+    for count in (1, 2):
+        crop.align_crop(settings(processes=count, max_skipped=0.1), dataset, tmp_path / str(count))
+    names = sorted(str(path.relative_to(tmp_path / "1")) for path in (tmp_path / "1").rglob("*.*"))
+    assert len(names) == 69 + 3
+    for name in names:
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+
+
+@pytest.mark.skipif(not FACES.is_file(), reason="no ../shared/data/faces.zip beside the repository")
+def test_real_faces_align(tmp_path):
+    """Turned and scaled to the mean shape, faces lie closer together than merely cut out."""
+    tables = {"dataset": {"name": "faces", "archive": str(FACES)}, "crop": {"size": 60}, "network": {"view": 50}}
+    whole = config.from_tables(tables)
+    datasets.download(whole, tmp_path / "data")
+    rows = (tmp_path / "data" / "landmarks.csv").read_text().splitlines()[:121]
+    (tmp_path / "data" / "landmarks.csv").write_text("\n".join(rows))
+    spread = {}
+    for mode in ("centre", "landmarks"):
+        settings_ = dataclasses.replace(whole, crop=dataclasses.replace(whole.crop, mode=mode, max_skipped=1.0))
+        crop.align_crop(settings_, tmp_path / "data", tmp_path / mode)
+        found = [points_of(row, ["left_eye", "right_eye", "nose"]) for row in table(tmp_path / mode)]
+        assert len(found) == 120
+        spread[mode] = np.std(found, axis=0).mean()
+    assert spread["landmarks"] < 0.5 * spread["centre"]
+
+
+# Processes -------------------------------------------------------------------------------------------------------------
+
+
+def _square(number):
+    return number * number
+
+
+def _die(number):
+    if number == 40:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def _fail(number):
+    raise OSError(28, "No space left on device", "a.png")
+
+
+def test_results_come_in_order():
+    assert list(processes.in_order(_square, range(200), 2, "squares")) == [number * number for number in range(200)]
+    assert list(processes.in_order(_square, range(5), 0, "squares")) == [0, 1, 4, 9, 16]
+
+
+def test_a_killed_process_is_told():
+    with pytest.raises(StageError, match="test: one of 2 processes was killed"):
+        list(processes.in_order(_die, range(100), 2, "test"))
+
+
+def test_errors_cross_processes():
+    with pytest.raises(OSError, match="No space left on device"):
+        list(processes.in_order(_fail, range(100), 2, "test"))
+
+
+def _tell_and_sleep(path):
+    processes.die_with_parent()
+    Path(path).write_text(str(os.getpid()))
+    time.sleep(60)
+
+
+def _parent(path):
+    child = multiprocessing.get_context("spawn").Process(target=_tell_and_sleep, args=(path,))
+    child.start()
+    time.sleep(60)
+
+
+def _wait_for(condition):
+    for _ in range(600):
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux tells a process that its parent died")
+def test_children_die_with_their_parent(tmp_path):
+    path = tmp_path / "pid"
+    parent = multiprocessing.get_context("spawn").Process(target=_parent, args=(str(path),))
+    parent.start()
+    assert _wait_for(lambda: path.exists() and path.read_text())
+    stat = Path("/proc") / path.read_text() / "stat"
+    assert stat.exists()
+    parent.kill()
+    parent.join(10)
+    assert _wait_for(lambda: not stat.exists() or stat.read_text().rsplit(")", 1)[1].split()[0] == "Z")
+    parent.close()

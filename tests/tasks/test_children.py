@@ -1,0 +1,68 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fse.errors import StageError
+from tasks import children
+
+
+def python(code: str) -> list:
+    return [sys.executable, "-c", code]
+
+
+def test_output_goes_to_the_log_and_errors_to_the_console_too(tmp_path: Path, capsys) -> None:
+    children.run(python("import sys; print('figures'); print('words', file=sys.stderr)"), tmp_path / "logs" / "a.log")
+    said = (tmp_path / "logs" / "a.log").read_text()
+    assert "figures" in said
+    assert "words" in said
+    assert capsys.readouterr().err.strip() == "words"
+
+
+def test_a_failure_is_told_in_the_childs_words(tmp_path: Path) -> None:
+    code = "import sys; sys.exit('noise\\nerror: the picture is broken')"
+    with pytest.raises(StageError, match=r"the picture is broken \(log: .*a.log\)"):
+        children.run(python(code), tmp_path / "a.log")
+
+
+def test_a_killed_child_is_told_as_such(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="ended by signal SIGKILL"):
+        children.run(python("import os; os.kill(os.getpid(), 9)"), tmp_path / "a.log")
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path("/proc/{}/stat".format(pid)).read_text().split(") ")[1][0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_the_child_ends_with_its_parent(tmp_path: Path, number: int) -> None:
+    """However the parent ends, the `fse` process that it started is gone soon after."""
+    mark = tmp_path / "pid"
+    child = (
+        "import os, time; from fse import processes; processes.die_with_parent(int(os.environ['FSE_PARENT']));"
+        "open({!r}, 'w').write(str(os.getpid())); time.sleep(60)".format(str(mark))
+    )
+    parent_code = "from pathlib import Path; from tasks import children; import sys; children.run({!r}, Path({!r}))"
+    parent = subprocess.Popen(
+        python(parent_code.format(python(child), str(tmp_path / "a.log"))),
+        env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)),
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 20
+    while not (mark.exists() and mark.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    pid = int(mark.read_text())
+    assert alive(pid)
+    parent.send_signal(number)
+    parent.wait(20)
+    deadline = time.monotonic() + 10
+    while alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(pid)
