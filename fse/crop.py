@@ -122,15 +122,17 @@ def sample(picture: np.ndarray, square: np.ndarray, size: int) -> np.ndarray:
       PictureError: the square lies outside the picture.
     """
     step = _side(square) / size  # picture pixels per crop pixel
-    whole = max(1, int(step / 2.0))
+    # Blocks stay small against the picture: it is the outermost of them that are repeated beyond the border.
+    whole = max(1, min(int(step / 2.0), max(picture.shape[:2]) // 64))
     part, origin = _cut(picture, square, margin=4.0 * max(1.0, step), factor=whole)
     square = np.concatenate([square[:, :2], square[:, 2:] - origin[:, None]], axis=1) / whole
     image = Image.fromarray(part)
     if square[0, 1] == 0.0 == square[1, 0]:
         corners = geometry.apply_affine(square, np.array([[-1.0, -1.0], [1.0, 1.0]]))
         return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=tuple(corners.ravel())))
-    if step > whole:
-        reduced = np.ceil(np.array(image.size) * whole / step).astype(int)
+    if step > 1.25 * whole:
+        # A little finer than the crop, so that the second resampling does not blur what the first has left.
+        reduced = np.ceil(1.25 * np.array(image.size) * whole / step).astype(int)
         square = square * (reduced / np.array(image.size))[:, None]
         image = image.resize(tuple(reduced.tolist()), Image.Resampling.BICUBIC)
     # Pillow's matrix goes from pixels of the output, in the same outer-edge convention.

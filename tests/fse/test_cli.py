@@ -123,7 +123,8 @@ def test_the_stages_one_by_one_and_landmarks_of_a_picture(tmp_path: Path) -> Non
     assert [row["landmark"] for row in rows] == ["0", "1", "2"]
     # The view is the middle 16 of 20 pixels of the central square, 30 pixels wide, of a picture of 30 x 40.
     assert all(3.0 <= float(row["x"]) <= 27.0 and 8.0 <= float(row["y"]) <= 32.0 for row in rows)
-    assert Image.open(str(tmp_path / "drawn" / "0-outputs.png")).size == (30, 40)
+    with Image.open(str(tmp_path / "drawn" / "0-outputs.png")) as drawn:
+        assert drawn.size == (30, 40)
 
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no picture")

@@ -172,7 +172,7 @@ def test_a_run_that_is_killed_while_training_goes_on_from_its_checkpoint(ran: Pa
         time.sleep(0.1)
     run.kill()
     run.wait(30)
-    (building,) = (ran / "workspace" / "artifacts" / "Train").glob("*.building")
+    building = checkpoints[0].parents[1]
     time.sleep(2)
     before = sorted(path.name for path in (building / "checkpoints").iterdir())
     time.sleep(2)
