@@ -59,9 +59,9 @@ def _in_picture(detect: Detector, picture: np.ndarray) -> np.ndarray:
     """[K, 2] landmarks in pixels of the picture, uint8 [h, w, 3]."""
     description = detect.description
     size, view = description["crop"]["size"], description["view"]
-    scale = description["crop"]["scale"] if description["crop"]["mode"] == "centre" else 1.0
-    extent = np.array(picture.shape[1::-1], np.float64)
-    square = crop.upright_square(extent / 2.0, scale * float(extent.min()))
+    scale = float(description["crop"]["scale"]) if description["crop"]["mode"] == "centre" else 1.0
+    height, width = picture.shape[:2]
+    square = crop.upright_square(np.array([width, height]) / 2.0, scale * min(width, height))
     cropped = crop.sample(picture, square, size)
     found = detect(central_view(cropped[None], view)).landmarks[0]
     return geometry.apply_affine(square, found * (view / size))
