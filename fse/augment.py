@@ -5,13 +5,18 @@ view points to picture points, both in half-widths of the view around the pictur
 picture, so their landmarks can be compared there exactly, without inverting or composing warps.
 """
 
+import math
 from typing import Any, Iterator, NamedTuple
 
 import numpy as np
 
 from fse import geometry
 from fse.config import Augment
+from fse.errors import ConfigError
 from fse.tf1 import tf
+
+# Standard deviations at which normal numbers are cut off.
+_CUT = 2.0
 
 
 class Draw(NamedTuple):
@@ -27,14 +32,29 @@ class Draw(NamedTuple):
     offsets: np.ndarray
 
 
+def check(settings: Augment) -> None:
+    """Makes sure that no warp that can be drawn folds the picture over itself.
+
+    Raises:
+      ConfigError: `augment.bend` is too large for that.
+    """
+    shrinking = math.exp(-_CUT * settings.scale)
+    largest = shrinking / (_CUT * math.sqrt(2.0) * geometry.steepest_bend(settings.control_points))
+    if settings.bend >= largest:
+        raise ConfigError(
+            "augment.bend must be below {:.4f} for {} control points per side and augment.scale {}, so that no warp folds; "
+            "got {}".format(largest, settings.control_points, settings.scale, settings.bend)
+        )
+
+
 def draw(settings: Augment, random: np.random.RandomState, batch: int, views: int) -> Draw:
-    """Draws warps and colours. Every normal number is cut off at two standard deviations.
+    """Draws warps and colours. Every normal number is cut off at two standard deviations; see `check`.
 
     The views of one picture share its mirroring and nothing else.
     """
 
     def normal(deviation: float, *shape: int) -> np.ndarray:
-        return deviation * np.clip(random.standard_normal((batch, views) + shape), -2.0, 2.0)
+        return deviation * np.clip(random.standard_normal((batch, views) + shape), -_CUT, _CUT)
 
     points = geometry.control_points(settings.control_points)
     angle, scale = normal(settings.rotation), np.exp(normal(settings.scale))

@@ -85,8 +85,9 @@ class Augment:
     rotation: float = _setting(0.2, "standard deviation of the rotation, in radians", 0.0, 1.5)
     scale: float = _setting(0.1, "standard deviation of the natural logarithm of the scale", 0.0, 0.5)
     shift: float = _setting(0.1, "standard deviation of the shift, in half-widths of the view", 0.0, 0.5)
-    bend: float = _setting(0.04, "standard deviation of a control point's own displacement, in half-widths", 0.0, 0.2)
+    bend: float = _setting(0.035, "standard deviation of a control point's own displacement, in half-widths", 0.0, 0.2)
     flip: bool = _setting(True, "mirror half of the pictures")
+    views: int = _setting(2, "views of each picture in a batch, every two of which are a training pair", 2, 16)
     brightness: float = _setting(0.1, "standard deviation of an added grey, in [0, 1]", 0.0, 1.0)
     contrast: float = _setting(0.2, "standard deviation of the logarithm of the contrast", 0.0, 1.0)
     colour: float = _setting(0.05, "standard deviation of an added value per colour channel", 0.0, 1.0)
@@ -108,7 +109,7 @@ class Loss:
     """Weights of the objective; see `fse.losses`."""
 
     align_weight: float = _setting(1.0, "weight of the alignment loss, in squared cells of 1/64 of the view", 0.0)
-    diversity_weight: float = _setting(500.0, "weight of the diversity loss of both views", 0.0)
+    diversity_weight: float = _setting(500.0, "weight of the diversity loss of a pair of views", 0.0)
     diversity_window: int = _setting(4, "M, the side of the diversity loss's pooling window, in map cells", 1, 64)
     weight_decay: float = _setting(5e-4, "weight of the convolution kernels' L2 norm", 0.0)
 
@@ -117,7 +118,7 @@ class Loss:
 class Train:
     """Optimisation; see `fse.training`."""
 
-    batch_size: int = _setting(32, "pairs of views per step", 1, 65_536)
+    batch_size: int = _setting(32, "pictures per step", 1, 65_536)
     epochs: int = _setting(200, "passes over the training pictures", 1)
     steps: int = _setting(0, "number of steps; 0 leaves it to `epochs`", 0)
     learning_rate: float = _setting(1e-4, "Adam's step size at the start", 1e-12, 10.0)

@@ -3,30 +3,35 @@
 Both take heat maps as probabilities [batch, cells, K]; cells are counted row by row.
 """
 
-from typing import Any, List
+import itertools
+from typing import Any, List, Tuple
 
 from fse.geometry import CELLS_PER_HALF_WIDTH
 from fse.tf1 import tf
 
 
-def alignment(first: Any, second: Any, first_points: Any, second_points: Any) -> Any:
-    """Probabilistic alignment loss in its linear-time form (paper, eq. 5 and the identity below it).
+def alignment(maps: Any, points: Any, views: int) -> Any:
+    """Probabilistic alignment loss in its linear-time form (paper, eq. 5), for every pair of a picture's views.
 
-    E |u - v|^2 over u drawn from a map of the first view and v from the same landmark's map of the second, both carried
-    to the picture they come from: E|u|^2 + E|v|^2 - 2 <E u, E v>. It is the squared distance of the two expected
-    positions plus the variances of the two maps, and so zero only for equal, single-cell maps.
+    E |u - v|^2 over u drawn from a landmark's map in one view and v from its map in another, both carried to the
+    picture they come from. That is the squared distance of the two expected positions plus the variances of the two
+    maps, and so zero only for equal, single-cell maps. Written as this sum, and not as E|u|^2 + E|v|^2 - 2 <E u, E v>,
+    its terms are positive and small where the landmarks agree: nothing cancels, in half precision either.
 
     Args:
-      first, second: float32 tensors [batch, cells, K], each map sums to 1.
-      first_points, second_points: float32 tensors [batch, cells, 2]: where each view's cells lie on the picture, in
-        half-widths.
+      maps: tensor [batch * views, cells, K], each map sums to 1; a picture's views follow one another.
+      points: tensor [batch * views, cells, 2]: where each view's cells lie on the picture, in half-widths.
+      views: how many views of each picture there are, at least 2.
 
     Returns:
-      scalar: mean over landmarks and batch, in squared cells of 1/64 of the view's width.
+      scalar: mean over pairs of views, landmarks and batch, in squared cells of 1/64 of the view's width.
     """
-    (mean_u, square_u), (mean_v, square_v) = _moments(first, first_points), _moments(second, second_points)
-    product = tf.reduce_sum(mean_u * mean_v, axis=-1)
-    return CELLS_PER_HALF_WIDTH**2 * tf.reduce_mean(square_u + square_v - 2.0 * product)
+    positions, variances = _moments(maps, points)
+    landmarks = maps.shape.as_list()[-1]
+    seen = tf.unstack(tf.reshape(positions, [-1, views, landmarks, 2]), axis=1)
+    distances = [tf.reduce_sum(tf.square(u - v), axis=-1) for u, v in itertools.combinations(seen, 2)]
+    apart = tf.add_n([tf.reduce_mean(distance) for distance in distances]) * (1.0 / len(distances))
+    return CELLS_PER_HALF_WIDTH**2 * (apart + 2.0 * tf.reduce_mean(variances))
 
 
 def diversity(maps: Any, side: int, window: int) -> Any:
@@ -58,14 +63,13 @@ def decay(kernels: List[Any]) -> Any:
     return tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
 
 
-def _moments(maps: Any, points: Any) -> Any:
-    """Expected positions [batch, K, 2] and expected squared distances from the origin [batch, K]."""
+def _moments(maps: Any, points: Any) -> Tuple[Any, Any]:
+    """Expected positions [n, K, 2] of maps [n, cells, K] and the variances [n, K] about them."""
     landmarks = maps.shape.as_list()[-1]
-    squares = tf.reduce_sum(points * points, axis=-1, keepdims=True)
-
-    def expectation(values: Any) -> Any:
-        # Tiled by hand: a broadcast, like a batched matrix product, has a gradient of unknown static shape on 1.15.
-        return tf.reduce_sum(maps * tf.tile(values, [1, 1, landmarks]), axis=1)
-
-    position = tf.stack([expectation(points[..., :1]), expectation(points[..., 1:])], axis=-1)
-    return position, expectation(squares)
+    across, down = points[..., :1], points[..., 1:]
+    # Tiled by hand: a broadcast, like a batched matrix product, has a gradient of unknown static shape on 1.15.
+    position = [tf.reduce_sum(maps * tf.tile(axis, [1, 1, landmarks]), axis=1) for axis in (across, down)]
+    # The variance is least about the mean, so the mean's own share in its gradient is zero: the distances are weights.
+    x, y = (tf.stop_gradient(axis)[:, None] for axis in position)
+    squares = tf.stop_gradient(tf.square(across - x) + tf.square(down - y))
+    return tf.stack(position, axis=-1), tf.reduce_sum(maps * squares, axis=1)

@@ -14,11 +14,11 @@ import math
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 
 import numpy as np
 
-from fse import augment, checkpoints, devices, geometry, losses, network, records
+from fse import augment, checkpoints, devices, geometry, losses, network, records, summaries
 from fse.config import Config
 from fse.errors import ConfigError, TrainingError
 from fse.progress import bar
@@ -30,11 +30,11 @@ LOSSES = ("loss_align", "loss_diversity", "loss_decay")
 COLUMNS = ("step", *LOSSES, "learning_rate", "pairs_per_second", "seconds")
 
 
-class Pairs(NamedTuple):
-    """A batch of training pairs, as tensors.
+class Batch(NamedTuple):
+    """A training batch, as tensors: n = batch size x views; the views of a picture follow one another.
 
-    views:  float32 [2 * batch, view, view, 3] in [-1, 1]; the two views of a picture follow one another.
-    points: float32 [2 * batch, cells, 2], where the cells of each view's maps lie on the picture, in half-widths.
+    views:  float32 [n, view, view, 3] in [-1, 1].
+    points: float32 [n, cells, 2], where the cells of each view's maps lie on the picture, in half-widths.
     """
 
     views: Any
@@ -42,7 +42,7 @@ class Pairs(NamedTuple):
 
 
 class Objective(NamedTuple):
-    """Scalar tensors: the objective and its parts. Diversity is the sum over both views, decay has its weight."""
+    """Scalar tensors: the objective and its parts. Diversity is that of a pair of views, decay has its weight."""
 
     total: Any
     align: Any
@@ -51,13 +51,17 @@ class Objective(NamedTuple):
 
 
 class Graph(NamedTuple):
-    """What a session runs: `update` takes a step; `begin` starts the input at the step fed to `first_step`."""
+    """What a session runs: `update` takes a step; `begin` starts the input at the step fed to `first_step`.
+
+    `shown` are the first pair's two views, float32 [2, view, view, 3], and the first one's maps, float32 [cells, K].
+    """
 
     first_step: Any
     begin: Any
     objective: Objective
     rate: Any
     update: Any
+    shown: Tuple[Any, Any]
 
 
 def train(config: Config, shards: Path, output: Path) -> None:
@@ -74,6 +78,7 @@ def train(config: Config, shards: Path, output: Path) -> None:
     """
     data = records.read(shards)
     steps = total_steps(config, data)
+    augment.check(config.augment)
     session_config = devices.session_config(config.train.device, config.train.threads)
     folder = output / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,13 +103,15 @@ def train(config: Config, shards: Path, output: Path) -> None:
 def build(config: Config, data: records.Records, steps: int) -> Graph:
     """Builds the training graph: input, network, objective, update."""
     first_step = tf.placeholder(tf.int64, [], "first_step")
-    iterator = tf.data.make_initializable_iterator(pairs(config, data, first_step, steps))
+    iterator = tf.data.make_initializable_iterator(batches(config, data, first_step, steps))
     step = tf.train.create_global_step()
     rate = learning_rate(config, step, steps)
-    objective = build_objective(config, Pairs(*iterator.get_next()))
+    batch = Batch(*iterator.get_next())
+    maps = heat_maps(config, batch.views)
+    objective = build_objective(config, maps, batch.points)
     update = build_update(config, objective.total, rate, step)
     tf.add_to_collection(tf.GraphKeys.INIT_OP, tf.global_variables_initializer())
-    return Graph(first_step, iterator.initializer, objective, rate, update)
+    return Graph(first_step, iterator.initializer, objective, rate, update, (batch.views[:2], maps[0]))
 
 
 def total_steps(config: Config, data: records.Records) -> int:
@@ -128,29 +135,29 @@ def total_steps(config: Config, data: records.Records) -> int:
     return config.train.steps or config.train.epochs * (count // batch)
 
 
-def pairs(config: Config, data: records.Records, first_step: Any, steps: int) -> Any:
-    """The input pipeline: a tf.data set of `Pairs` from step `first_step` (int64 scalar tensor) to the last.
+def batches(config: Config, data: records.Records, first_step: Any, steps: int) -> Any:
+    """The input pipeline: a tf.data set of `Batch` from step `first_step` (int64 scalar tensor) to the last.
 
     It runs on the host, in parallel with the computing; all shapes are static.
     """
     settings, view, batch = config.augment, config.network.view, config.train.batch_size
+    views, controls = settings.views, settings.control_points**2
     pixels = augment.pixel_basis(settings, view)
     cells = cell_basis(config)
-    controls = settings.control_points**2
     pictures = records.endless(data, batch, config.train.seed, config.train.shuffle_buffer, first_step)
 
     def sampled(first: int) -> Iterator[augment.Draw]:
-        return augment.draws(settings, config.train.seed, batch, 2, first, steps)
+        return augment.draws(settings, config.train.seed, batch, views, first, steps)
 
-    shapes = ((batch, 2, controls, 2), (batch, 2, 3), (batch, 2, 3))
+    shapes = ((batch, views, controls, 2), (batch, views, 3), (batch, views, 3))
     draws = tf.data.Dataset.from_generator(sampled, (tf.float32,) * 3, shapes, args=(first_step,))
 
-    def pair(taken: Any, targets: Any, gains: Any, offsets: Any) -> Pairs:
-        views = augment.render(taken, augment.Draw(targets, gains, offsets), pixels, view)
-        return Pairs(views, augment.apply_basis(cells, tf.reshape(targets, [2 * batch, controls, 2])))
+    def seen(taken: Any, targets: Any, gains: Any, offsets: Any) -> Batch:
+        rendered = augment.render(taken, augment.Draw(targets, gains, offsets), pixels, view)
+        return Batch(rendered, augment.apply_basis(cells, tf.reshape(targets, [batch * views, controls, 2])))
 
     together = tf.data.Dataset.zip((pictures, draws))
-    return together.map(lambda taken, drawn: pair(taken, *drawn), num_parallel_calls=2).prefetch(2)
+    return together.map(lambda taken, drawn: seen(taken, *drawn), num_parallel_calls=2).prefetch(2)
 
 
 def cell_basis(config: Config) -> np.ndarray:
@@ -160,13 +167,17 @@ def cell_basis(config: Config) -> np.ndarray:
     return basis.astype(np.float32)
 
 
-def build_objective(config: Config, batch: Pairs) -> Objective:
-    """Builds network and losses in the current graph."""
+def heat_maps(config: Config, views: Any) -> Any:
+    """Builds the network in the current graph: views [n, view, view, 3] to maps [n, cells, K], each sums to 1."""
     settings = config.network
-    scores = network.score_maps(settings.name, batch.views, settings.landmarks, True, config.train.seed)
-    maps = network.probabilities(scores)
-    side = scores.shape.as_list()[1]
-    align = losses.alignment(maps[0::2], maps[1::2], batch.points[0::2], batch.points[1::2])
+    scores = network.score_maps(settings.name, views, settings.landmarks, True, config.train.seed)
+    return network.probabilities(scores)
+
+
+def build_objective(config: Config, maps: Any, points: Any) -> Objective:
+    """Builds the losses of heat maps [n, cells, K] whose cells lie at `points` [n, cells, 2]; see `Batch`."""
+    side = len(network.cell_centres(config.network.name, config.network.view))
+    align = losses.alignment(maps, points, config.augment.views)
     diversity = 2.0 * losses.diversity(maps, side, config.loss.diversity_window)
     weights = config.loss
     decay = weights.weight_decay * losses.decay(network.kernels())
@@ -206,7 +217,8 @@ def _loop(
 ) -> List[Dict[str, float]]:
     """Takes steps `first` + 1 … `last`, logs and saves. Returns the rows of `losses.csv`, earlier sessions' included."""
     settings = config.train
-    fetches = [*graph.objective[1:], graph.rate, graph.update]
+    fetches = [(*graph.objective[1:], graph.rate), graph.update]
+    ticks = network.cell_centres(config.network.name, config.network.view)
     rows = _read_rows(output, first)
     writer = tf.summary.FileWriter(str(output / "summaries"))
     progress = bar(total=last * settings.batch_size, initial=first * settings.batch_size, unit="pairs", desc="train")
@@ -217,19 +229,21 @@ def _loop(
         table.writeheader()
         table.writerows(rows)
         for number in range(first + 1, last + 1):
-            window.append(session.run(fetches)[:-1])
+            save = number % settings.save_freq == 0 or number == last
+            values, _, *shown = session.run([*fetches, graph.shown] if save else fetches)
+            window.append(values)
             if not np.isfinite(window[-1]).all():
                 raise TrainingError(_not_finite(number, window[-1], settings.learning_rate))
             progress.update(settings.batch_size)
-            save = number % settings.save_freq == 0 or number == last
             if save or number % settings.summary_freq == 0:
                 rows.append(_row(number, window, time.monotonic() - began, rows, settings.batch_size))
                 table.writerow(rows[-1])
                 stream.flush()
-                _summarise(writer, rows[-1])
+                writer.add_summary(summaries.scalars({name: rows[-1][name] for name in COLUMNS[1:-1]}), number)
                 _print_progress(rows[-1], last, data.pictures["train"] // settings.batch_size, settings.batch_size)
                 window, began = [], time.monotonic()
             if save:
+                writer.add_summary(summaries.pair(*shown[0], ticks), number)
                 saver.save(session, str(output / "checkpoints" / checkpoints.PREFIX), number, write_meta_graph=False)
     writer.close()
     return rows
@@ -256,11 +270,6 @@ def _read_rows(output: Path, step: int) -> List[Dict[str, float]]:
     for row in kept:
         row["step"] = int(row["step"])
     return kept
-
-
-def _summarise(writer: Any, row: Dict[str, float]) -> None:
-    values = [tf.Summary.Value(tag=key, simple_value=row[key]) for key in COLUMNS[1:-1]]
-    writer.add_summary(tf.Summary(value=values), int(row["step"]))
 
 
 def _print_progress(row: Dict[str, float], last: int, steps_per_epoch: int, batch: int) -> None:

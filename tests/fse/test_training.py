@@ -56,6 +56,7 @@ def test_training_leaves_what_it_promises(tiny, trained: Path) -> None:
         for value in event.summary.value
     }
     assert {"loss_align", "loss_diversity", "loss_decay", "learning_rate"} <= tags
+    assert {"Input", "Deformed", "PredA", "Landmark"} <= tags  # the replaced codes' pictures
 
 
 def test_the_same_seed_gives_the_same_weights(tiny, shards: Path, trained: Path, tmp_path: Path) -> None:
@@ -110,6 +111,11 @@ def test_training_learns_something(tiny, shards: Path, tmp_path: Path) -> None:
     assert total[-1] < 0.9 * total[0]
 
 
+def test_more_views_of_a_picture_train_too(tiny, shards: Path, tmp_path: Path) -> None:
+    training.train(dataclasses.replace(tiny, augment=dataclasses.replace(tiny.augment, views=3)), shards, tmp_path)
+    assert losses_of(tmp_path)[-1][0] == "6"
+
+
 def test_the_graph_is_static(tiny, shards: Path) -> None:
     """Every tensor of the training step has a known shape, and none is float64: what an NPU needs."""
     with tf.Graph().as_default():
@@ -134,7 +140,7 @@ def test_losses_agree_between_tensorflow_versions(tiny, shards: Path) -> None:
     views = random.uniform(-1, 1, (2 * batch, 16, 16, 3)).astype(np.float32)
     points = random.uniform(-1, 1, (2 * batch, 16, 2)).astype(np.float32)
     with tf.Graph().as_default(), tf.Session() as session:
-        objective = training.build_objective(tiny, training.Pairs(tf.constant(views), tf.constant(points)))
+        objective = training.build_objective(tiny, training.heat_maps(tiny, tf.constant(views)), tf.constant(points))
         session.run(tf.global_variables_initializer())
         values = session.run(list(objective))
     np.testing.assert_allclose(values, [1632.1602783203125, 1383.25146484375, 4.974742889404297, 0.17161778], rtol=1e-4)
