@@ -23,7 +23,12 @@ def step_of(prefix: str) -> int:
     return int(prefix.rsplit("-", 1)[1])
 
 
-def restore_newest(session: Any, saver: Any, variables: List[Any], folder: Path) -> Optional[str]:
+def names_of(variables: List[Any]) -> Dict[str, Any]:
+    """The variables by the names under which checkpoints store them."""
+    return {variable.op.name: variable for variable in variables}
+
+
+def restore_newest(session: Any, saver: Any, variables: Dict[str, Any], folder: Path) -> Optional[str]:
     """Restores the newest checkpoint that can be read.
 
     A broken one is named in a warning, and the one before it is taken.
@@ -43,8 +48,8 @@ def restore_newest(session: Any, saver: Any, variables: List[Any], folder: Path)
     return None
 
 
-def restore(session: Any, saver: Any, variables: List[Any], prefix: str) -> None:
-    """Restores exactly the given variables.
+def restore(session: Any, saver: Any, variables: Dict[str, Any], prefix: str) -> None:
+    """Restores exactly the given variables, the ones that `saver` was made for, by their names in the checkpoint.
 
     Raises:
       CheckpointError: names or shapes differ.
@@ -52,7 +57,7 @@ def restore(session: Any, saver: Any, variables: List[Any], prefix: str) -> None
     """
     reader = tf.train.NewCheckpointReader(prefix)
     stored = reader.get_variable_to_shape_map()
-    problems = _differences({variable.op.name: variable.shape.as_list() for variable in variables}, stored)
+    problems = _differences({name: variable.shape.as_list() for name, variable in variables.items()}, stored)
     if problems:
         raise CheckpointError(
             "checkpoint {} does not fit the network: {}{}; use the network settings it was trained with, or train "

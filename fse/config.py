@@ -124,6 +124,12 @@ class Train:
     learning_rate: float = _setting(1e-4, "Adam's step size at the start", 1e-12, 10.0)
     beta1: float = _setting(0.5, "Adam's first decay rate", 0.0, 0.999999)
     schedule: str = _setting("constant", "course of the learning rate", choices=("constant", "cosine"))
+    average: float = _setting(
+        0.0,
+        "decay a step of the moving average of the weights, which is then what is exported; 0 is without",
+        0.0,
+        0.999999,
+    )
     warmup: int = _setting(0, "steps over which the learning rate first rises from zero", 0)
     seed: int = _setting(1234, "seed of weights, data order, warps and colours", 0, 2**31 - 1)
     summary_freq: int = _setting(20, "steps between log lines and TensorBoard summaries", 1)

@@ -8,7 +8,7 @@
 """
 
 from pathlib import Path
-from typing import Any, Dict, NamedTuple, Tuple
+from typing import Any, Dict, List, NamedTuple, Tuple
 
 import numpy as np
 
@@ -87,7 +87,7 @@ def freeze(config: Config, folder: Path, output: Path, pictures: np.ndarray) -> 
         raise CheckpointError("{}: no checkpoint here; run `fse train` first".format(folder))
     with tf.Graph().as_default() as graph, tf.Session(config=cpu.session_config(0)) as session:
         inference = build(config)
-        variables = tf.global_variables()
+        variables = _stored(tf.global_variables(), config.train.average > 0.0)
         try:
             checkpoints.restore(session, tf.train.Saver(variables), variables, prefixes[0])
         except tf.errors.OpError as error:
@@ -112,6 +112,12 @@ def freeze(config: Config, folder: Path, output: Path, pictures: np.ndarray) -> 
     }
     outputs.write_json(output / "model.json", description)
     return description, found
+
+
+def _stored(variables: List[Any], averaged: bool) -> Dict[str, Any]:
+    """The detector's variables by the names of their values in a checkpoint: the last ones, or their moving averages."""
+    suffix = "/ExponentialMovingAverage" if averaged else ""
+    return {name + suffix: variable for name, variable in checkpoints.names_of(variables).items()}
 
 
 def _some_pictures(config: Config, data: records.Records) -> np.ndarray:

@@ -168,6 +168,12 @@ def kernels() -> List[Any]:
     return [variable for variable in tf.trainable_variables() if variable.op.name.endswith("/kernel")]
 
 
+def variables() -> List[Any]:
+    """All that the network of the current graph computes with: trained variables and batch norm's averages."""
+    statistics = [variable for variable in tf.global_variables() if variable.op.name.endswith(("/mean", "/variance"))]
+    return tf.trainable_variables() + statistics
+
+
 def _convolution(maps: Any, layer: Layer, filters: int, network: Network, seed: int) -> Any:
     shape = [layer.kernel, layer.kernel, maps.shape.as_list()[-1], filters]
     deviation = network.deviation or np.sqrt(2.0 / np.prod(shape[:3]))

@@ -84,7 +84,7 @@ def train(config: Config, shards: Path, output: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tf.Graph().as_default(), tf.Session(config=session_config) as session:
         graph = build(config, data, steps)
-        variables = tf.global_variables()
+        variables = checkpoints.names_of(tf.global_variables())
         parameters = sum(int(np.prod(variable.shape.as_list())) for variable in tf.trainable_variables())
         saver = tf.train.Saver(variables, max_to_keep=config.train.keep_checkpoints)
         tf.get_default_graph().finalize()
@@ -186,11 +186,15 @@ def build_objective(config: Config, maps: Any, points: Any) -> Objective:
 
 
 def build_update(config: Config, total: Any, rate: Any, step: Any) -> Any:
-    """The operation that takes one step of Adam, updates batch norm's averages and counts the step."""
+    """The operation that takes one step of Adam, counts it, and updates batch norm's averages and the weights'."""
     optimizer = tf.train.AdamOptimizer(rate, beta1=config.train.beta1)
     gradients = optimizer.compute_gradients(total)
     with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
-        return optimizer.apply_gradients(gradients, global_step=step)
+        update = optimizer.apply_gradients(gradients, global_step=step)
+    if not config.train.average:
+        return update
+    with tf.control_dependencies([update]):
+        return tf.train.ExponentialMovingAverage(config.train.average, step).apply(network.variables())
 
 
 def learning_rate(config: Config, step: Any, steps: int) -> Any:

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -7,6 +8,7 @@ import pytest
 from conftest import write_crops
 
 from fse import detector, evaluation, export, records, training
+from fse.config import Config
 from fse.errors import CheckpointError, ConfigError, ExportError
 from fse.tf1 import tf
 
@@ -45,6 +47,21 @@ def test_the_frozen_model_takes_any_batch_and_gives_points_and_maps(made: Path) 
     centres = np.array([-0.75, -0.25, 0.25, 0.75])
     np.testing.assert_allclose(three.landmarks[..., 0], (three.heatmaps.sum(1) * centres[:, None]).sum(1), atol=1e-5)
     np.testing.assert_allclose(three.landmarks[..., 1], (three.heatmaps.sum(2) * centres[:, None]).sum(1), atol=1e-5)
+
+
+def test_averaged_weights_are_what_is_exported(tiny, made: Path, tmp_path: Path) -> None:
+    averaged = dataclasses.replace(tiny, train=dataclasses.replace(tiny.train, average=0.9))
+    training.train(averaged, made / "records", tmp_path / "trained")
+    pictures = np.random.RandomState(0).randint(0, 256, (3, 16, 16, 3)).astype(np.uint8)
+
+    def maps(settings: Config, trained: Path, name: str) -> np.ndarray:
+        (tmp_path / name).mkdir()
+        return export.freeze(settings, trained / "checkpoints", tmp_path / name, pictures)[1].heatmaps
+
+    last = maps(tiny, tmp_path / "trained", "last")
+    assert abs(maps(averaged, tmp_path / "trained", "averaged") - last).max() > 1e-4
+    # The average only watches: the last weights are those of a training without it.
+    np.testing.assert_allclose(last, maps(tiny, made / "trained", "without"), atol=1e-6)
 
 
 def test_an_exported_model_that_differs_is_refused(tiny, made: Path, tmp_path: Path, monkeypatch) -> None:
