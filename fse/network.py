@@ -1,68 +1,137 @@
 """Landmark detectors: layer stacks that turn pictures into K score maps, and where on the picture a map's cells lie.
 
-A network is a function `(pictures, landmarks, training) -> score maps` and its `geometry`, registered in `NETWORKS`.
+A network is a function `(layer, pictures, landmarks) -> score maps`, where `layer` makes one convolution, and an entry in
+`NETWORKS`.
 """
 
 import zlib
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple
 
 import numpy as np
 
 from fse.errors import ConfigError
 from fse.tf1 import tf
 
-# Filters of the last layer: as many as landmarks.
-K = 0
-
-
-class Layer(NamedTuple):
-    """A convolution without bias, batch norm, ReLU, and possibly a 2 x 2 maximum pooling of stride 2.
-
-    With `same` padding a strided layer has an even kernel: only then do the outputs sit in the middle of the inputs
-    they replace, and a map's cells divide the view evenly.
-    """
-
-    kernel: int
-    filters: int
-    stride: int = 1
-    dilation: int = 1
-    pool: bool = False
-    relu: bool = True
-
 
 class Network(NamedTuple):
-    """A stack of layers; with `same` only strides shrink the map.
+    """A detector.
 
-    What `same` pads with is the map's own mirror image. Zeros would tell the network where the frame is, and landmarks
-    that sit at a fixed distance from the frame are the easiest ones to find, and useless.
+    Attributes:
+      build: (layer, pictures [batch, view, view, 3], K) to score maps [batch, cells, cells, K].
+      reduction: pixels of the view per cell of the map, along a side.
+      multiple: what the view's side must be a multiple of.
+      margin: pixels between the view's edge and the outermost cells: 0 with padding, else what VALID convolutions take.
+      padding: `mirror` or `none`. Zeros would tell the network where the frame is, and landmarks that sit at a fixed
+        distance from the frame are the easiest ones to find, and useless.
+      deviation: of the normal distribution of initial kernels; 0 means He et al. 2015, sqrt(2 / inputs).
     """
 
-    layers: List[Layer]
-    same: bool
-    deviation: float  # of the normal distribution of initial kernels; 0 means He et al. 2015, sqrt(2 / inputs)
+    build: Callable[["Layers", Any, int], Any]
+    reduction: int
+    multiple: int
+    margin: int
+    padding: str
+    deviation: float
 
 
-# The detector of the replaced codes, layer by layer (CNN_tower): VALID padding, ReLU also before the softmax.
-_REFERENCE = [Layer(5, 20, pool=True), *(Layer(5, filters) for filters in (48, 64, 80, 256, K))]
+class Layers:
+    """Makes the layers of one network in the current graph, numbered in the order in which they are made."""
+
+    def __init__(self, network: Network, training: bool, seed: int):
+        """`training`: normalise by the batch's statistics; `seed`: of the initial kernels."""
+        self.network, self.training, self.seed = network, training, seed
+        self.count = 0
+
+    def __call__(
+        self, maps: Any, kernel: int, filters: int, stride: int = 1, dilation: int = 1, relu: bool = True
+    ) -> Any:
+        """A convolution without bias, batch norm and, where wanted, ReLU.
+
+        With mirror padding a strided layer wants an even kernel: only then do the outputs sit in the middle of the inputs
+        they replace, and a map's cells divide the view evenly.
+        """
+        self.count += 1
+        with tf.variable_scope("layer_{}".format(self.count)):
+            shape = [kernel, kernel, maps.shape.as_list()[-1], filters]
+            weights = tf.get_variable("kernel", shape, tf.float32, tf.constant_initializer(self._initial(shape)))
+            if self.network.padding == "mirror":
+                total = dilation * (kernel - 1) + 1 - stride
+                around = [total // 2, total - total // 2]
+                maps = tf.pad(maps, [[0, 0], around, around, [0, 0]], "REFLECT")
+            maps = tf.nn.convolution(
+                maps, weights, padding="VALID", strides=[stride, stride], dilation_rate=[dilation, dilation]
+            )
+            maps = _batch_norm(maps, self.training)
+        return tf.nn.relu(maps) if relu else maps
+
+    def _initial(self, shape: List[int]) -> np.ndarray:
+        """Drawn with NumPy, so that they are the same for every TensorFlow version."""
+        deviation = self.network.deviation or np.sqrt(2.0 / np.prod(shape[:3]))
+        random = np.random.RandomState([self.seed, zlib.crc32(tf.get_variable_scope().name.encode())])
+        return (deviation * random.standard_normal(shape)).astype(np.float32)
+
+
+def _paper(layer: Layers, maps: Any, landmarks: int) -> Any:
+    """Thewlis et al. 2017, section 4: six layers, 20-48-64-80-256-K filters, one pooling.
+
+    Padding keeps landmarks near the border within reach; no ReLU before the softmax, which would flatten every map below
+    its mean.
+    """
+    maps = _pool(layer(maps, 5, 20))
+    for filters in (48, 64, 80, 256):
+        maps = layer(maps, 5, filters)
+    return layer(maps, 5, landmarks, relu=False)
+
+
+def _reference(layer: Layers, maps: Any, landmarks: int) -> Any:
+    """The detector of the replaced codes, layer by layer (CNN_tower): VALID, ReLU also before the softmax."""
+    maps = _pool(layer(maps, 5, 20))
+    for filters in (48, 64, 80, 256, landmarks):
+        maps = layer(maps, 5, filters)
+    return maps
+
+
+def _compact(layer: Layers, maps: Any, landmarks: int) -> Any:
+    """For processors without an accelerator: a map of a quarter of the view, a receptive field of 57 pixels."""
+    maps = layer(maps, 6, 20, stride=2)
+    maps = layer(maps, 4, 48, stride=2)
+    maps = layer(maps, 3, 64)
+    maps = layer(maps, 3, 80, dilation=2)
+    maps = layer(maps, 3, 128, dilation=2)
+    return layer(maps, 1, landmarks, relu=False)
+
+
+def _deep(layer: Layers, maps: Any, landmarks: int) -> Any:
+    """For accelerators: residual blocks (He et al., CVPR 2016) at three scales, brought together on the finest.
+
+    A map of a quarter of the view, a receptive field of 189 pixels. Coarse maps are enlarged by repeating cells.
+    """
+    maps = layer(layer(maps, 6, 32, stride=2), 4, 64, stride=2)
+    scales: List[Any] = []
+    for filters in (64, 128, 192):
+        if scales:
+            maps = layer(maps, 4, filters, stride=2)
+        for _ in range(2):
+            maps = tf.nn.relu(maps + layer(layer(maps, 3, filters), 3, filters, relu=False))
+        scales.append(maps)
+    for fine in (scales[1], scales[0]):
+        side = maps.shape.as_list()[1]
+        filters = fine.shape.as_list()[-1]
+        coarse = tf.image.resize_nearest_neighbor(layer(maps, 1, filters, relu=False), [2 * side, 2 * side])
+        maps = tf.nn.relu(layer(fine, 1, filters, relu=False) + coarse)
+        maps = layer(maps, 3, filters)
+    return layer(maps, 1, landmarks, relu=False)
+
+
+def _pool(maps: Any) -> Any:
+    return tf.nn.max_pool(maps, [1, 2, 2, 1], [1, 2, 2, 1], "VALID")
+
 
 NETWORKS: Dict[str, Network] = {
-    # Thewlis et al. 2017, section 4: six layers, 20-48-64-80-256-K filters, one pooling. Padding keeps landmarks near
-    # the border within reach; no ReLU before the softmax, which would flatten every map below its mean.
-    "paper": Network([*_REFERENCE[:-1], Layer(5, K, relu=False)], same=True, deviation=0.02),
-    "reference": Network(_REFERENCE, same=False, deviation=0.02),
-    # For processors without an accelerator: a map of a quarter of the view, a receptive field of 57 pixels.
-    "compact": Network(
-        [
-            Layer(6, 20, stride=2),
-            Layer(4, 48, stride=2),
-            Layer(3, 64),
-            Layer(3, 80, dilation=2),
-            Layer(3, 128, dilation=2),
-            Layer(1, K, relu=False),
-        ],
-        same=True,
-        deviation=0.0,
-    ),
+    "paper": Network(_paper, 2, 2, 0, "mirror", 0.02),
+    "reference": Network(_reference, 2, 1, 22, "none", 0.02),
+    "compact": Network(_compact, 4, 4, 0, "mirror", 0.0),
+    "deep": Network(_deep, 4, 16, 0, "mirror", 0.0),
 }
 
 # Decay of the moving averages of batch statistics, and the constant that keeps a variance from zero (replaced codes).
@@ -89,27 +158,20 @@ def cell_centres(name: str, view: int) -> np.ndarray:
       view: width and height of the view in pixels.
 
     Returns:
-      [cells] float64 in (-1, 1). For a network with `same` padding exactly `geometry.centres(cells)`.
+      [cells] float64 in (-1, 1). For a padded network exactly `geometry.centres(cells)`.
 
     Raises:
       ConfigError: the network cannot see a view of that size.
     """
     network = find(name)
-    count, first, step = view, 0.0, 1  # the input pixel under output 0, and the pixels between outputs
-    for layer in network.layers:
-        convolution = (layer.dilation * (layer.kernel - 1), layer.stride, _padding(layer)[0] if network.same else 0)
-        for reach, stride, before in [convolution] + [(1, 2, 0)] * layer.pool:
-            if network.same and count % stride:
-                total = int(np.prod([layer.stride * (1 + layer.pool) for layer in network.layers]))
-                raise ConfigError(
-                    "network.view must be a multiple of {} for network {!r}, got {}".format(total, name, view)
-                )
-            shrunk = count // stride if network.same else (count - reach - 1) // stride + 1
-            first += step * (reach / 2.0 - before)
-            count, step = shrunk, step * stride
+    if view % network.multiple:
+        raise ConfigError(
+            "network.view must be a multiple of {} for network {!r}, got {}".format(network.multiple, name, view)
+        )
+    count = (view - 2 * network.margin) // network.reduction
     if count < 2:
         raise ConfigError("network.view ({} pixels) is too small for network {!r}".format(view, name))
-    return (2.0 * (first + step * np.arange(count)) + 1.0) / view - 1.0
+    return 2.0 * (network.margin + network.reduction * (np.arange(count) + 0.5)) / view - 1.0
 
 
 def score_maps(name: str, pictures: Any, landmarks: int, training: bool, seed: int = 0) -> Any:
@@ -126,16 +188,7 @@ def score_maps(name: str, pictures: Any, landmarks: int, training: bool, seed: i
       float32 tensor [batch, cells, cells, K] of scores.
     """
     network = find(name)
-    maps = pictures
-    for number, layer in enumerate(network.layers, 1):
-        with tf.variable_scope("layer_{}".format(number)):
-            maps = _convolution(maps, layer, layer.filters or landmarks, network, seed)
-            maps = _batch_norm(maps, training)
-            if layer.relu:
-                maps = tf.nn.relu(maps)
-            if layer.pool:
-                maps = tf.nn.max_pool(maps, [1, 2, 2, 1], [1, 2, 2, 1], "VALID")
-    return maps
+    return network.build(Layers(network, training, seed), pictures, landmarks)
 
 
 def probabilities(scores: Any) -> Any:
@@ -172,30 +225,6 @@ def variables() -> List[Any]:
     """All that the network of the current graph computes with: trained variables and batch norm's averages."""
     statistics = [variable for variable in tf.global_variables() if variable.op.name.endswith(("/mean", "/variance"))]
     return tf.trainable_variables() + statistics
-
-
-def _convolution(maps: Any, layer: Layer, filters: int, network: Network, seed: int) -> Any:
-    shape = [layer.kernel, layer.kernel, maps.shape.as_list()[-1], filters]
-    deviation = network.deviation or np.sqrt(2.0 / np.prod(shape[:3]))
-    random = np.random.RandomState([seed, zlib.crc32(tf.get_variable_scope().name.encode())])
-    initial = (deviation * random.standard_normal(shape)).astype(np.float32)
-    kernel = tf.get_variable("kernel", shape, tf.float32, tf.constant_initializer(initial))
-    if network.same:
-        before, after = _padding(layer)
-        maps = tf.pad(maps, [[0, 0], [before, after], [before, after], [0, 0]], "REFLECT")
-    return tf.nn.convolution(
-        maps,
-        kernel,
-        padding="VALID",
-        strides=[layer.stride, layer.stride],
-        dilation_rate=[layer.dilation, layer.dilation],
-    )
-
-
-def _padding(layer: Layer) -> Tuple[int, int]:
-    """Pixels before and after a map with which a convolution shrinks it by its stride alone."""
-    total = layer.dilation * (layer.kernel - 1) + 1 - layer.stride
-    return total // 2, total - total // 2
 
 
 def _batch_norm(maps: Any, training: bool) -> Any:

@@ -29,7 +29,7 @@ def pair(views: np.ndarray, maps: np.ndarray, ticks: np.ndarray) -> Any:
     """
     first, second = (Image.fromarray(np.rint((view + 1.0) * 127.5).astype(np.uint8)) for view in views)
     mean = maps.mean(axis=1).reshape(len(ticks), len(ticks))
-    grey = Image.fromarray(np.rint(255.0 * mean / mean.max()).astype(np.uint8))
+    grey = Image.fromarray(np.rint(255.0 * mean / np.max(mean)).astype(np.uint8))
     across = maps.reshape(len(ticks), len(ticks), -1).sum(axis=0)
     down = maps.reshape(len(ticks), len(ticks), -1).sum(axis=1)
     points = np.stack([ticks @ across, ticks @ down], axis=-1)

@@ -247,7 +247,8 @@ def _loop(
                 _print_progress(rows[-1], last, data.pictures["train"] // settings.batch_size, settings.batch_size)
                 window, began = [], time.monotonic()
             if save:
-                writer.add_summary(summaries.pair(*shown[0], ticks), number)
+                views, maps = shown[0]
+                writer.add_summary(summaries.pair(views, maps, ticks), number)
                 saver.save(session, str(output / "checkpoints" / checkpoints.PREFIX), number, write_meta_graph=False)
     writer.close()
     return rows

@@ -11,7 +11,9 @@ def built(name: str, view: int, landmarks: int, training: bool = False):
     return pictures, network.score_maps(name, pictures, landmarks, training)
 
 
-@pytest.mark.parametrize(("name", "view", "cells"), [("paper", 32, 16), ("compact", 32, 8), ("compact", 80, 20)])
+@pytest.mark.parametrize(
+    ("name", "view", "cells"), [("paper", 32, 16), ("compact", 32, 8), ("compact", 80, 20), ("deep", 80, 20)]
+)
 def test_cells_of_padded_networks_divide_the_view_evenly(name: str, view: int, cells: int) -> None:
     np.testing.assert_allclose(network.cell_centres(name, view), geometry.centres(cells), atol=1e-12)
 
@@ -22,7 +24,7 @@ def test_cells_of_the_reference_lie_where_its_receptive_fields_do() -> None:
     np.testing.assert_allclose(network.cell_centres("reference", 128), expected, atol=1e-12)
 
 
-@pytest.mark.parametrize(("name", "view"), [("paper", 32), ("compact", 32), ("reference", 64)])
+@pytest.mark.parametrize(("name", "view"), [("paper", 32), ("compact", 32), ("deep", 64), ("reference", 64)])
 def test_maps_have_the_promised_size_and_static_shape(name: str, view: int) -> None:
     with tf.Graph().as_default():
         _, scores = built(name, view, 7)
@@ -39,22 +41,24 @@ def test_the_reference_has_the_replaced_codes_parameters() -> None:
 @pytest.mark.parametrize("name", list(network.NETWORKS))
 def test_a_shifted_picture_gives_shifted_maps(name: str) -> None:
     """Cells are where `cell_centres` says: moving the picture by whole cells moves the maps by as many."""
-    view = 96
+    view = 256 if name == "deep" else 96
     first, second = network.cell_centres(name, view)[:2]
-    step = int(round((second - first) * view / 2))  # noqa: RUF046 (NumPy 1.18 rounds to a float)
+    pixels = int(round((second - first) * view / 2))  # noqa: RUF046 (NumPy 1.18 rounds to a float)
+    cells = 2 * max(1, network.NETWORKS[name].multiple // pixels)
+    begin, shifted = view // 2 - 16, view // 2 - 16 + cells * pixels
     picture = np.zeros((2, view, view, 3), np.float32)
-    random = np.random.RandomState(0).randn(8, 8, 3)
-    picture[0, 40:48, 40:48] = random
-    picture[1, 40:48, 40 + 2 * step : 48 + 2 * step] = random
+    picture[0, begin : begin + 8, begin : begin + 8] = np.random.RandomState(0).randn(8, 8, 3)
+    picture[1, begin : begin + 8, shifted : shifted + 8] = picture[0, begin : begin + 8, begin : begin + 8]
     with tf.Graph().as_default(), tf.Session() as session:
         pictures, scores = built(name, view, 3)
         session.run(tf.global_variables_initializer())
         maps = session.run(scores, {pictures: picture})
     # Far from the border, where padding shows.
     margin = maps.shape[1] // 3
-    middle = slice(margin, -margin)
     np.testing.assert_allclose(
-        maps[0, middle, middle], maps[1, middle, margin + 2 : maps.shape[1] - margin + 2], atol=1e-4 * abs(maps).max()
+        maps[0, margin:-margin, margin:-margin],
+        maps[1, margin:-margin, margin + cells : maps.shape[1] - margin + cells],
+        atol=1e-4 * abs(maps).max(),
     )
 
 
@@ -99,5 +103,5 @@ def test_a_view_that_does_not_divide_is_refused(name: str, view: int, message: s
 def test_a_view_too_small_or_an_unknown_network_is_refused() -> None:
     with pytest.raises(ConfigError, match="too small"):
         network.cell_centres("reference", 40)
-    with pytest.raises(ConfigError, match="one of paper, reference, compact"):
+    with pytest.raises(ConfigError, match="one of paper, reference, compact, deep"):
         network.cell_centres("papr", 40)
