@@ -10,12 +10,12 @@ from fse.geometry import CELLS_PER_HALF_WIDTH
 from fse.tf1 import tf
 
 
-def alignment(maps: Any, points: Any, views: int) -> Any:
+def alignment(maps: Any, points: Any, views: int) -> Tuple[Any, Any]:
     """Probabilistic alignment loss in its linear-time form (paper, eq. 5), for every pair of a picture's views.
 
     E |u - v|^2 over u drawn from a landmark's map in one view and v from its map in another, both carried to the
     picture they come from. That is the squared distance of the two expected positions plus the variances of the two
-    maps, and so zero only for equal, single-cell maps. Written as this sum, and not as E|u|^2 + E|v|^2 - 2 <E u, E v>,
+    maps, and so zero only for equal, single-cell maps. In these two parts, and not as E|u|^2 + E|v|^2 - 2 <E u, E v>,
     its terms are positive and small where the landmarks agree: nothing cancels, in half precision either.
 
     Args:
@@ -24,14 +24,15 @@ def alignment(maps: Any, points: Any, views: int) -> Any:
       views: how many views of each picture there are, at least 2.
 
     Returns:
-      scalar: mean over pairs of views, landmarks and batch, in squared cells of 1/64 of the view's width.
+      distance, variance: scalars whose sum is the loss, means over pairs of views, landmarks and batch, in squared cells
+        of 1/64 of the view's width.
     """
     positions, variances = _moments(maps, points)
     landmarks = maps.shape.as_list()[-1]
     seen = tf.unstack(tf.reshape(positions, [-1, views, landmarks, 2]), axis=1)
     distances = [tf.reduce_sum(tf.square(u - v), axis=-1) for u, v in itertools.combinations(seen, 2)]
-    apart = tf.add_n([tf.reduce_mean(distance) for distance in distances]) * (1.0 / len(distances))
-    return CELLS_PER_HALF_WIDTH**2 * (apart + 2.0 * tf.reduce_mean(variances))
+    distance = tf.add_n([tf.reduce_mean(distance) for distance in distances]) * (1.0 / len(distances))
+    return CELLS_PER_HALF_WIDTH**2 * distance, CELLS_PER_HALF_WIDTH**2 * 2.0 * tf.reduce_mean(variances)
 
 
 def diversity(maps: Any, side: int, window: int) -> Any:

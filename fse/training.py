@@ -42,7 +42,9 @@ class Batch(NamedTuple):
 
 
 class Objective(NamedTuple):
-    """Scalar tensors: the objective and its parts. Diversity is that of a pair of views, decay has its weight."""
+    """Scalar tensors: the objective and its parts. Alignment is the paper's, whatever the weight of its variance is;
+    diversity is that of a pair of views; decay has its weight.
+    """
 
     total: Any
     align: Any
@@ -177,12 +179,13 @@ def heat_maps(config: Config, views: Any) -> Any:
 def build_objective(config: Config, maps: Any, points: Any) -> Objective:
     """Builds the losses of heat maps [n, cells, K] whose cells lie at `points` [n, cells, 2]; see `Batch`."""
     side = len(network.cell_centres(config.network.name, config.network.view))
-    align = losses.alignment(maps, points, config.augment.views)
+    distance, variance = losses.alignment(maps, points, config.augment.views)
     diversity = 2.0 * losses.diversity(maps, side, config.loss.diversity_window)
     weights = config.loss
     decay = weights.weight_decay * losses.decay(network.kernels())
-    total = weights.align_weight * align + weights.diversity_weight * diversity + decay
-    return Objective(total, align, diversity, decay)
+    aligned = weights.align_weight * (distance + weights.variance_weight * variance)
+    total = aligned + weights.diversity_weight * diversity + decay
+    return Objective(total, distance + variance, diversity, decay)
 
 
 def build_update(config: Config, total: Any, rate: Any, step: Any) -> Any:

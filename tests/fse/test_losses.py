@@ -32,7 +32,7 @@ def align(*views) -> float:
     """Alignment loss of (maps [batch, cells, K], points [batch, cells, 2]) of each view."""
     maps, places = (np.stack(arrays, axis=1) for arrays in zip(*views))
     maps, places = (array.reshape((-1,) + array.shape[2:]).astype(np.float32) for array in (maps, places))
-    return evaluated(losses.alignment(tf.constant(maps), tf.constant(places), len(views)))
+    return sum(evaluated(losses.alignment(tf.constant(maps), tf.constant(places), len(views))))
 
 
 def random_views(count: int, cells: int = 36, landmarks: int = 4):
@@ -85,7 +85,7 @@ def loss_and_gradients(kind: type, first, second):
     """Both losses of a pair of views in the given precision, and their gradients by the maps."""
     maps, places = (np.concatenate(arrays) for arrays in zip(first, second))
     maps = tf.constant(maps.astype(kind))
-    align = losses.alignment(maps, tf.constant(places.astype(kind)), 2)
+    align = sum(losses.alignment(maps, tf.constant(places.astype(kind)), 2))
     diversity = losses.diversity(maps, 6, 2)
     found = evaluated([align, diversity, tf.gradients(align, maps)[0], tf.gradients(diversity, maps)[0]])
     return [np.asarray(value, np.float64) for value in found]
