@@ -72,7 +72,7 @@ def align_crop(config: Config, dataset: Path, output: Path) -> None:
         _align_crop(config, dataset, output)
     except OSError as error:
         raise StageError(
-            "the crops cannot be written to {}: {} ({})".format(output, error.strerror, error.filename)
+            "the crops cannot be written to {}: {}".format(error.filename or output, error.strerror)
         ) from None
 
 

@@ -17,7 +17,7 @@ from fse.config import Config
 from fse.detector import Detection
 from fse.devices import cpu
 from fse.errors import CheckpointError, ExportError
-from fse.tf1 import tf
+from fse.tf1 import reason, tf
 
 
 class Inference(NamedTuple):
@@ -91,7 +91,7 @@ def freeze(config: Config, folder: Path, output: Path, pictures: np.ndarray) -> 
         try:
             checkpoints.restore(session, tf.train.Saver(variables), variables, prefixes[0])
         except tf.errors.OpError as error:
-            raise CheckpointError("checkpoint {} is broken: {}".format(prefixes[0], error.message)) from None
+            raise CheckpointError("checkpoint {} is broken: {}".format(prefixes[0], reason(error))) from None
         found = Detection(*session.run(inference[1:], {inference.pictures: pictures}))
         names = [tensor.op.name for tensor in inference[1:]]
         frozen = tf.graph_util.convert_variables_to_constants(session, graph.as_graph_def(), names)

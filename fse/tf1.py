@@ -21,4 +21,10 @@ with warnings.catch_warnings():
 
 tf.disable_v2_behavior()
 
-__all__ = ["tf"]
+__all__ = ["reason", "tf"]
+
+
+def reason(error: "tf.errors.OpError") -> str:
+    """What an error of TensorFlow's says, in one line: without the call stack that current releases put before it."""
+    _, stack, after = error.message.rpartition("\nNode: ")
+    return str(after.split("\n")[1] if stack else error.message.split("\n")[0])

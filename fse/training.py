@@ -22,7 +22,7 @@ from fse import augment, checkpoints, devices, geometry, losses, network, record
 from fse.config import Config
 from fse.errors import ConfigError, TrainingError
 from fse.progress import bar
-from fse.tf1 import tf
+from fse.tf1 import reason, tf
 
 log = logging.getLogger(__name__)
 
@@ -76,12 +76,23 @@ def train(config: Config, shards: Path, output: Path) -> None:
       ConfigError, RecordError: the configuration and the shards do not go together.
       CheckpointError: a checkpoint in `output` belongs to another network.
       DeviceError: the configured device is not there.
-      TrainingError: a loss is not finite.
+      TrainingError: a loss is not finite; a shard cannot be read or a checkpoint cannot be written.
     """
     data = records.read(shards)
     steps = total_steps(config, data)
     augment.check(config.augment)
     session_config = devices.session_config(config.train.device, config.train.threads)
+    try:
+        rows, parameters = _run(config, data, session_config, output, steps)
+    except tf.errors.OpError as error:  # a full disk, a broken shard
+        raise TrainingError("training stopped: {}".format(reason(error))) from error
+    _finish(config, data, output, rows, steps, parameters)
+
+
+def _run(
+    config: Config, data: records.Records, session_config: Any, output: Path, steps: int
+) -> Tuple[List[Dict[str, float]], int]:
+    """Trains to the last step. Returns the rows of `losses.csv` and the number of trained parameters."""
     folder = output / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
     with tf.Graph().as_default(), tf.Session(config=session_config) as session:
@@ -99,7 +110,7 @@ def train(config: Config, shards: Path, output: Path) -> None:
             log.info("going on from step %d of %d (%s)", reached, steps, resumed)
         session.run(graph.begin, {graph.first_step: reached})
         rows = _loop(config, data, session, graph, saver, output, reached, steps)
-    _finish(config, data, output, rows, steps, parameters)
+    return rows, parameters
 
 
 def build(config: Config, data: records.Records, steps: int) -> Graph:

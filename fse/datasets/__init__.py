@@ -41,7 +41,7 @@ def download(config: configuration.Config, output: Path, cache: Optional[Path] =
             source.discard(dataset.archive, cache)
     except OSError as error:
         raise StageError(
-            "the data set cannot be written to {}: {} ({})".format(output, error.strerror, error.filename)
+            "the data set cannot be written to {}: {}".format(error.filename or output, error.strerror)
         ) from None
 
 

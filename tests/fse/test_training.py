@@ -111,6 +111,14 @@ def test_training_learns_something(tiny, shards: Path, tmp_path: Path) -> None:
     assert total[-1] < 0.9 * total[0]
 
 
+def test_a_broken_shard_ends_training_with_its_name(tiny, shards: Path, tmp_path: Path) -> None:
+    shutil.copytree(str(shards), str(tmp_path / "records"))
+    for shard in (tmp_path / "records").glob("train-*"):
+        shard.write_bytes(shard.read_bytes()[:-100])
+    with pytest.raises(TrainingError, match="training stopped: .*truncated"):
+        training.train(tiny, tmp_path / "records", tmp_path / "trained")
+
+
 def test_more_views_of_a_picture_train_too(tiny, shards: Path, tmp_path: Path) -> None:
     training.train(dataclasses.replace(tiny, augment=dataclasses.replace(tiny.augment, views=3)), shards, tmp_path)
     assert losses_of(tmp_path)[-1][0] == "6"
