@@ -157,7 +157,12 @@ class Evaluate:
 
     eyes: Tuple[str, ...] = _setting(("left_eye", "right_eye"), "the two landmarks whose distance normalises errors")
     batch_size: int = _setting(64, "pictures per run of the model", 1, 4096)
-    seed: int = _setting(4321, "seed of the test set's warps", 0, 2**31 - 1)
+    seed: int = _setting(4321, "seed of the test set's warps, the n-shot curve's draws and the bootstrap", 0, 2**31 - 1)
+    shots: Tuple[int, ...] = _setting(
+        (1, 5, 10, 100), "numbers of training annotations on the n-shot curve, which ends with all of them", 1, 10**9
+    )
+    draws: int = _setting(10, "random draws of each number of annotations", 1, 10_000)
+    bootstrap: int = _setting(1000, "resampled test sets behind the 95 % intervals", 1, 1_000_000)
 
 
 @dataclass(frozen=True)
@@ -198,6 +203,21 @@ def load(path: Union[str, Path, None] = None, overrides: str = "") -> Config:
       ConfigError: the file cannot be read, or a value in it or in `overrides` cannot be meant.
     """
     file = find(path)
+    tables = read(file)
+    changes = parse_overrides(overrides)
+    _anchor_archive(changes, Path.cwd())
+    for section, values in changes.items():
+        if isinstance(tables.get(section, {}), dict):
+            tables.setdefault(section, {}).update(values)
+    return from_tables(tables, str(file) + (" with --set {}".format(overrides) if overrides else ""))
+
+
+def read(file: Path) -> Dict[str, Any]:
+    """What a file sets, section by section, unchecked; a relative `dataset.archive` made absolute.
+
+    Raises:
+      ConfigError: the file cannot be read.
+    """
     parse = json.loads if file.suffix == ".json" else tomllib.loads
     try:
         tables = parse(file.read_bytes().decode())
@@ -208,12 +228,7 @@ def load(path: Union[str, Path, None] = None, overrides: str = "") -> Config:
     if not isinstance(tables, dict):
         raise ConfigError("configuration {}: wanted sections, got {!r}".format(file, tables))
     _anchor_archive(tables, file.resolve().parent)
-    changes = parse_overrides(overrides)
-    _anchor_archive(changes, Path.cwd())
-    for section, values in changes.items():
-        if isinstance(tables.get(section, {}), dict):
-            tables.setdefault(section, {}).update(values)
-    return from_tables(tables, str(file) + (" with --set {}".format(overrides) if overrides else ""))
+    return dict(tables)
 
 
 def shipped() -> Dict[str, Path]:
@@ -325,32 +340,27 @@ def _section(kind: Any, section: str, values: Dict[str, Any], source: str) -> An
 
 
 def _checked(item: "dataclasses.Field[Any]", name: str, value: Any, source: str) -> Any:
-    wanted = type(item.default)
+    default: Any = item.default
+    wanted = type(default)
     if wanted is float and type(value) is int:
         value = float(value)
-    if wanted is tuple and isinstance(value, (list, tuple)) and all(isinstance(entry, str) for entry in value):
-        value = tuple(value)
-    kinds = {
-        int: "a whole number",
-        float: "a number",
-        bool: "true or false",
-        str: "a string",
-        tuple: "a list of strings",
-    }
-    if type(value) is not wanted:
-        raise ConfigError(
-            "{}: {} wants {} ({}), got {!r}".format(source, name, kinds[wanted], item.metadata["help"], value)
-        )
+    entries = value if wanted is tuple else [value]
+    kind = type(default[0]) if wanted is tuple else wanted
+    kinds = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
+    lists = {int: "a list of whole numbers", str: "a list of strings"}
+    if not isinstance(entries, (list, tuple)) or any(type(entry) is not kind for entry in entries):
+        meant = (lists if wanted is tuple else kinds)[kind]
+        raise ConfigError("{}: {} wants {} ({}), got {!r}".format(source, name, meant, item.metadata["help"], value))
     low, high, choices = item.metadata["low"], item.metadata["high"], item.metadata["choices"]
     if wanted is float and value != value:
         raise ConfigError("{}: {} is not a number".format(source, name))
-    if (low is not None and value < low) or (high is not None and value > high):
+    if any((low is not None and entry < low) or (high is not None and entry > high) for entry in entries):
         limits = "at least {}".format(low) if high is None else "between {} and {}".format(low, high)
         raise ConfigError("{}: {} must be {} ({}), got {!r}".format(source, name, limits, item.metadata["help"], value))
     if choices and value not in choices:
         hint = _nearest(str(value), "", dict.fromkeys(choices))
         raise ConfigError("{}: {} must be one of {}, got {!r}{}".format(source, name, ", ".join(choices), value, hint))
-    return value
+    return tuple(value) if wanted is tuple else value
 
 
 def _nearest(name: str, section: str, known: Dict[str, Any]) -> str:

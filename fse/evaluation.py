@@ -2,14 +2,21 @@
 
 Linear regressors from discovered to annotated points are fitted on upright training pictures only. The warped test set
 shows every test picture once through a random warp of the training's strength, drawn from `evaluate.seed`, without
-mirroring and changes of colour; there a prediction that does not look at the picture fails.
+mirroring and changes of colour; there a prediction that does not look at the picture fails. These warps are none that
+training draws, whatever the seeds: it seeds its generator with a pair of numbers, the evaluation with one.
+
+Names in `metrics.json`: `nme` and what derives from it (`failure_rate_10`, `auc_10`, `per_landmark`) are the model's,
+without bias unless the name says so; `mean_shape_` before a name is the same of a constant prediction, the mean of the
+training pictures; `_warped` behind it is the same on the warped test set; `_interval` behind a mean over test pictures
+is its 95 % bootstrap interval. `n_shot` is a list of rows as `metrics.n_shot` returns them. A figure that no picture
+has is None.
 """
 
 import dataclasses
 import json
 import platform
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 import pandas as pd
@@ -23,11 +30,23 @@ from fse.metrics import LinearMap
 from fse.progress import bar
 from fse.tf1 import tf
 
+# Errors against annotations that are always named, in this order.
+_FIGURES = (
+    "nme",
+    "nme_with_bias",
+    "nme_warped",
+    "mean_shape_nme",
+    "mean_shape_nme_warped",
+    "backward_nme",
+    "failure_rate_10",
+    "auc_10",
+)
+
 
 class Seen(NamedTuple):
     """What the detector saw of a split. Points are in [-1, 1] over the view; n pictures, K discovered, L annotated.
 
-    names: [n]. discovered: [n, K, 2]. annotated: [n, L, 2]. examples: the first pictures and their heat maps.
+    names: [n]. discovered: [n, K, 2]. annotated: [n, L, 2]. pictures, heatmaps: of the first few, for the report.
     """
 
     names: np.ndarray
@@ -45,37 +64,46 @@ def evaluate(config: Config, model: Path, trained: Path, shards: Path, output: P
       ConfigError: `evaluate.eyes` are not among the annotated landmarks; there is no test picture.
     """
     data = records.read(shards)
-    eyes = _eyes(config, data)
+    augment.check(config.augment)
+    _check(config, data)
     with Detector(model) as detect:
         train = _look(config, detect, data, "train", None)
         test = _look(config, detect, data, "test", None)
-        targets = _warps(config, len(test.names))
+        targets = draw_warps(config, len(test.names))
         warped = _look(config, detect, data, "test", targets)
-    result: Dict[str, Any] = {"equivariance_error": equivariance_error(test.discovered, warped.discovered, targets)}
-    predictions = {"file": test.names}
-    arrays: Dict[str, Any] = {
-        "names": test.names[: len(test.pictures)],
-        "pictures": test.pictures,
-        "heatmaps": test.heatmaps,
-    }
-    arrays["warped_pictures"] = warped.pictures
-    shown = len(test.pictures)
-    unlabelled = np.zeros((shown, 0, 2))
-    if data.landmarks:
-        fitted = LinearMap(train.discovered, train.annotated, bias=False)
-        scores, columns = _score(config, train, test, warped, fitted, eyes, data.landmarks)
-        result.update(scores)
-        predictions.update(columns)
-    for prefix, seen in (("", test), ("warped_", warped)):
-        arrays[prefix + "discovered"] = seen.discovered[:shown]
-        arrays[prefix + "annotated"] = seen.annotated[:shown]
-        arrays[prefix + "predicted"] = fitted(seen.discovered[:shown]) if data.landmarks else unlabelled
-    names = ["discovered_{}".format(number) for number in range(test.discovered.shape[1])]
-    predictions.update(_columns(names, test.discovered))
-    pd.DataFrame(predictions).to_csv(str(output / "predictions.csv"), index=False, float_format="%.6f")
-    np.savez_compressed(str(output / "examples.npz"), **arrays)
-    summary = _summary(config, data, trained, result)
-    (output / "metrics.json").write_text(json.dumps(summary, indent=2) + "\n")
+    fitted = LinearMap(train.discovered, train.annotated, bias=False)
+    errors, figures = measure(config, data.landmarks, train, test, warped, targets)
+    summary = _summary(config, data, trained, {name: metrics.mean(values) for name, values in errors.items()})
+    summary.update(figures)
+    (output / "metrics.json").write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
+    _write_predictions(output, data.landmarks, test, fitted, errors)
+    _write_examples(output, test, warped, fitted)
+
+
+def measure(
+    config: Config, names: List[str], train: Seen, test: Seen, warped: Seen, targets: np.ndarray
+) -> Tuple[Dict[str, np.ndarray], Dict[str, Any]]:
+    """All errors, of the model and of constant predictions.
+
+    Args:
+      config: the experiment.
+      names: the L annotated landmarks, `evaluate.eyes` among them; none if nothing is annotated.
+      train, test, warped: what the detector saw; `warped` shows the pictures of `test`.
+      targets: [n, C, 2], the warps of `warped`, each from its view to the picture.
+
+    Returns:
+      name -> error of each test picture, [n], NaN where it has none; and name -> what of `metrics.json` is not the mean
+      of these: intervals, errors of each annotated landmark, the n-shot curve.
+    """
+    errors = _equivariance_errors(train, test, warped, targets)
+    figures: Dict[str, Any] = {}
+    if names:
+        scored, figures = _score(config, names, train, test, warped)
+        errors.update(scored)
+    random = np.random.RandomState([config.evaluate.seed, 0])
+    for name, ends in metrics.intervals(errors, config.evaluate.bootstrap, random).items():
+        figures[name + "_interval"] = ends
+    return errors, figures
 
 
 def equivariance_error(upright: np.ndarray, warped: np.ndarray, targets: np.ndarray) -> float:
@@ -92,39 +120,89 @@ def equivariance_error(upright: np.ndarray, warped: np.ndarray, targets: np.ndar
     return float(100.0 * np.linalg.norm(carried - upright, axis=-1).mean() / 2.0)
 
 
+def _equivariance_errors(train: Seen, test: Seen, warped: Seen, targets: np.ndarray) -> Dict[str, np.ndarray]:
+    """Each picture's equivariance error, [n]: the detector's, and that of landmarks which never move."""
+    still = np.broadcast_to(train.discovered.mean(axis=0), test.discovered.shape)
+    pairs = {
+        "equivariance_error": (test.discovered, warped.discovered),
+        "mean_shape_equivariance_error": (still, still),
+    }
+    return {
+        name: np.array([equivariance_error(*one) for one in zip(upright[:, None], found[:, None], targets[:, None])])
+        for name, (upright, found) in pairs.items()
+    }
+
+
 def _score(
-    config: Config, train: Seen, test: Seen, warped: Seen, fitted: LinearMap, eyes: Tuple[int, int], names: List[str]
-) -> Tuple[Dict[str, Any], Dict[str, np.ndarray]]:
-    """The errors against annotations: the entries of `metrics.json`, and the columns of `predictions.csv`."""
+    config: Config, names: List[str], train: Seen, test: Seen, warped: Seen
+) -> Tuple[Dict[str, np.ndarray], Dict[str, Any]]:
+    """What `measure` returns of annotated pictures, without the intervals."""
+    first, second = (names.index(name) for name in config.evaluate.eyes)
+    unseen = {
+        suffix: metrics.Unseen(seen.discovered, seen.annotated, metrics.distance(seen.annotated, first, second))
+        for suffix, seen in (("", test), ("_warped", warped))
+    }
+    fitted = LinearMap(train.discovered, train.annotated, bias=False)
+    constant = train.annotated.mean(axis=0, keepdims=True)
+    errors: Dict[str, np.ndarray] = {}
+    figures: Dict[str, Any] = {}
+    for suffix, (source, target, unit) in unseen.items():
+        for prefix, predicted in (("", fitted(source)), ("mean_shape_", constant)):
+            by_point = metrics.point_errors(predicted, target, unit)
+            by_picture = by_point.mean(axis=1)
+            errors[prefix + "nme" + suffix] = by_picture
+            errors[prefix + "failure_rate_10" + suffix] = metrics.failures(by_picture, 10.0)
+            errors[prefix + "auc_10" + suffix] = metrics.areas(by_picture, 10.0)
+            means = [metrics.mean(column) for column in by_point.T]
+            figures[prefix + "per_landmark" + suffix] = dict(zip(names, means))
     biased = LinearMap(train.discovered, train.annotated, bias=True)
     backward = LinearMap(train.annotated, train.discovered, bias=False)
-    constant = train.annotated.mean(axis=0, keepdims=True)
-    unit, warped_unit = (metrics.distance(seen.annotated, *eyes) for seen in (test, warped))
-    predicted = fitted(test.discovered)
-    errors = {
-        "nme": metrics.picture_errors(predicted, test.annotated, unit),
-        "nme_with_bias": metrics.picture_errors(biased(test.discovered), test.annotated, unit),
-        "nme_warped": metrics.picture_errors(fitted(warped.discovered), warped.annotated, warped_unit),
-        "mean_shape_nme": metrics.picture_errors(constant, test.annotated, unit),
-        "mean_shape_nme_warped": metrics.picture_errors(constant, warped.annotated, warped_unit),
-        "backward_nme": metrics.picture_errors(backward(test.annotated), test.discovered, unit),
-    }
-    scores: Dict[str, Any] = {name: metrics.mean(values) for name, values in errors.items()}
-    scores["failure_rate_10"] = metrics.failure_rate(errors["nme"], 10.0)
-    scores["auc_10"] = metrics.area_under_curve(errors["nme"], 10.0)
-    by_point = metrics.point_errors(predicted, test.annotated, unit)
-    scores["per_landmark"] = {name: metrics.mean(by_point[:, i]) for i, name in enumerate(names)}
-    scores["test_images_without_distance"] = int((unit <= 0.0).sum())
-    columns = {name: errors[name] for name in ("nme", "nme_warped", "mean_shape_nme", "mean_shape_nme_warped")}
-    columns.update(_columns(names, predicted))
-    return scores, columns
+    still = train.discovered.mean(axis=0, keepdims=True)
+    unit = unseen[""].unit
+    errors["nme_with_bias"] = metrics.picture_errors(biased(test.discovered), test.annotated, unit)
+    errors["backward_nme"] = metrics.picture_errors(backward(test.annotated), test.discovered, unit)
+    errors["mean_shape_backward_nme"] = metrics.picture_errors(still, test.discovered, unit)
+    figures["test_images_without_distance"] = int((unit <= 0.0).sum())
+    figures["n_shot"] = _n_shot(config, train, unseen)
+    return errors, figures
 
 
-def _summary(config: Config, data: records.Records, trained: Path, result: Dict[str, Any]) -> Dict[str, Any]:
-    """All of `metrics.json`; errors that need annotations are None where there are none."""
-    keys = ["nme", "nme_with_bias", "nme_warped", "mean_shape_nme", "mean_shape_nme_warped", "backward_nme"]
-    summary: Dict[str, Any] = dict.fromkeys([*keys, "failure_rate_10", "auc_10"])
-    summary.update(result)
+def _n_shot(config: Config, train: Seen, unseen: Dict[str, metrics.Unseen]) -> List[Dict[str, Any]]:
+    """The n-shot curve; counts beyond the number of training pictures are left out."""
+    settings, total = config.evaluate, len(train.names)
+    reached = sorted(count for count in {*settings.shots, total} if count <= total)
+    return metrics.n_shot(train.discovered, train.annotated, unseen, reached, settings.draws, settings.seed)
+
+
+def _write_predictions(
+    output: Path, names: List[str], test: Seen, fitted: LinearMap, errors: Dict[str, np.ndarray]
+) -> None:
+    """`predictions.csv`: each upright test picture's errors, predicted and discovered points, in [-1, 1] of the view."""
+    shown = ("nme", "nme_warped", "mean_shape_nme", "mean_shape_nme_warped")
+    columns = {"file": test.names}
+    columns.update({name: errors[name] for name in shown if name in errors})
+    columns.update(_columns(names, fitted(test.discovered)))
+    discovered = ["discovered_{}".format(number) for number in range(test.discovered.shape[1])]
+    columns.update(_columns(discovered, test.discovered))
+    pd.DataFrame(columns).to_csv(str(output / "predictions.csv"), index=False, float_format="%.6f")
+
+
+def _write_examples(output: Path, test: Seen, warped: Seen, fitted: LinearMap) -> None:
+    """`examples.npz`: the first pictures with their points and heat maps, for the report."""
+    shown = len(test.pictures)
+    arrays: Dict[str, Any] = {"names": test.names[:shown], "heatmaps": test.heatmaps}
+    for prefix, seen in (("", test), ("warped_", warped)):
+        arrays[prefix + "pictures"] = seen.pictures
+        arrays[prefix + "discovered"] = seen.discovered[:shown]
+        arrays[prefix + "annotated"] = seen.annotated[:shown]
+        arrays[prefix + "predicted"] = fitted(seen.discovered[:shown])
+    np.savez_compressed(str(output / "examples.npz"), **arrays)
+
+
+def _summary(config: Config, data: records.Records, trained: Path, means: Dict[str, Optional[float]]) -> Dict[str, Any]:
+    """The single figures of `metrics.json`; errors that need annotations are None where there are none."""
+    summary: Dict[str, Any] = dict.fromkeys(_FIGURES)
+    summary.update(means)
     training = json.loads((trained / "training.json").read_text())
     summary.update(
         loss_align=training["loss_align"],
@@ -142,8 +220,8 @@ def _summary(config: Config, data: records.Records, trained: Path, result: Dict[
     return summary
 
 
-def _eyes(config: Config, data: records.Records) -> Tuple[int, int]:
-    """The places of `evaluate.eyes` among the annotated landmarks."""
+def _check(config: Config, data: records.Records) -> None:
+    """Refuses data that cannot be evaluated, before anything is computed."""
     if not data.pictures["test"] or not data.pictures["train"]:
         raise ConfigError("{}: evaluation needs training and test pictures, got {}".format(data.folder, data.pictures))
     missing = [name for name in config.evaluate.eyes if name not in data.landmarks]
@@ -153,13 +231,9 @@ def _eyes(config: Config, data: records.Records) -> Tuple[int, int]:
                 ", ".join(missing), ", ".join(data.landmarks)
             )
         )
-    if not data.landmarks:
-        return 0, 0
-    first, second = (data.landmarks.index(name) for name in config.evaluate.eyes)
-    return first, second
 
 
-def _warps(config: Config, count: int) -> np.ndarray:
+def draw_warps(config: Config, count: int) -> np.ndarray:
     """float64 [count, C, 2]: the warps of the warped test set."""
     settings = dataclasses.replace(config.augment, flip=False)
     random = np.random.RandomState(config.evaluate.seed)

@@ -4,7 +4,7 @@ Points are arrays [pictures, points, 2]; all of a call's arrays share one unit, 
 inter-ocular distance.
 """
 
-from typing import Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -12,23 +12,31 @@ import numpy as np
 class LinearMap:
     """A linear map between the coordinates of two sets of points, fitted by least squares.
 
-    Without a bias it depends on where the origin is: the centre of the view, here as in lmdis-rep. A rank-deficient fit
-    takes the solution of least norm.
+    Without a bias it depends on where the origin is: the centre of the view, here as in lmdis-rep. With a bias it does
+    not. Where a fit is rank-deficient (fewer pictures than coordinates, landmarks that coincide), it is the solution of
+    least norm; the bias does not count in the norm, so that one picture gives the constant prediction of its own points.
     """
 
     def __init__(self, source: np.ndarray, target: np.ndarray, bias: bool):
-        """Fits on `source` [n, K, 2] and `target` [n, L, 2]."""
-        self.bias = bias
+        """Fits on `source` [n, K, 2] and `target` [n, L, 2]; at least one picture."""
         self.points = target.shape[1]
-        self.weights = np.linalg.lstsq(self._design(source), target.reshape(len(target), -1), rcond=None)[0]
+        flat, wanted = _flat(source), _flat(target)
+        self.centre = flat.mean(axis=0) if bias else np.zeros(flat.shape[1])
+        self.constant = wanted.mean(axis=0) if bias else np.zeros(wanted.shape[1])
+        self.weights = np.linalg.lstsq(flat - self.centre, wanted - self.constant, rcond=None)[0]
 
     def __call__(self, source: np.ndarray) -> np.ndarray:
         """Maps [n, K, 2] to [n, L, 2]."""
-        return (self._design(source) @ self.weights).reshape(len(source), self.points, 2)
+        mapped = (_flat(source) - self.centre) @ self.weights + self.constant
+        return mapped.reshape(len(source), self.points, 2)
 
-    def _design(self, source: np.ndarray) -> np.ndarray:
-        flat = np.asarray(source, np.float64).reshape(len(source), -1)
-        return np.concatenate([flat, np.ones((len(flat), 1))], axis=1) if self.bias else flat
+
+class Unseen(NamedTuple):
+    """Pictures to predict. source: [m, K, 2] discovered and target: [m, L, 2] annotated points; unit: [m] of errors."""
+
+    source: np.ndarray
+    target: np.ndarray
+    unit: np.ndarray
 
 
 def distance(points: np.ndarray, first: int, second: int) -> np.ndarray:
@@ -50,22 +58,108 @@ def picture_errors(predicted: np.ndarray, annotated: np.ndarray, unit: np.ndarra
     return point_errors(predicted, annotated, unit).mean(axis=1)
 
 
+def failures(errors: np.ndarray, threshold: float) -> np.ndarray:
+    """1 for each picture whose error exceeds `threshold`, 0 for the others, NaN without an error; [pictures].
+
+    Their mean is the failure rate.
+    """
+    with np.errstate(invalid="ignore"):
+        return np.where(np.isfinite(errors), errors > threshold, np.nan)
+
+
+def areas(errors: np.ndarray, threshold: float) -> np.ndarray:
+    """Each picture's part of the area under the cumulative error curve from 0 to `threshold`, [pictures].
+
+    The curve is a step function, so the integral is exact: the area, divided by `threshold`, is the mean of
+    max(0, 1 - error / threshold). 1 is perfect, 0 useless.
+    """
+    with np.errstate(invalid="ignore"):
+        return np.where(np.isfinite(errors), np.maximum(0.0, 1.0 - errors / threshold), np.nan)
+
+
 def mean(errors: np.ndarray) -> Optional[float]:
     """Mean over the pictures that have an error; None if there is none."""
     errors = errors[np.isfinite(errors)]
     return float(errors.mean()) if len(errors) else None
 
 
-def failure_rate(errors: np.ndarray, threshold: float) -> Optional[float]:
-    """Share of pictures whose error exceeds `threshold`, in [0, 1]."""
-    errors = errors[np.isfinite(errors)]
-    return float((errors > threshold).mean()) if len(errors) else None
+def intervals(
+    errors: Dict[str, np.ndarray], resamples: int, random: np.random.RandomState
+) -> Dict[str, Optional[List[float]]]:
+    """95 % bootstrap intervals of `mean`s: how far they would vary over other test sets of the same size.
 
+    The pictures are drawn with replacement, the same for all errors; an interval lies between the 2.5th and the 97.5th
+    percentile of the resampled means. Regressors and detector stay what they are: how they would vary is not in it.
 
-def area_under_curve(errors: np.ndarray, threshold: float) -> Optional[float]:
-    """Area under the cumulative error curve from 0 to `threshold`, divided by it: 1 is perfect, 0 useless.
+    Args:
+      errors: name -> [pictures], NaN for pictures without an error; all of one length, at least one picture.
+      resamples: number of resampled test sets.
+      random: the source of random numbers.
 
-    The curve is a step function, so the integral is exact: the mean of max(0, 1 - error / threshold).
+    Returns:
+      name -> [low, high], None where no picture has an error.
     """
-    errors = errors[np.isfinite(errors)]
-    return float(np.clip(1.0 - errors / threshold, 0.0, None).mean()) if len(errors) else None
+    table = np.stack(list(errors.values()), axis=1)
+    known = np.isfinite(table)
+    table = np.where(known, table, 0.0)
+    means = np.full((resamples, len(errors)), np.nan)
+    for number in range(resamples):
+        rows = random.randint(0, len(table), len(table))
+        counts = known[rows].sum(axis=0)
+        np.divide(table[rows].sum(axis=0), counts, out=means[number], where=counts > 0)
+    return {name: _interval(means[:, column]) for column, name in enumerate(errors)}
+
+
+def n_shot(
+    source: np.ndarray, target: np.ndarray, tests: Dict[str, Unseen], counts: Sequence[int], draws: int, seed: int
+) -> List[Dict[str, Any]]:
+    """Errors of regressors fitted on few annotations, beside the mean shape of the same annotations.
+
+    Args:
+      source, target: [n, K, 2] discovered and [n, L, 2] annotated points of the training pictures.
+      tests: what to predict; the key ("" or "_warped") ends the names of its figures.
+      counts: numbers of annotations, each at most n.
+      draws: how often so many training pictures are drawn, without replacement; all n are taken once.
+      seed: of the draws; each depends on it, the count and its own number alone.
+
+    Returns:
+      one row per count: `annotations`, `draws`, then for each test the mean over the draws of `nme`, `nme_with_bias` and
+      `mean_shape_nme`, and with `_sd` behind the name their standard deviation, None for a single draw.
+    """
+    rows = []
+    for count in counts:
+        row: Dict[str, Any] = {"annotations": count, "draws": 1 if count == len(source) else draws}
+        found = []
+        for number in range(row["draws"]):
+            chosen = np.random.RandomState([seed, count, number]).permutation(len(source))[:count]
+            found.append(_few_shots(source[chosen], target[chosen], tests))
+        for name in found[0]:
+            values = np.array([errors[name] for errors in found], np.float64)
+            row[name] = mean(values)
+            row[name + "_sd"] = float(values.std(ddof=1)) if len(found) > 1 and np.isfinite(values).all() else None
+        rows.append(row)
+    return rows
+
+
+def _few_shots(source: np.ndarray, target: np.ndarray, tests: Dict[str, Unseen]) -> Dict[str, Optional[float]]:
+    """The errors on each test of what is fitted on `source` and `target`."""
+    plain, biased = LinearMap(source, target, bias=False), LinearMap(source, target, bias=True)
+    found = {}
+    for name, test in tests.items():
+        predictions = {
+            "nme": plain(test.source),
+            "nme_with_bias": biased(test.source),
+            "mean_shape_nme": target.mean(axis=0, keepdims=True),
+        }
+        for measure, predicted in predictions.items():
+            found[measure + name] = mean(picture_errors(predicted, test.target, test.unit))
+    return found
+
+
+def _flat(points: np.ndarray) -> np.ndarray:
+    return np.asarray(points, np.float64).reshape(len(points), -1)
+
+
+def _interval(means: np.ndarray) -> Optional[List[float]]:
+    means = means[np.isfinite(means)]
+    return [float(end) for end in np.percentile(means, [2.5, 97.5])] if len(means) else None

@@ -85,8 +85,9 @@ def report(
         "headline": results.headline(inputs.metrics),
         "useless": results.useless(inputs.metrics),
         "highlights": results.highlights(inputs.metrics),
-        "results": results.table(config, inputs.metrics, inputs.predictions["mean_shape_nme"]),
-        "per_landmark": results.shares(inputs.metrics.get("per_landmark") or {}),
+        "results": results.table(config, inputs.metrics),
+        "per_point": results.points(inputs.metrics),
+        "shots": results.shots(inputs.metrics),
         "curves": _curves(inputs),
         "settings": _settings(config),
         "times": _times(inputs.manifests),
@@ -174,7 +175,7 @@ def _examples(file: Path) -> Dict[str, np.ndarray]:
 
 def _curves(inputs: Inputs) -> Dict[str, Optional[markupsafe.Markup]]:
     """The curves as SVG; None where there is nothing to show. No text in them comes from outside, so they are safe."""
-    curves: Dict[str, Optional[markupsafe.Markup]] = {"errors": None, "losses": None}
+    curves: Dict[str, Optional[markupsafe.Markup]] = {"errors": None, "shots": None, "losses": None}
     errors = inputs.predictions
     if np.isfinite(errors["nme"]).any():
         panels = {
@@ -182,6 +183,9 @@ def _curves(inputs: Inputs) -> Dict[str, Optional[markupsafe.Markup]]:
             "Warped": {"model": errors["nme_warped"], "mean shape": errors["mean_shape_nme_warped"]},
         }
         curves["errors"] = markupsafe.Markup(figures.error_curves(panels))
+    rows = [row for row in inputs.metrics.get("n_shot") or () if row["nme"] is not None]
+    if rows:
+        curves["shots"] = markupsafe.Markup(figures.n_shot_curves(rows))
     if np.isfinite(inputs.losses["step"]).any():
         curves["losses"] = markupsafe.Markup(figures.loss_curves(inputs.losses))
     return curves

@@ -5,14 +5,14 @@ No pyplot: a figure here is an object of its own, so nothing is left behind in t
 
 import io
 import re
-from typing import Dict
+from typing import Any, Dict, List
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 # Colours that stand for the page's own, so that light and dark mode and paper each show theirs.
 INK, MUTED, RULE, MODEL, BASELINE = "#010101", "#010102", "#010103", "#010104", "#010105"
@@ -68,6 +68,25 @@ def error_curves(panels: Dict[str, Dict[str, np.ndarray]]) -> str:
         return _svg(figure, "error-curves")
 
 
+def n_shot_curves(rows: List[Dict[str, Any]]) -> str:
+    """Errors over the number of annotations, upright beside warped; a shade reaches one standard deviation either way.
+
+    Args:
+      rows: of `n_shot` in `metrics.json`; at least one whose errors are numbers.
+
+    Returns:
+      an SVG element.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure = _figure(3.7)
+        for place, (title, suffix) in enumerate((("Upright", ""), ("Warped", "_warped")), 1):
+            axes = figure.add_subplot(1, 2, place)
+            _shots(axes, rows, suffix)
+            axes.set_title(title)
+            axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncol=3, borderaxespad=0.3)
+        return _svg(figure, "n-shot-curves")
+
+
 def loss_curves(losses: Dict[str, np.ndarray]) -> str:
     """The two losses, and small below them the learning rate and the speed, over the steps of training.
 
@@ -109,6 +128,43 @@ def _cumulative(axes: Axes, curves: Dict[str, np.ndarray]) -> None:
         axes.plot(ticks, share, dashes, color=colour, label=name)
     axes.set(xlim=(0.0, 25.0), ylim=(0.0, 101.0), xlabel="error (% of the inter-ocular distance)")
     axes.set_ylabel("test pictures (%)")
+
+
+def _shots(axes: Axes, rows: List[Dict[str, Any]], suffix: str) -> None:
+    """Mean errors over the logarithm of the number of annotations, with their spread over the draws."""
+    counts = [row["annotations"] for row in rows]
+    shown = (
+        ("nme", "model", MODEL, "-"),
+        ("nme_with_bias", "with bias", MODEL, ":"),
+        ("mean_shape_nme", "mean shape", BASELINE, "--"),
+    )
+    lines = []
+    for key, label, colour, dashes in shown:
+        means, deviations = (np.array([row.get(key + suffix + end) for row in rows], np.float64) for end in ("", "_sd"))
+        axes.plot(counts, means, dashes, color=colour, marker="o", markersize=3.5, label=label)
+        if key != "nme_with_bias":  # its shade would lie on the other
+            low, high = means - np.nan_to_num(deviations), means + np.nan_to_num(deviations)
+            axes.fill_between(counts, low, high, color=colour, alpha=0.15, linewidth=0.0)
+        lines.append(means)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(counts))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: "{:,.0f}".format(value)))
+    _errors_from(axes, np.concatenate(lines))
+    axes.set(xlabel="annotated training pictures", ylabel="error (% of the inter-ocular distance)")
+
+
+def _errors_from(axes: Axes, errors: np.ndarray) -> None:
+    """Limits for mean errors: from zero, or logarithmic where they span more than a factor of five."""
+    errors = errors[np.isfinite(errors)]
+    if errors.min() > 0.0 and errors.max() > 5.0 * errors.min():
+        axes.set_yscale("log")
+        axes.set_ylim(0.8 * errors.min(), 1.4 * errors.max())
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_minor_locator(NullLocator())
+    else:
+        axes.set_ylim(0.0, 1.25 * errors.max())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: "{:g}".format(value)))
 
 
 def _course(axes: Axes, steps: np.ndarray, values: np.ndarray) -> None:

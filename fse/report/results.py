@@ -1,12 +1,9 @@
 """The results of an experiment in numbers and words, for the report. Numbers that are not there become dashes."""
 
 import math
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
-
-import numpy as np
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from fse.config import Config
-from fse.metrics import area_under_curve, failure_rate
 
 _DASH = "\N{EN DASH}"
 
@@ -14,17 +11,26 @@ _DASH = "\N{EN DASH}"
 class Metric(NamedTuple):
     """A row of the table of results: the model's value, a constant prediction's, and how far they are apart.
 
-    better: whether the model is; None without a baseline. bars: lengths in per cent of the longest, for the model and
-    the baseline; None where there is nothing to show.
+    interval: the value's 95 % interval; empty without one. better: whether the model is; None without a baseline. bars:
+    lengths in per cent of the longest, for the model and the baseline; None where there is nothing to show.
     """
 
     name: str
     definition: str
     value: str
+    interval: str = ""
     baseline: str = ""
     difference: str = ""
     better: Optional[bool] = None
     bars: Tuple[Optional[float], Optional[float]] = (None, None)
+
+
+class Point(NamedTuple):
+    """An annotated point's errors: name, and for upright and warped pictures (model, mean shape, lengths of their bars)."""
+
+    name: str
+    upright: Tuple[Any, Any, Tuple[float, float]]
+    warped: Tuple[Any, Any, Tuple[float, float]]
 
 
 # Rows of the table: name, key in metrics.json, key of the mean shape's error, definition.
@@ -47,11 +53,12 @@ _ERRORS = (
     (
         "Backward error",
         "backward_nme",
-        "",
+        "mean_shape_backward_nme",
         "The other way round: discovered landmarks predicted from annotated points. Landmarks that are unstable or sit on "
         "the background make it large.",
     ),
 )
+_PREDICTED = (("", "{}"), ("_warped", "{}, warped"))
 
 
 def headline(metrics: Dict[str, Any]) -> str:
@@ -83,8 +90,10 @@ def highlights(metrics: Dict[str, Any]) -> List[Tuple[str, str, str]]:
     rows = []
     for label, key in (("Error, upright", "nme"), ("Error, warped", "nme_warped")):
         if not missing(metrics.get(key)):
+            interval = _interval(metrics, key, 1, "%")
             constant = "mean shape {}".format(number(metrics.get("mean_shape_" + key), 1, "%"))
-            rows.append((label, number(metrics[key], 1, "%"), constant))
+            beside = "95\N{NO-BREAK SPACE}%: {}; {}".format(interval, constant) if interval else constant
+            rows.append((label, number(metrics[key], 1, "%"), beside))
     moved = number(metrics.get("equivariance_error"), 1, "%")
     rows.append(("Equivariance error", moved, "of the view's width"))
     speed = "{} on {}".format(number(metrics.get("train_pairs_per_second"), 0, "pairs/s"), metrics.get("device", _DASH))
@@ -92,28 +101,51 @@ def highlights(metrics: Dict[str, Any]) -> List[Tuple[str, str, str]]:
     return rows
 
 
-def table(config: Config, metrics: Dict[str, Any], constant_errors: np.ndarray) -> List[Metric]:
+def table(config: Config, metrics: Dict[str, Any]) -> List[Metric]:
     """The table of results; errors against annotations only where there are annotations.
 
     Args:
       config: the experiment.
       metrics: contents of `metrics.json`.
-      constant_errors: [pictures] errors of the mean shape on the test pictures, in per cent; may be empty.
     """
     rows: List[Metric] = []
     if not missing(metrics.get("nme")):
-        longest = max(value for key, value in metrics.items() if "nme" in key and not missing(value)) or 1.0
+        longest = _longest(metrics.get(key) for _, *keys, _ in _ERRORS for key in keys)
         eyes = " and ".join(config.evaluate.eyes)
         for name, key, baseline, definition in _ERRORS:
-            rows.append(_error(name, definition.format(eyes=eyes), metrics.get(key), metrics.get(baseline), longest))
-        rows += [_failures(metrics, constant_errors), _area(metrics, constant_errors)]
+            rows.append(_error(metrics, name, definition.format(eyes=eyes), (key, baseline), longest))
+        rows += [_failures(metrics, suffix, name.format("Failures")) for suffix, name in _PREDICTED]
+        rows += [_area(metrics, suffix, name.format("Area under the curve")) for suffix, name in _PREDICTED]
     return rows + _without_annotations(config, metrics)
 
 
-def shares(values: Dict[str, Any]) -> List[Tuple[str, Any, float]]:
-    """Names, values, and values in per cent of the largest."""
-    largest = max([value for value in values.values() if not missing(value)] or [0.0]) or 1.0
-    return [(name, value, 0.0 if missing(value) else 100.0 * value / largest) for name, value in values.items()]
+def points(metrics: Dict[str, Any]) -> List[Point]:
+    """The errors of each annotated point, with bars in per cent of the largest error."""
+    kinds = [
+        (metrics.get("per_landmark" + end) or {}, metrics.get("mean_shape_per_landmark" + end) or {})
+        for end in ("", "_warped")
+    ]
+    longest = _longest(value for pair in kinds for errors in pair for value in errors.values())
+
+    def errors_of(name: str, kind: Tuple[Dict[str, Any], Dict[str, Any]]) -> Tuple[Any, Any, Tuple[float, float]]:
+        model, constant = (errors.get(name) for errors in kind)
+        return model, constant, (_length(model, longest) or 0.0, _length(constant, longest) or 0.0)
+
+    return [Point(name, errors_of(name, kinds[0]), errors_of(name, kinds[1])) for name in kinds[0][0]]
+
+
+def shots(metrics: Dict[str, Any]) -> List[List[str]]:
+    """The n-shot curve as the cells of a table: annotations, draws, then mean ± standard deviation of each error.
+
+    The errors are the model's without and with bias and the mean shape's upright, then the model's and the mean shape's
+    on warped pictures.
+    """
+    keys = ("nme", "nme_with_bias", "mean_shape_nme", "nme_warped", "mean_shape_nme_warped")
+    return [
+        [number(row["annotations"], 0), number(row["draws"], 0)]
+        + [_with_deviation(row.get(key), row.get(key + "_sd")) for key in keys]
+        for row in metrics.get("n_shot") or ()
+    ]
 
 
 def missing(value: Any) -> bool:
@@ -146,45 +178,79 @@ def duration(seconds: Any) -> str:
     return " ".join("{}\N{NO-BREAK SPACE}{}".format(*pair) for pair in pairs)
 
 
-def _error(name: str, definition: str, value: Any, constant: Any, longest: float) -> Metric:
-    bars = tuple(None if missing(length) else 100.0 * length / longest for length in (value, constant))
+def _error(
+    metrics: Dict[str, Any], name: str, definition: str, keys: Tuple[str, str], longest: Optional[float] = None
+) -> Metric:
+    """A row of an error, in per cent; with bars if `longest` is given."""
+    value, constant = metrics.get(keys[0]), metrics.get(keys[1])
     difference, better = "", None
-    if not missing(value) and not missing(constant):
+    if value is not None and constant is not None:
         better = value < constant
         difference = _signed(100.0 * (value / constant - 1.0), 0, "%") if constant else ""
-    baseline = "" if missing(constant) else number(constant, 2, "%")
-    return Metric(name, definition, number(value, 2, "%"), baseline, difference, better, (bars[0], bars[1]))
+    return Metric(
+        name,
+        definition,
+        number(value, 2, "%"),
+        _interval(metrics, keys[0], 2),
+        "" if missing(constant) else number(constant, 2, "%"),
+        difference,
+        better,
+        (_length(value, longest), _length(constant, longest)),
+    )
 
 
-def _failures(metrics: Dict[str, Any], constant_errors: np.ndarray) -> Metric:
-    """The share of failures; a constant prediction's follows from its error on each picture."""
+def _failures(metrics: Dict[str, Any], suffix: str, name: str) -> Metric:
     definition = "Share of test pictures whose error exceeds 10\N{NO-BREAK SPACE}%."
-    value, constant = metrics.get("failure_rate_10"), failure_rate(constant_errors, 10.0)
+    value, constant = metrics.get("failure_rate_10" + suffix), metrics.get("mean_shape_failure_rate_10" + suffix)
+    interval = _interval(metrics, "failure_rate_10" + suffix, 1, factor=100.0)
     if value is None or constant is None:
-        return Metric("Failures", definition, _DASH if value is None else number(100.0 * value, 1, "%"))
-    shown = number(100.0 * value, 1, "%"), number(100.0 * constant, 1, "%")
-    return Metric("Failures", definition, *shown, _signed(100.0 * (value - constant), 0, "points"), value < constant)
+        return Metric(name, definition, _DASH if value is None else number(100.0 * value, 1, "%"), interval)
+    shown = number(100.0 * value, 1, "%"), interval, number(100.0 * constant, 1, "%")
+    return Metric(name, definition, *shown, _signed(100.0 * (value - constant), 0, "points"), value < constant)
 
 
-def _area(metrics: Dict[str, Any], constant_errors: np.ndarray) -> Metric:
-    """The area under the error curve; a constant prediction's follows from its error on each picture."""
+def _area(metrics: Dict[str, Any], suffix: str, name: str) -> Metric:
     definition = "Area under the cumulative error curve from 0 to 10\N{NO-BREAK SPACE}%: 1 is perfect, 0 useless."
-    value, constant = metrics.get("auc_10"), area_under_curve(constant_errors, 10.0)
+    value, constant = metrics.get("auc_10" + suffix), metrics.get("mean_shape_auc_10" + suffix)
+    interval = _interval(metrics, "auc_10" + suffix, 3)
     if value is None or constant is None:
-        return Metric("Area under the curve", definition, number(value, 3))
-    shown = number(value, 3), number(constant, 3)
-    return Metric("Area under the curve", definition, *shown, _signed(value - constant, 3), value > constant)
+        return Metric(name, definition, number(value, 3), interval)
+    shown = number(value, 3), interval, number(constant, 3)
+    return Metric(name, definition, *shown, _signed(value - constant, 3), value > constant)
+
+
+def _interval(metrics: Dict[str, Any], key: str, digits: int, unit: str = "", factor: float = 1.0) -> str:
+    """`9.45–10.17`, empty if there is no interval."""
+    ends = metrics.get(key + "_interval")
+    if not ends or any(missing(end) for end in ends):
+        return ""
+    return "{}\N{EN DASH}{}".format(number(factor * ends[0], digits), number(factor * ends[1], digits, unit))
+
+
+def _with_deviation(value: Any, deviation: Any) -> str:
+    return number(value, 2) + ("" if missing(deviation) else " \N{PLUS-MINUS SIGN} " + number(deviation, 2))
+
+
+def _longest(values: Iterable[Any]) -> float:
+    """The largest of the values that are there; 1 if there is none or it is zero."""
+    return max([float(value) for value in values if not missing(value)], default=0.0) or 1.0
+
+
+def _length(value: Any, longest: Optional[float]) -> Optional[float]:
+    """Length of a bar in per cent of the longest."""
+    return None if missing(value) or longest is None else 100.0 * value / longest
 
 
 def _without_annotations(config: Config, metrics: Dict[str, Any]) -> List[Metric]:
     """The rows that every experiment has."""
     window = "{0}\N{MULTIPLICATION SIGN}{0}".format(config.loss.diversity_window)
     return [
-        Metric(
+        _error(
+            metrics,
             "Equivariance error",
             "Mean distance between a landmark found on a warped picture and the same landmark found on the upright one, "
-            "both on the upright picture, in per cent of the view's width.",
-            number(metrics.get("equivariance_error"), 2, "%"),
+            "both on the upright picture, in per cent of the view's width. The constant here is landmarks that never move.",
+            ("equivariance_error", "mean_shape_equivariance_error"),
         ),
         Metric(
             "Alignment loss",

@@ -12,8 +12,8 @@ from fse.errors import DataError
 from fse.report import STAGES, cell_centres, report, results
 
 HOSTILE = "<script>alert('x')</script>\"&"
-SECTIONS = ["results", "landmarks", "predictions", "heat-maps", "errors", "losses", "data", "times", "configuration"]
-SECTIONS += ["provenance"]
+SECTIONS = ["results", "landmarks", "predictions", "heat-maps", "errors", "shots", "losses", "data", "times"]
+SECTIONS += ["configuration", "provenance"]
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 POINTS = ["left_eye", "right_eye", "nose"]
 PICTURES, VIEW, CELLS, K = 3, 24, 6, 4
@@ -119,9 +119,25 @@ def write_metrics(folder, points, **changes):
     metrics.update(loss_diversity=1.5, train_pairs_per_second=197.9, train_seconds=388.0, device="cpu", python="3.7.9")
     if points:
         metrics.update(zip(keys, [9.81, 9.5, 11.0, 16.52, 31.0, 14.0]))
-        metrics.update(failure_rate_10=0.25, auc_10=0.2, per_landmark=dict.fromkeys(points, 9.81))
+        metrics.update(failure_rate_10=0.25, auc_10=0.2, mean_shape_failure_rate_10=0.667, mean_shape_auc_10=0.05)
+        metrics.update(
+            nme_interval=[9.41, 10.2], failure_rate_10_interval=[0.2, 0.301], equivariance_error_interval=None
+        )
+        for name, error in (("per_landmark", 9.81), ("mean_shape_per_landmark", 16.52), ("per_landmark_warped", 11.0)):
+            metrics[name] = dict.fromkeys(points, error)
+        metrics["n_shot"] = [shot(1, 14.25, 2.5), shot(3716, 9.81, None)]
     metrics.update(changes)
     write_json(folder / "metrics.json", **metrics)
+
+
+def shot(annotations, error, deviation):
+    """A row of the n-shot curve; the mean shape is twice as far off, and all of it half as much again when warped."""
+    row = {"annotations": annotations, "draws": 10}
+    for name, factor in (("nme", 1.0), ("nme_with_bias", 1.0), ("mean_shape_nme", 2.0)):
+        for suffix, warped in (("", 1.0), ("_warped", 1.5)):
+            row[name + suffix] = error * factor * warped
+            row[name + suffix + "_sd"] = deviation
+    return row
 
 
 def settings(**changes):
@@ -151,7 +167,7 @@ def test_page_is_well_formed_and_has_its_sections_in_order(faces):
     assert [name for name in page.ids if name in SECTIONS] == SECTIONS
     assert len(page.ids) == len(set(page.ids))
     assert page.tags.count("h1") == 1
-    assert page.tags.count("svg") == 2
+    assert page.tags.count("svg") == 3
 
 
 def test_page_refers_to_nothing_outside_itself(faces):
@@ -176,10 +192,38 @@ def test_headline_says_the_result_in_words(faces):
 
 def test_errors_stand_beside_the_mean_shape(faces):
     text = plain(faces)
-    assert "9.81 % 16.52 % \N{MINUS SIGN}41 %" in text
+    assert "9.81 %9.41\N{EN DASH}10.20 16.52 % \N{MINUS SIGN}41 %" in text
     assert "11.00 % 31.00 % \N{MINUS SIGN}65 %" in text
-    assert "25.0 % 66.7 % \N{MINUS SIGN}42 points" in text  # the mean shape's errors are 10, 11 and 12 %
+    assert "25.0 %20.0\N{EN DASH}30.1 66.7 % \N{MINUS SIGN}42 points" in text
+    assert "95 %: 9.4\N{EN DASH}10.2 %; mean shape 16.5 %" in text
     assert "No better than a constant" not in text
+
+
+def test_each_point_has_its_errors_upright_and_warped(faces):
+    text = plain(faces)
+    for point in POINTS:
+        assert point + " 9.81 % 16.52 % 11.00 % \N{EN DASH}" in text
+
+
+def test_the_curve_over_annotations_is_drawn_and_tabled(faces):
+    text = plain(faces)
+    assert "1 10 14.25 ± 2.50 14.25 ± 2.50 28.50 ± 2.50 21.38 ± 2.50 42.75 ± 2.50" in text
+    assert "3,716 10 9.81 9.81 19.62 14.71 29.43" in text
+    assert 'id="n-shot-curves-' in faces
+
+
+def test_wild_errors_of_few_annotations_do_no_harm(tmp_path):
+    folders = write_inputs(tmp_path)
+    rows = [shot(1, 14.0, 900.0), shot(20, 1e9, 1e9), shot(60, 9.0, None)]
+    write_metrics(folders["Evaluate"], POINTS, n_shot=rows)
+    assert "1,000,000,000.00" in plain(written(tmp_path, folders))
+
+
+@pytest.mark.parametrize("rows", [[], [dict.fromkeys(shot(1, 1.0, 1.0), None)]])
+def test_without_errors_there_is_no_curve_over_annotations(tmp_path, rows):
+    folders = write_inputs(tmp_path)
+    write_metrics(folders["Evaluate"], POINTS, n_shot=rows)
+    assert "There is no curve over the number of annotations." in plain(written(tmp_path, folders))
 
 
 def test_pictures_of_every_kind_are_embedded(faces):
@@ -207,6 +251,7 @@ def test_without_annotations_the_page_says_so(tmp_path):
     assert "without annotated points there is no error to report" in text
     assert "There are no annotated points to compare with." in text
     assert "there is no error curve" in text
+    assert "There is no curve over the number of annotations." in text
     assert "Mean shape" not in text
     assert "Equivariance error" in text
 
@@ -231,7 +276,7 @@ def test_a_model_worse_than_the_mean_shape_and_crops_that_peek_are_said_aloud(tm
     text = plain(written(tmp_path, folders))
     assert "No better than a constant." in text
     assert "The crops read test annotations." in text
-    assert "17.00 % 16.52 % +3 %" in text
+    assert "17.00 %9.41\N{EN DASH}10.20 16.52 % +3 %" in text
 
 
 def test_settings_that_differ_from_the_defaults_are_marked(faces):
