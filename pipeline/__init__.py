@@ -6,7 +6,8 @@ Importing this package also gives Luigi the settings that these commands need, w
 
 from pipeline import defaults
 from tasks.stages import AlignCrop, ConvertTFRecord, Download, Evaluate, Export, FullRun, Report, Train
+from tasks.sweep import Sweep
 
 defaults.install()
 
-__all__ = ["AlignCrop", "ConvertTFRecord", "Download", "Evaluate", "Export", "FullRun", "Report", "Train"]
+__all__ = ["AlignCrop", "ConvertTFRecord", "Download", "Evaluate", "Export", "FullRun", "Report", "Sweep", "Train"]

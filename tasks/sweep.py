@@ -1,0 +1,172 @@
+"""`Sweep`: an experiment with all combinations of some settings, each with several seeds, compared in one table."""
+
+import csv
+import functools
+import hashlib
+import itertools
+import json
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Tuple
+
+import luigi
+
+import fse
+from fse import config as configuration
+from fse.config import Config
+from fse.errors import ConfigError
+from fse.outputs import MANIFEST, whole
+from tasks.stage import Settings, metrics_of
+from tasks.stages import Evaluate
+
+
+class Combination(NamedTuple):
+    """One point of the grid. values: setting (section.key) -> value. overrides: what `--set` says, for each seed."""
+
+    values: Dict[str, Any]
+    overrides: Tuple[str, ...]
+
+
+class Sweep(Settings):
+    """Evaluates every combination of a grid of settings; what the runs have in common is made once.
+
+    Afterwards `<workspace>/<experiment>/sweep-<key>/` holds `sweep.csv`, `sweep.html` and `sweep.png`. The key stands
+    for the runs' results.
+    """
+
+    grid = luigi.Parameter(default="", description="settings and the values to try: section.key=[value,…],…")
+    seeds = luigi.IntParameter(default=1, description="runs of each combination, with train.seed, train.seed + 1, …")
+
+    @property
+    def experiment(self) -> Config:
+        """The checked configuration that the grid varies; a mistake in the grid is a mistake in the configuration."""
+        self.combinations()
+        return super().experiment
+
+    def combinations(self) -> Tuple[Combination, ...]:
+        """The points of the grid, the last setting varying fastest."""
+        return combinations(self.config, self.set, self.grid, self.seeds)
+
+    def requires(self) -> List[Evaluate]:
+        """The evaluations of all combinations with all seeds, combination by combination."""
+        return [self.clone(Evaluate, set=override) for point in self.combinations() for override in point.overrides]
+
+    def complete(self) -> bool:
+        """Whether all evaluations are there, and the comparison of these."""
+        return all(task.complete() for task in self.requires()) and (self.folder() / MANIFEST).is_file()
+
+    def folder(self) -> Path:
+        """Where the comparison is, or will be; known once all evaluations are complete."""
+        sources = [Path(fse.__file__).with_name("report") / name for name in ("sweep.py", "sweep.html.j2")]
+        parts = [*self._made(), *(source.read_text(encoding="utf-8") for source in sources)]
+        key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+        return self.root / self.experiment.experiment.name / "sweep-{}".format(key)
+
+    def run(self) -> None:
+        """Writes the comparison, unless the evaluations turned out as they were.
+
+        Raises:
+          StageError: it cannot be written.
+        """
+        from fse.report import sweep  # brings Matplotlib, which scheduling does without
+
+        if self.complete():
+            return
+        folders = iter(self._folders())
+        points = [
+            sweep.Point(point.values, [metrics_of(next(folders)) for _ in point.overrides])
+            for point in self.combinations()
+        ]
+        facts = {"stage": "sweep", "grid": self.grid, "seeds": self.seeds, "evaluations": self._made()}
+        with whole(self.folder(), facts) as building:
+            sweep.sweep(self.experiment.experiment.name, points, building)
+
+    def summary(self) -> str:
+        """The table in plain text, and where it is."""
+        folder = self.folder()
+        with open(str(folder / "sweep.csv"), newline="", encoding="utf-8") as stream:
+            rows = list(csv.reader(stream))
+        first = rows[0].index("seeds") + 1  # of the columns that were measured
+        rows[1:] = [
+            row[:first] + ["{:.2f}".format(float(cell)) if cell else "" for cell in row[first:]] for row in rows[1:]
+        ]
+        widths = [max(map(len, column)) for column in zip(*rows)]
+        lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows]
+        places = ["table: {}".format(folder / "sweep.csv"), "page:  {}".format(folder / "sweep.html")]
+        return "\n".join(["", *lines, *places])
+
+    def _made(self) -> List[Tuple[str, str]]:
+        """What each evaluation overrides, and the name of its folder."""
+        return [(task.set, folder.name) for task, folder in zip(self.requires(), self._folders())]
+
+    def _folders(self) -> List[Path]:
+        """The folders of the evaluations, which are all known once all are complete."""
+        return [folder for folder in (task.output().folder for task in self.requires()) if folder]
+
+
+@functools.lru_cache(maxsize=None)
+def combinations(path: str, overrides: str, grid: str, seeds: int) -> Tuple[Combination, ...]:
+    """The points of a grid, each checked as a configuration.
+
+    Args:
+      path: of the experiment; "" is the default one.
+      overrides: settings that override the experiment's, as in `--set`.
+      grid: `section.key=[value,…],…`, values as in TOML; "" is the experiment itself.
+      seeds: number of runs of each point.
+
+    Raises:
+      ConfigError: grid or seeds cannot be meant, or the experiment with one of the values.
+    """
+    if seeds < 1:
+        raise ConfigError("--seeds must be at least 1, got {}".format(seeds))
+    first = configuration.load(path or None, overrides).train.seed
+    axes = parse_grid(grid)
+    points = []
+    for values in itertools.product(*axes.values()):
+        chosen = dict(zip(axes, values))
+        settings = [overrides.rstrip(", ")] if overrides.strip(", ") else []
+        settings += ["{}={}".format(name, _toml(value)) for name, value in chosen.items()]
+        runs = tuple(",".join([*settings, "train.seed={}".format(first + number)]) for number in range(seeds))
+        for run in runs:
+            configuration.load(path or None, run)
+        points.append(Combination(chosen, runs))
+    return tuple(points)
+
+
+def parse_grid(text: str) -> Dict[str, List[Any]]:
+    """Parses `section.key=[value,…],…` into the values to try for each `section.key`, in order.
+
+    Raises:
+      ConfigError: it is not of that form, a setting is there twice, or has no values or equal ones.
+    """
+    try:
+        tables = configuration.tomllib.loads("grid = {" + text + "}")["grid"]
+    except configuration.tomllib.TOMLDecodeError as error:
+        raise ConfigError(
+            "--grid {!r}: wanted section.key=[value,…],… with every setting once and strings in quotes, for example "
+            "loss.diversity_weight=[20,50],network.landmarks=[10,30] ({})".format(text, error)
+        ) from None
+    axes: Dict[str, List[Any]] = {}
+    for section, settings in tables.items():
+        if not isinstance(settings, dict):
+            raise ConfigError("--grid {!r}: {} is not a setting; wanted section.key=[value,…]".format(text, section))
+        for key, values in settings.items():
+            axes["{}.{}".format(section, key)] = values
+    for name, values in axes.items():
+        if not isinstance(values, list) or not values:
+            raise ConfigError("--grid: {} wants a list of values to try, [value,…], got {!r}".format(name, values))
+        if any(value in values[:place] for place, value in enumerate(values)):
+            raise ConfigError("--grid: {} has a value twice: {!r}".format(name, values))
+    if "train.seed" in axes:
+        raise ConfigError("--grid: train.seed is varied by --seeds, beginning with the experiment's own")
+    return axes
+
+
+def _toml(value: Any) -> str:
+    """A value of a grid as `--set` takes it: JSON, which TOML understands; a date becomes a string, and is refused."""
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+@Sweep.event_handler(luigi.Event.SUCCESS)
+@Sweep.event_handler(luigi.Event.DEPENDENCY_PRESENT)
+def _print_summary(task: Sweep) -> None:
+    print(task.summary(), flush=True)

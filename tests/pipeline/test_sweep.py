@@ -1,0 +1,110 @@
+"""`Sweep` through the real `luigi` program, on a tiny configuration."""
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+TINY = """
+[experiment]
+name = "tiny"
+[dataset]
+train = 24
+test = 8
+size = 32
+[crop]
+size = 20
+[network]
+name = "compact"
+landmarks = 4
+view = 16
+[loss]
+diversity_weight = 50.0
+diversity_window = 2
+[train]
+batch_size = 4
+steps = 2
+[evaluate]
+bootstrap = 20
+draws = 2
+"""
+
+
+def luigi(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Runs `luigi --module pipeline Sweep …` in a folder that holds no luigi.cfg."""
+    (folder / "tiny.toml").write_text(TINY)
+    root = Path(__file__).resolve().parents[2]
+    program = [
+        sys.executable,
+        "-c",
+        "from luigi.cmdline import luigi_run; luigi_run()",
+        "--module",
+        "pipeline",
+        "Sweep",
+    ]
+    return subprocess.run(
+        [*program, "--config", "tiny.toml", *arguments],
+        cwd=str(folder),
+        env=dict(os.environ, PYTHONPATH=str(root), PYTHONWARNINGS=""),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+        timeout=300,
+    )
+
+
+def outputs(folder: Path, stage: str) -> int:
+    return sum(path.is_dir() for path in (folder / "workspace" / "artifacts" / stage).iterdir())
+
+
+def test_runs_share_what_they_share_and_are_compared_in_one_table(tmp_path: Path) -> None:
+    settings = ("--grid", "evaluate.draws=[2,3]", "--seeds", "2")
+    done = luigi(tmp_path, *settings)
+    assert done.returncode == 0, done.stderr
+    stages = ("Download", "AlignCrop", "ConvertTFRecord", "Train", "Export", "Evaluate")
+    assert [outputs(tmp_path, stage) for stage in stages] == [1, 1, 1, 2, 2, 4]
+    (folder,) = (tmp_path / "workspace" / "tiny").glob("sweep-*")
+    assert {"sweep.csv", "sweep.html", "sweep.png", "manifest.json"} <= {path.name for path in folder.iterdir()}
+    with open(str(folder / "sweep.csv"), newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["evaluate.draws"], row["seeds"]) for row in rows] == [("2", "2"), ("3", "2")]
+    assert rows[0]["nme"] == rows[1]["nme"]  # the same two detectors
+    assert float(rows[0]["nme_sd"]) > 0.0
+    assert str(folder / "sweep.html") in done.stdout
+    assert "mean_shape_nme" in done.stdout
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    again = luigi(tmp_path, *settings)
+    assert again.returncode == 0, again.stderr
+    assert "started" not in again.stderr
+    assert str(folder / "sweep.html") in again.stdout
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    # An evaluation that is made again and turns out as it was changes nothing.
+    shutil.rmtree(
+        str(next(path for path in (tmp_path / "workspace" / "artifacts" / "Evaluate").iterdir() if path.is_dir()))
+    )
+    repaired = luigi(tmp_path, *settings)
+    assert repaired.returncode == 0, repaired.stderr
+    assert "Evaluate: started" in repaired.stderr
+    assert [path.name for path in folder.parent.glob("sweep-*")] == [folder.name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--grid", "loss.diversity_weigth=[1,2]"), "did you mean loss.diversity_weight"),
+        (("--grid", "network.landmarks=3"), "network.landmarks wants a list of values to try"),
+        (("--seeds", "0"), "--seeds must be at least 1"),
+    ],
+)
+def test_a_bad_grid_is_refused_before_anything_is_scheduled(tmp_path: Path, arguments: tuple, message: str) -> None:
+    failed = luigi(tmp_path, *arguments)
+    assert failed.returncode == 45, failed.stderr
+    assert message in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert not (tmp_path / "workspace").exists()
