@@ -1,0 +1,139 @@
+"""How much of a training step is convolutions: pairs per second of training against those of the bare convolutions.
+
+    python benchmarks/reference_speed.py                      # the replaced codes' network, 128 pixels, batch 32
+    python benchmarks/reference_speed.py --network compact --view 80 --threads 2
+
+Both are timed in turns in one process, so that other load on the machine meets them alike; printed are medians over the
+rounds and the median of the rounds' ratios. The bare convolutions are a forward and a backward pass of the network's
+kernels, without batch norm, activation, softmax, losses, input pipeline and optimiser.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List
+
+import numpy as np
+
+from fse import config, network, records, training
+from fse.config import Config
+from fse.datasets import annotations
+from fse.devices import cpu
+from fse.tf1 import tf
+
+
+def settings(options: argparse.Namespace) -> Config:
+    """The experiment that is timed; the pictures have a margin of nine pixels, as in the replaced codes."""
+    return config.from_tables(
+        {
+            "crop": {"size": options.view + 18},
+            "network": {"name": options.network, "view": options.view, "landmarks": options.landmarks},
+            "train": {"batch_size": options.batch, "threads": options.threads, "steps": 10**6, "shuffle_buffer": 1},
+        }
+    )
+
+
+def write_records(experiment: Config, folder: Path, count: int) -> records.Records:
+    """Shards of noise."""
+    from PIL import Image
+
+    size, random = experiment.crop.size, np.random.RandomState(0)
+    (folder / "crops" / "pictures").mkdir(parents=True)
+    names = ["{:04d}.png".format(number) for number in range(count)]
+    for name in names:
+        noise = random.randint(0, 256, (size // 4 + 1, size // 4 + 1, 3)).astype(np.uint8)
+        Image.fromarray(noise).resize((size, size)).save(str(folder / "crops" / "pictures" / name))
+    splits = ["train"] * count
+    annotations.write(folder / "crops" / "landmarks.csv", names, names, splits, [], [np.zeros((0, 2))] * count)
+    (folder / "records").mkdir()
+    records.convert(experiment, folder / "crops", folder / "records")
+    return records.read(folder / "records")
+
+
+class Bare(network.Layers):
+    """Layers that are a convolution and nothing else."""
+
+    def __call__(
+        self, maps: Any, kernel: int, filters: int, stride: int = 1, dilation: int = 1, relu: bool = True
+    ) -> Any:
+        """The convolution."""
+        self.count += 1
+        with tf.variable_scope("layer_{}".format(self.count)):
+            shape = [kernel, kernel, maps.shape.as_list()[-1], filters]
+            weights = tf.get_variable("kernel", shape, tf.float32, tf.constant_initializer(self._initial(shape)))
+        padding = "SAME" if self.network.padding == "mirror" else "VALID"
+        return tf.nn.convolution(
+            maps, weights, padding=padding, strides=[stride, stride], dilation_rate=[dilation, dilation]
+        )
+
+
+def bare_step(experiment: Config) -> Callable[[], Any]:
+    """A function that runs the convolutions of one batch forward and backward."""
+    with tf.Graph().as_default():
+        found, view = network.find(experiment.network.name), experiment.network.view
+        count = experiment.train.batch_size * experiment.augment.views
+        views = np.random.RandomState(0).uniform(-1, 1, (count, view, view, 3)).astype(np.float32)
+        pictures = tf.get_variable("views", initializer=views, trainable=False)
+        maps = found.build(Bare(found, True, 1234), pictures, experiment.network.landmarks)
+        gradients = tf.gradients(tf.reduce_sum(tf.square(maps)), tf.trainable_variables())
+        step = tf.group(*gradients)
+        session = tf.Session(config=cpu.session_config(experiment.train.threads))
+        session.run(tf.global_variables_initializer())
+    return lambda: session.run(step)
+
+
+def training_step(experiment: Config, data: records.Records) -> Callable[[], Any]:
+    """A function that takes one step of training: the product's own graph, input pipeline included."""
+    with tf.Graph().as_default():
+        graph = training.build(experiment, data, experiment.train.steps)
+        session = tf.Session(config=cpu.session_config(experiment.train.threads))
+        session.run(tf.get_collection(tf.GraphKeys.INIT_OP)[0])
+        session.run(graph.begin, {graph.first_step: 0})
+    fetches = [graph.objective[1:], graph.update]
+    return lambda: session.run(fetches)
+
+
+def rate(step: Callable[[], Any], steps: int, batch: int) -> float:
+    """Pairs per second over some steps."""
+    began = time.monotonic()
+    for _ in range(steps):
+        step()
+    return steps * batch / (time.monotonic() - began)
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", default="reference")
+    parser.add_argument("--view", type=int, default=128)
+    parser.add_argument("--landmarks", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=3, help="steps a round")
+    options = parser.parse_args()
+    experiment = settings(options)
+    with tempfile.TemporaryDirectory() as folder:
+        data = write_records(experiment, Path(folder), 2 * options.batch)
+        steps = {"bare convolutions": bare_step(experiment), "training": training_step(experiment, data)}
+        rates: Dict[str, List[float]] = {name: [] for name in steps}
+        for step in steps.values():
+            step()
+        for _ in range(options.rounds):
+            for name, step in steps.items():
+                rates[name].append(rate(step, options.steps, options.batch))
+    for name, values in rates.items():
+        print("{:<20}{:8.2f} pairs/s".format(name, statistics.median(values)))
+    ratio = statistics.median(one / other for one, other in zip(rates["training"], rates["bare convolutions"]))
+    print("ratio               {:8.3f}   (bar 0.85)".format(ratio))
+    print(
+        "{} {} px, batch {}, {} threads, tensorflow {}".format(
+            options.network, options.view, options.batch, options.threads, tf.__version__
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
