@@ -1,6 +1,7 @@
 """Tiny experiments that the tests share."""
 
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,9 @@ import pytest
 from PIL import Image
 
 from fse import config
+
+# A suite that a shell runs in the background ignores interrupts, and so would the programs that it interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
