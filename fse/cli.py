@@ -5,11 +5,12 @@ Exit codes: 0 done; 1 it failed, and standard error says why; 2 the command line
 
 import argparse
 import importlib
+import json
 import logging
 import os
 import sys
 from pathlib import Path
-from typing import List, Optional
+from typing import Any, Dict, List, Optional
 
 from fse import __version__, config, outputs, processes, seed_flags
 from fse.errors import ConfigError, FseError, StageError
@@ -54,7 +55,9 @@ def _parser() -> argparse.ArgumentParser:
             what = "what `fse {}` wrote".format(needed)
             command.add_argument("--" + STAGES[needed].flag, type=Path, metavar="DIR", help=what)
         command.add_argument("--output", type=Path, metavar="DIR", help="folder to make; must not exist")
-        command.add_argument("--key", default="", help=argparse.SUPPRESS)
+        # A scheduler's: what it adds to the manifest, and whether the output may exist.
+        command.add_argument("--facts", type=Path, help=argparse.SUPPRESS)
+        command.add_argument("--replace", action="store_true", help=argparse.SUPPRESS)
         command.set_defaults(run=_run_stage)
         if verb == "train":
             seed_flags.add(command)
@@ -74,27 +77,36 @@ def _run_stage(options: argparse.Namespace) -> None:
         config.load(options.config, options.set),
         [_given(options, STAGES[needed].flag) for needed in STAGES[options.verb].inputs],
         _given(options, "output"),
-        options.key,
+        _facts(options),
+        options.replace,
     )
 
 
-def run_stage(verb: str, settings: config.Config, inputs: List[Path], output: Path, key: str = "") -> None:
+def run_stage(
+    verb: str,
+    settings: config.Config,
+    inputs: List[Path],
+    output: Path,
+    facts: Optional[Dict[str, Any]] = None,
+    replace: bool = False,
+) -> None:
     """Runs a stage; its output folder appears whole or not at all.
 
     Args:
       verb: a name in `STAGES`.
       settings: the experiment.
       inputs: the folders that `STAGES[verb].inputs` wrote, in that order.
-      output: the folder to make; must not exist.
-      key: the identity that a scheduler gives the output, for the manifest.
+      output: the folder to make.
+      facts: what a scheduler adds to the manifest.
+      replace: `output` may exist; otherwise it must not.
     """
     stage = STAGES[verb]
     module, name = stage.function.split(":")
     for folder in inputs:
         if not folder.is_dir():
             raise StageError("{}: no such folder; it should hold the output of an earlier stage".format(folder))
-    facts = outputs.manifest(verb, settings, key, dict(zip(stage.inputs, inputs)))
-    with outputs.whole(output, facts, keep=stage.resumes) as building:
+    known = outputs.manifest(verb, settings, dict(zip(stage.inputs, inputs)), facts)
+    with outputs.whole(output, known, stage.resumes, replace, stage.volatile, stage.summary) as building:
         getattr(importlib.import_module(module), name)(settings, *inputs, building)
 
 
@@ -104,7 +116,12 @@ def _run_train(options: argparse.Namespace) -> None:
         seed_flags.run(options, run_stage)
     else:
         settings = seed_flags.settings(options)
-        run_stage("train", settings, [_given(options, "records")], _given(options, "output"), options.key)
+        output, facts = _given(options, "output"), _facts(options)
+        run_stage("train", settings, [_given(options, "records")], output, facts, options.replace)
+
+
+def _facts(options: argparse.Namespace) -> Dict[str, Any]:
+    return dict(json.loads(options.facts.read_text())) if options.facts else {}
 
 
 def _run_landmarks(options: argparse.Namespace) -> None:

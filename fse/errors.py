@@ -8,6 +8,7 @@
       DownloadError     the source cannot be reached or sent something else than was asked for
       CheckpointError   a checkpoint that is missing, broken or does not fit the network
       DeviceError       the chosen device is not there
+        DeviceBusyError another process has it
       ExportError       an exported model that cannot be read or differs from its checkpoint
       TrainingError     training that cannot go on (a loss that is not a number)
       StageError        a stage's process failed, or its output cannot be written
@@ -46,6 +47,10 @@ class CheckpointError(FseError):
 
 class DeviceError(FseError):
     """The chosen device is not available."""
+
+
+class DeviceBusyError(DeviceError):
+    """Another process has the chosen device."""
 
 
 class ExportError(FseError):

@@ -95,7 +95,7 @@ def freeze(config: Config, folder: Path, output: Path, pictures: np.ndarray) -> 
         found = Detection(*session.run(inference[1:], {inference.pictures: pictures}))
         names = [tensor.op.name for tensor in inference[1:]]
         frozen = tf.graph_util.convert_variables_to_constants(session, graph.as_graph_def(), names)
-        (output / "model.pb").write_bytes(frozen.SerializeToString())
+        (output / "model.pb").write_bytes(frozen.SerializeToString(deterministic=True))
         tf.saved_model.simple_save(
             session,
             str(output / "saved_model"),

@@ -167,4 +167,4 @@ def _example(path: Path, name: str, size: int, points: np.ndarray) -> bytes:
         "image/width": feature(int64_list=tf.train.Int64List(value=[size])),
         "landmarks": feature(float_list=tf.train.FloatList(value=points)),
     }
-    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)

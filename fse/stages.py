@@ -2,6 +2,8 @@
 
 from typing import Dict, NamedTuple, Tuple
 
+from fse.outputs import Volatile
+
 
 class Stage(NamedTuple):
     """A stage of the pipeline.
@@ -10,6 +12,8 @@ class Stage(NamedTuple):
     inputs: verbs of the stages whose outputs it reads.
     flag: how a stage that reads this one's output calls it on the command line.
     help: one line.
+    summary: the JSON file in its output whose numbers sum it up.
+    volatile: what differs between runs that did the same (see `fse.outputs.Volatile`): times and what depends on them.
     resumes: an attempt goes on with what an interrupted one left.
     """
 
@@ -17,17 +21,52 @@ class Stage(NamedTuple):
     inputs: Tuple[str, ...]
     flag: str
     help: str
+    summary: str = ""
+    volatile: Volatile = {}  # noqa: RUF012 (nobody changes it)
     resumes: bool = False
 
 
 STAGES: Dict[str, Stage] = {
-    "download": Stage("fse.datasets:download", (), "dataset", "bring or render a data set"),
-    "align-crop": Stage("fse.crop:align_crop", ("download",), "crops", "cut a square of one size out of every picture"),
-    "convert": Stage("fse.records:convert", ("align-crop",), "records", "pack the crops into TFRecord shards"),
-    "train": Stage("fse.training:train", ("convert",), "trained", "learn landmarks", resumes=True),
-    "export": Stage("fse.export:export", ("train", "convert"), "model", "freeze the detector and check it"),
+    "download": Stage("fse.datasets:download", (), "dataset", "bring or render a data set", summary="dataset.json"),
+    "align-crop": Stage(
+        "fse.crop:align_crop",
+        ("download",),
+        "crops",
+        "cut a square of one size out of every picture",
+        summary="crop.json",
+    ),
+    "convert": Stage(
+        "fse.records:convert", ("align-crop",), "records", "pack the crops into TFRecord shards", summary="records.json"
+    ),
+    "train": Stage(
+        "fse.training:train",
+        ("convert",),
+        "trained",
+        "learn landmarks",
+        summary="training.json",
+        volatile={
+            "summaries/*": (),
+            "checkpoints/checkpoint": (),  # TensorFlow's list of them, with times
+            "losses.csv": ("pairs_per_second", "seconds"),
+            "training.json": ("pairs_per_second", "seconds"),
+        },
+        resumes=True,
+    ),
+    "export": Stage(
+        "fse.export:export",
+        ("train", "convert"),
+        "model",
+        "freeze the detector and check it",
+        summary="model.json",
+        volatile={"saved_model/*": ()},  # the same graph as model.pb, in no fixed order of bytes
+    ),
     "evaluate": Stage(
-        "fse.evaluation:evaluate", ("export", "train", "convert"), "evaluation", "measure it on annotated pictures"
+        "fse.evaluation:evaluate",
+        ("export", "train", "convert"),
+        "evaluation",
+        "measure it on annotated pictures",
+        summary="metrics.json",
+        volatile={"metrics.json": ("train_pairs_per_second", "train_seconds")},
     ),
     "report": Stage(
         "fse.report:report",

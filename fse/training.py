@@ -11,6 +11,7 @@ import csv
 import json
 import logging
 import math
+import os
 import sys
 import time
 from pathlib import Path
@@ -242,10 +243,13 @@ def _loop(
     progress = bar(total=last * settings.batch_size, initial=first * settings.batch_size, unit="pairs", desc="train")
     window: List[List[float]] = []
     began = time.monotonic()
-    with progress, open(str(output / "losses.csv"), "w", newline="") as stream:
+    with progress, open(str(output / "losses.csv.new"), "w", newline="") as stream:
         table = csv.DictWriter(stream, COLUMNS)
         table.writeheader()
         table.writerows(rows)
+        stream.flush()
+        # Only now: a stop at any moment leaves the earlier sessions' rows.
+        os.replace(str(output / "losses.csv.new"), str(output / "losses.csv"))
         for number in range(first + 1, last + 1):
             save = number % settings.save_freq == 0 or number == last
             values, _, *shown = session.run([*fetches, graph.shown] if save else fetches)

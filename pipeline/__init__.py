@@ -1,13 +1,31 @@
-"""What a person names on the command line: `luigi --module pipeline FullRun`, or any single stage.
+"""What a person names on the command line: `luigi --module pipeline FullRun`, a single stage, or a command as `Plan`.
 
 Importing this package also gives Luigi the settings that these commands need, wherever they are started and whatever
 `luigi.cfg` is there; a value that a `luigi.cfg` does set wins.
 """
 
 from pipeline import defaults
+from tasks.housekeeping import Accept, Clean, Lineage, Verify
+from tasks.plan import Plan, ShowConfig
 from tasks.stages import AlignCrop, ConvertTFRecord, Download, Evaluate, Export, FullRun, Report, Train
 from tasks.sweep import Sweep
 
 defaults.install()
 
-__all__ = ["AlignCrop", "ConvertTFRecord", "Download", "Evaluate", "Export", "FullRun", "Report", "Sweep", "Train"]
+__all__ = [
+    "Accept",
+    "AlignCrop",
+    "Clean",
+    "ConvertTFRecord",
+    "Download",
+    "Evaluate",
+    "Export",
+    "FullRun",
+    "Lineage",
+    "Plan",
+    "Report",
+    "ShowConfig",
+    "Sweep",
+    "Train",
+    "Verify",
+]

@@ -1,12 +1,15 @@
 """Settings of Luigi without which its answers mislead: exit codes, checks, the local scheduler, messages."""
 
+import functools
 import logging
 import sys
-from typing import Dict
+from typing import Any, Callable, Dict, List
 
 import luigi.configuration
+import luigi.interface
 
 from fse.errors import FseError
+from tasks.stage import failure_code
 
 # Stock Luigi exits with 0 whatever happens, believes that a task which ran also wrote its output, and asks for a
 # scheduler that nobody started.
@@ -35,9 +38,19 @@ def install() -> None:
                 parser.set(section, name, value)
     if not _central_scheduler():
         parser.set("core", "local_scheduler", "true")
+    if not isinstance(luigi.interface._run, functools.partial):
+        luigi.interface._run = functools.partial(_run, luigi.interface._run)
     logger = logging.getLogger("luigi-interface")
     if _without_traceback not in logger.filters:
         logger.addFilter(_without_traceback)
+
+
+def _run(run: Callable[[List[str]], Any], arguments: List[str]) -> Any:
+    """Luigi's own way from the command line to the end of the run; then exits if a task's failure has its own code."""
+    result = run(arguments)
+    if failure_code():
+        raise SystemExit(failure_code())
+    return result
 
 
 def _central_scheduler() -> bool:

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import IO, List
+from typing import IO, Any, Callable, Iterable, List
 
 from fse.errors import StageError
 
@@ -17,10 +17,16 @@ _CHATTER = re.compile(rb"(?:I0000 |WARNING: All log messages before absl)")
 _PATIENCE_SECONDS = 5
 
 
-def run(command: List[str], log: Path) -> None:
+def run(command: List[str], log: Path, report: Callable[[str], Any] = len, locks: Iterable[int] = ()) -> None:
     """Runs a command in a new process group; what it prints goes to `log`, its standard error also to ours.
 
     However this process ends, the child ends too: it is told to by signal, or by the kernel (FSE_PARENT).
+
+    Args:
+      command: program and arguments.
+      log: file that is added to.
+      report: is told every line of standard error.
+      locks: descriptors of locks that the child holds as well, so that they last as long as it does.
 
     Raises:
       StageError: the command failed; the message is the child's own last error.
@@ -37,9 +43,10 @@ def run(command: List[str], log: Path) -> None:
             stderr=subprocess.PIPE,
             env=environment,
             start_new_session=True,
+            pass_fds=tuple(locks),
         )
         try:
-            said = _relay(child, file)
+            said = _relay(child, file, report)
             code = child.wait()
         finally:
             _stop(child)
@@ -48,7 +55,7 @@ def run(command: List[str], log: Path) -> None:
         raise StageError(_explain(code, said, log))
 
 
-def _relay(child: "subprocess.Popen[bytes]", log: IO[bytes]) -> List[str]:
+def _relay(child: "subprocess.Popen[bytes]", log: IO[bytes], report: Callable[[str], Any]) -> List[str]:
     """Copies the child's standard error to ours and to the log until it closes; returns its lines."""
     assert child.stderr is not None
     said: List[str] = []
@@ -57,11 +64,12 @@ def _relay(child: "subprocess.Popen[bytes]", log: IO[bytes]) -> List[str]:
         block = os.read(child.stderr.fileno(), 65536)
         # A progress bar redraws its line after a carriage return.
         *lines, rest = re.split(rb"(?<=[\r\n])", rest + block)
-        for line in lines + ([] if block else [rest]):
+        for line in lines + ([rest] if rest and not block else []):
             log.write(line.replace(b"\r", b"\n"))
             if not _CHATTER.match(line):
                 sys.stderr.write(line.decode(errors="replace"))
                 said.append(line.decode(errors="replace").strip())
+                report(said[-1])
         sys.stderr.flush()
         log.flush()
     return [line for line in said if line]

@@ -1,23 +1,27 @@
-"""What a stage's output depends on, as a key: its settings, its code, its inputs, and the TensorFlow that computes it."""
+"""What a stage's output depends on, as a key: settings, code, content of its inputs, the TensorFlow that computes it."""
 
-import ast
+import contextlib
 import functools
 import hashlib
 import json
-import sys
+import time
 from pathlib import Path
-from typing import Any, Dict, List, Set, Tuple
+from typing import Any, Dict, List, Set
 
-import fse
 from fse.config import Config
-from fse.outputs import hash_file, write_json
+from fse.outputs import hash_file, tensorflow_version, write_json
+from tasks import code_identity
 
-if sys.version_info >= (3, 8):
-    from importlib import metadata
-else:
-    import importlib_metadata as metadata
+# Scheduling takes less; it looks at our sources once.
+_TRUSTED_SECONDS = 2.0
 
-PACKAGE = Path(fse.__file__).resolve().parent
+# What was worked out or read in this process: functions of stages' code by entry, and hashes of archives by path.
+_code: Dict[str, Dict[str, str]] = {}
+_hashes: Dict[str, Dict[str, str]] = {}
+# When our sources were last looked at, and the hash of all of them.
+_looked: List[Any] = [-_TRUSTED_SECONDS, ""]
+# Which of it is not noted in the workspace yet.
+_unsaved: Set[str] = set()
 
 
 def key(parts: Any) -> str:
@@ -25,122 +29,123 @@ def key(parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-@functools.lru_cache(maxsize=None)
-def code(module: str) -> str:
-    """Hash of a module of `fse` and of all modules of `fse` that it reaches by imports, and of templates beside them.
+tensorflow = functools.lru_cache(maxsize=None)(tensorflow_version)
 
-    It is taken of the syntax trees: comments, docstrings and formatting do not count.
+
+def code(entry: str, workspace: Path) -> Dict[str, str]:
+    """Digests of the code that `entry` (`module:name`) uses, by dotted name; see `tasks.code_identity`.
+
+    They are noted in the workspace beside a hash of all sources, since working them out takes half a second. A run may
+    last for days: sources that were changed meanwhile, which later stages will use, are noticed.
     """
-    digest = hashlib.sha256()
-    for path in sorted(_reached(module)):
-        digest.update(path.relative_to(PACKAGE).as_posix().encode())
-        digest.update(ast.dump(_without_docstrings(_parsed(path))).encode())
-        for template in sorted(path.parent.glob("*.j2")) if path.name == "__init__.py" else ():
-            digest.update(template.read_bytes())
-    return digest.hexdigest()
-
-
-@functools.lru_cache(maxsize=None)
-def version(distribution: str) -> str:
-    """Version of an installed distribution; '' if it is not installed."""
-    try:
-        return str(metadata.version(distribution))
-    except metadata.PackageNotFoundError:
-        return ""
-
-
-def tensorflow_version() -> str:
-    """Version of the installed TensorFlow, under whichever name it was installed."""
-    names = ("tensorflow", "tensorflow-cpu", "tensorflow-gpu")
-    return next((found for found in map(version, names) if found), "")
+    if time.monotonic() - _looked[0] > _TRUSTED_SECONDS:
+        before = _looked[1]
+        _looked[:] = [time.monotonic(), _sources()]
+        if _looked[1] != before:
+            _code.clear()
+            code_identity.forget()
+    if entry not in _code:
+        _code.update(_noted(workspace, "code").get(_looked[1], {}))
+    if entry not in _code:
+        _code[entry] = code_identity.functions(entry)
+        _unsaved.add("code")
+    return _code[entry]
 
 
 def dataset(config: Config, workspace: Path) -> Dict[str, Any]:
-    """What identifies the data set: its settings, and the content of a local archive.
+    """What identifies the data set: its settings, and the content of a local archive or folder.
 
-    The checksum of an archive is remembered in the workspace by path, size, time and inode; one that has gone since
-    counts as what it was. The Download stage is the one to complain about an archive that was never there.
+    A hash is noted in the workspace with path, size, time and inode; an archive that has gone since counts as what it was.
     """
     settings = config.dataset
     if settings.name == "synthetic":
-        return {name: getattr(settings, name) for name in ("train", "test", "size", "seed")}
-    identity: Dict[str, Any] = {name: getattr(settings, name) for name in ("name", "images", "annotations")}
+        names = ("name", "train", "test", "size", "seed")
+        return {"dataset." + name: getattr(settings, name) for name in names}
+    identity: Dict[str, Any] = {
+        "dataset." + name: getattr(settings, name) for name in ("name", "images", "annotations")
+    }
     source = settings.archive
     if settings.sha256:
-        identity["sha256"] = settings.sha256.lower()
+        identity["dataset.sha256"] = settings.sha256.lower()
     elif source.startswith(("http://", "https://")):
-        identity["address"] = source
+        identity["dataset.archive"] = source
     else:
-        path = Path(source[len("file://") :] if source.startswith("file://") else source)
-        identity["content"] = _folder_state(path) if path.is_dir() else _remembered_hash(path, workspace)
+        identity["content of dataset.archive"] = _remembered_hash(local(source), workspace)
     return identity
 
 
-def _folder_state(folder: Path) -> str:
-    """A folder of pictures is identified by its files' names, sizes and times: hashing all of it at every start is slow."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return key([(path.relative_to(folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in files])
+def local(source: str) -> Path:
+    """The path of a `dataset.archive` that is a file or folder."""
+    return Path(source[len("file://") :] if source.startswith("file://") else source)
+
+
+def remember(workspace: Path) -> None:
+    """Notes in the workspace what was worked out, if it can be written."""
+    if not _unsaved:
+        return
+    notes = {"code": {_looked[1]: _code}, "hashes": dict(_noted(workspace, "hashes"), **_hashes)}
+    with contextlib.suppress(OSError):
+        for name in sorted(_unsaved):
+            (workspace / "artifacts").mkdir(parents=True, exist_ok=True)
+            write_json(workspace / "artifacts" / (name + ".json"), notes[name])
+            _unsaved.discard(name)
+
+
+def forget() -> None:
+    """Looks at our sources again when they are asked for next."""
+    _looked[0] = -_TRUSTED_SECONDS
+
+
+def _sources() -> str:
+    """Hash of all files of our packages, and of how they are looked at."""
+    digest = hashlib.sha256(Path(code_identity.__file__).read_bytes())
+    for name, package in sorted(code_identity.PACKAGES.items()):
+        for path in sorted(package.rglob("*")):
+            if path.suffix != ".pyc" and path.is_file():
+                digest.update("{}/{}\n".format(name, path.relative_to(package).as_posix()).encode())
+                digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _noted(workspace: Path, name: str) -> Dict[str, Any]:
+    try:
+        value = json.loads((workspace / "artifacts" / (name + ".json")).read_text())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _remembered_hash(path: Path, workspace: Path) -> str:
-    memory = workspace / "artifacts" / "hashes.json"
-    try:
-        known: Dict[str, List[Any]] = json.loads(memory.read_text())
-    except (OSError, ValueError):
-        known = {}
+    """Hash of a file, or of names and contents of the files in a folder; 'missing' if it was never seen."""
     name = str(path.absolute())
+    noted = _hashes.get(name) or _noted(workspace, "hashes").get(name) or {}
     try:
-        state = path.stat()
-        mark = [state.st_size, state.st_mtime_ns, state.st_ino]
-        if known.get(name, [])[:-1] != mark:
-            known[name] = [*mark, hash_file(path)]
-            memory.parent.mkdir(parents=True, exist_ok=True)
-            write_json(memory, known)
-    except OSError:  # there is no such file, or no place to remember it in
+        mark = _mark(path)
+        if noted.get("mark") != mark:
+            noted = _hashes[name] = {"mark": mark, "hash": _hash(path)}
+            _unsaved.add("hashes")
+    except OSError:  # it has gone
         pass
-    return str(known.get(name, ["missing"])[-1])
+    return str(noted.get("hash", "missing"))
 
 
-def _reached(module: str) -> Set[Path]:
-    """Files of `fse` that a module of it imports, directly or through others, itself included."""
-    found: Set[Path] = set()
-    waiting = [_file(module)]
-    while waiting:
-        path = waiting.pop()
-        if path in found:
-            continue
-        found.add(path)
-        for node in ast.walk(_parsed(path)):
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                names = [node.module] + ["{}.{}".format(node.module, alias.name) for alias in node.names]
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("fse."):
-                names = [node.value]  # imported by name, as devices are
-            else:
-                continue
-            waiting.extend(_file(name) for name in names if name.split(".")[0] == "fse" and _is_module(name))
-    return found
+def _mark(path: Path) -> str:
+    """Sizes, times and inodes of a file or of all files in a folder, hashed."""
+    lines: List[str] = []
+    for file in _files(path):
+        state = file.stat()
+        lines.append("{} {} {} {}".format(file, state.st_size, state.st_mtime_ns, state.st_ino))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _is_module(name: str) -> bool:
-    path = PACKAGE.joinpath(*name.split(".")[1:])
-    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+def _hash(path: Path) -> str:
+    if path.is_file():
+        return hash_file(path)
+    return key([(file.relative_to(path).as_posix(), hash_file(file)) for file in _files(path)])
 
 
-def _file(module: str) -> Path:
-    path = PACKAGE.joinpath(*module.split(".")[1:])
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-
-
-@functools.lru_cache(maxsize=None)
-def _parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_bytes(), str(path))
-
-
-def _without_docstrings(tree: ast.Module) -> ast.Module:
-    kinds: Tuple[Any, ...] = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    for node in ast.walk(tree):
-        if isinstance(node, kinds) and ast.get_docstring(node, clean=False) is not None:
-            node.body = node.body[1:]
-    return tree
+def _files(path: Path) -> List[Path]:
+    if not path.is_dir():
+        path.stat()
+        return [path]
+    return sorted(file for file in path.rglob("*") if file.is_file())

@@ -1,27 +1,46 @@
-"""The base of all tasks: common parameters, artefacts by key, running a stage of `fse` in a child process."""
+"""The base of all tasks: common parameters, outputs by key, running a stage of `fse` in a child process."""
 
+import contextlib
 import functools
 import json
+import mmap
+import multiprocessing
+import os
+import re
 import sys
+import time
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, NoReturn, Optional, Tuple
 
-import filelock
 import luigi
 from luigi.cmdline_parser import CmdlineParser
+from luigi.rpc import RPCError
+from luigi.worker import TaskProcess
 
 from fse import config as configuration
+from fse import outputs, processes
 from fse.config import Config, as_tables
-from fse.errors import ConfigError, FseError, StageError
-from fse.outputs import MANIFEST, write_json
+from fse.errors import ConfigError, DeviceBusyError, FseError, StageError
 from fse.stages import STAGES
-from tasks import children, fingerprint
+from tasks import children, fingerprint, locks, reasons
+from tasks.reasons import Parts
 
-# Exit code of `luigi` for a configuration that cannot be meant.
+# Exit codes of `luigi` besides its own.
+DATA_MISSING = 20
+SCHEDULING_FAILED = 35
 BAD_CONFIGURATION = 45
+DEVICE_BUSY = 50
 
-# Another run that makes the same artefact is waited for: a training may take days, but not for ever.
+# Another run that makes the same output is waited for: a training may take days, but not for ever.
 _LOCK_SECONDS = 7 * 24 * 3600
+
+# Shared with the processes that Luigi forks for its tasks: the exit code for a failure that has one of its own.
+_failure = mmap.mmap(-1, 1)
+
+
+def failure_code() -> int:
+    """The exit code that a failed task asked for; 0 if none did."""
+    return _failure[0]
 
 
 class Settings(luigi.Task):
@@ -44,10 +63,7 @@ class Settings(luigi.Task):
         try:
             self.experiment  # noqa: B018 (a mistake shows when it is read)
         except ConfigError as error:
-            if CmdlineParser.get_instance() is None:
-                raise
-            print("error: {}".format(error), file=sys.stderr)
-            raise SystemExit(BAD_CONFIGURATION) from None
+            end(error, BAD_CONFIGURATION)
 
     @property
     def experiment(self) -> Config:
@@ -61,90 +77,292 @@ class Settings(luigi.Task):
 
     def on_failure(self, exception: BaseException) -> str:
         """What the scheduler's page shows: a user's mistake needs no traceback."""
+        if isinstance(exception, DeviceBusyError):
+            _failure[0] = DEVICE_BUSY
         return str(exception) if isinstance(exception, FseError) else super().on_failure(exception)
 
 
-class Artifact(luigi.Target):
-    """A stage's output folder; it exists when its manifest does, which is written before the folder gets its name."""
+class Command(Settings):
+    """A task that tells or tidies, and has no output: it is run whenever it is asked for."""
 
-    def __init__(self, folder: Path):
-        """`folder` is where it is, or will be."""
+    _done = False
+
+    def complete(self) -> bool:
+        """Whether it has been run."""
+        return self._done
+
+    def run(self) -> None:
+        """Does it."""
+        self.act()
+        self._done = True
+
+    def act(self) -> None:
+        """What the command does."""
+        raise NotImplementedError
+
+
+class Artifact(luigi.Target):
+    """A stage's output folder."""
+
+    def __init__(self, folder: Optional[Path]):
+        """`folder` is where it is, or will be; None while an input is not made, since that decides."""
         self.folder = folder
 
     def exists(self) -> bool:
-        """Whether it is whole."""
-        return (self.folder / MANIFEST).is_file()
+        """Whether it is whole and what its manifest says."""
+        return self.folder is not None and not outputs.problem(self.folder)
 
 
 class StageTask(Settings):
-    """One stage of the pipeline: `fse VERB` in a child process, into a folder named by what the output depends on."""
+    """One stage of the pipeline: `fse VERB` in a child process, into a folder named by what the output depends on.
+
+    That is the settings, code and *content of the inputs*: while an input is not made, nobody knows where the output
+    will be, and when it turns out the same as it was, the old output is found. See docs/caching.md.
+    """
+
+    force = luigi.BoolParameter(default=False, description="run this stage again though it is complete")
+    only = luigi.BoolParameter(default=False, significant=False, description="run nothing but this stage")
 
     verb = ""
-    # Sections of the configuration that the stage reads and no stage before it does.
-    sections: Tuple[str, ...] = ()
+    # What the stage reads of the configuration: sections, or single settings as section.key.
+    reads: Tuple[str, ...] = ()
     # The stages whose outputs it reads, in the order of `STAGES[verb].inputs`.
     inputs: Tuple[Any, ...] = ()
     # Whether TensorFlow computes its output.
     computes = False
 
-    def requires(self) -> List["StageTask"]:
-        """The stages before it, of the same experiment."""
-        return [self.clone(kind) for kind in self.inputs]
+    def __init__(self, *arguments: Any, **parameters: Any):
+        """Takes Luigi's parameters.
+
+        Raises:
+          StageError: `only`, and an input is missing. On Luigi's command line it ends the program instead.
+        """
+        super().__init__(*arguments, **parameters)
+        self._made: Dict[str, Any] = {}
+        self._ran = False
+        missing = [task for task in self.before() if not task.complete()] if self.only else []
+        if missing:
+            words = "{} --only: it needs what is not there: {}; run these first, or leave --only out"
+            listed = "; ".join("{} ({})".format(task.task_family, task.reason()) for task in missing)
+            end(StageError(words.format(self.task_family, listed)), DATA_MISSING)
+
+    def before(self) -> List["StageTask"]:
+        """The stages whose outputs it reads, of the same experiment."""
+        return [self.clone(kind, force=False, only=False) for kind in self.inputs]
+
+    def requires(self) -> List[luigi.Task]:
+        """The stages before it."""
+        return list(self.before())
+
+    def settings(self) -> Dict[str, Any]:
+        """The settings that the output depends on, by `section.key`."""
+        values = all_settings(self.experiment)
+        return {name: value for name, value in values.items() if {name, name.split(".")[0]} & {*self.reads}}
+
+    def parts(self) -> Parts:
+        """All that the output depends on."""
+        return Parts(
+            self.verb,
+            self.settings(),
+            self.code(),
+            {task.verb: task.made().get("content") for task in self.before()},
+            fingerprint.tensorflow() if self.computes else "",
+        )
+
+    def code(self) -> Dict[str, str]:
+        """Digests of the code that the stage uses, by function."""
+        return fingerprint.code(STAGES[self.verb].function, self.root)
 
     def output(self) -> Artifact:
         """`<workspace>/artifacts/<stage>/<key>`."""
-        return Artifact(self.root / "artifacts" / type(self).__name__ / self.key)
+        parts = self.parts()
+        known = None not in parts.inputs.values()
+        return Artifact(self.folder / fingerprint.key(parts._asdict()) if known else None)
 
     @property
-    def key(self) -> str:
-        """Identity of the output: what the stage reads of the configuration, its code, and its inputs' identities."""
-        if not hasattr(self, "_key"):
-            self._key = fingerprint.key(
-                {
-                    "stage": self.verb,
-                    "settings": self.identity(),
-                    "code": fingerprint.code(STAGES[self.verb].function.split(":")[0]),
-                    "inputs": [task.key for task in self.requires()],
-                    "tensorflow": fingerprint.tensorflow_version() if self.computes else "",
-                }
-            )
-        return self._key
+    def folder(self) -> Path:
+        """Where all outputs of this stage are."""
+        return self.root / "artifacts" / self.task_family
 
-    def identity(self) -> Dict[str, Any]:
-        """The settings that the output depends on."""
-        tables = as_tables(self.experiment)
-        return {section: tables[section] for section in self.sections}
+    def made(self) -> Dict[str, Any]:
+        """The manifest of the output; empty while it, or an input, is not there or not what it should be."""
+        if not self._made:
+            folder = self.output().folder
+            try:
+                if folder and not outputs.problem(folder):
+                    self._made = outputs.read_manifest(folder)
+            except StageError as error:
+                end(error, SCHEDULING_FAILED)
+        return self._made
+
+    def forget(self) -> None:
+        """Looks for the output again when it is asked for next."""
+        self._made = {}
+
+    def complete(self) -> bool:
+        """Whether the output is there, made of the inputs that are there, by the code that is there."""
+        return bool(self.made()) and (self._ran or not self.force)
+
+    def reason(self) -> str:
+        """Why it has to run, in words."""
+        if self.force:
+            return "--force"
+        folder = self.output().folder
+        if folder and os.path.lexists(str(folder)):
+            return outputs.problem(folder)
+        if folder and building(folder).exists():
+            return "it was interrupted"
+        if folder and configuration_of(folder).exists():
+            return "output missing"
+        parts = self.parts()
+        before = reasons.nearest(parts, reasons.made_before(self.folder))
+        changes = list(reasons.differences(parts, reasons.of_manifest(before))) if before else ["never run"]
+        waits = [task.task_family for task in self.before() if not task.made()]
+        if waits and not changes:
+            changes = ["{} runs first; kept if its output stays the same".format(" and ".join(waits))]
+        return reasons.in_words(changes)
 
     def run(self) -> None:
-        """Makes the artefact, unless another run has made it meanwhile.
+        """Makes the output, unless it turns out to be there.
 
         Raises:
-          StageError: the stage failed, or the workspace cannot be written.
+          StageError: the stage failed, an input is not what it was, or the workspace cannot be written.
+          DeviceBusyError: another process has the device.
         """
-        folder = self.output().folder
-        log = self.root / "logs" / "{}-{}.log".format(self.verb, self.key)
+        if isinstance(multiprocessing.current_process(), TaskProcess):  # Luigi forked
+            processes.die_with_parent(os.getppid())
+        name = self.task_family
         try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            lock = filelock.FileLock(str(folder) + ".lock", timeout=_LOCK_SECONDS)
-            with lock:
-                if not self.complete():
-                    _say("{}: started (log: {})".format(self.task_family, log))
-                    children.run(self._command(folder), log)
-            _say("{}: done: {}".format(self.task_family, folder))
+            with contextlib.ExitStack() as stack:
+                for task in self.before():
+                    task.hold(stack)
+                folder = self.output().folder
+                assert folder is not None
+                self.link(folder)
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                lock = stack.enter_context(locks.held(lock_of(folder), "{} {}".format(name, folder), _LOCK_SECONDS))
+                if self.force or outputs.problem(folder):
+                    self._make(folder, [lock, *self.hold_devices(stack)])
+                    _say("{}: done: {}".format(name, folder))
+                else:
+                    _say("{}: inputs, settings and code are those of an earlier run: {}".format(name, folder))
         except OSError as error:
-            raise StageError("{}: cannot be written: {}".format(error.filename or folder, error.strerror)) from error
+            raise StageError(
+                "{}: cannot be written: {}".format(error.filename or self.folder, error.strerror)
+            ) from error
+        self.forget()
+        self._ran = True
+        fingerprint.remember(self.root)
 
-    def _command(self, folder: Path) -> List[str]:
-        settings = folder.with_name(folder.name + ".json")
-        write_json(settings, as_tables(self.experiment))
-        command = [sys.executable, "-m", "fse", self.verb, "--config", str(settings)]
-        for verb, target in zip(STAGES[self.verb].inputs, self.input()):
-            command += ["--" + STAGES[verb].flag, str(target.folder)]
-        return [*command, "--output", str(folder), "--key", self.key]
+    def hold(self, stack: contextlib.ExitStack) -> None:
+        """Has nobody replace or remove the output until `stack` ends, and looks at all of it anew.
+
+        Raises:
+          StageError: it is not what its manifest says.
+        """
+        self.forget()
+        folder, found = self.output().folder, "output missing"
+        if folder:
+            stack.enter_context(locks.held(lock_of(folder), str(folder), _LOCK_SECONDS, shared=True))
+            found = outputs.problem(folder, thorough=True)
+        if not folder or found:
+            outputs.forget(folder or self.folder)
+            raise StageError("{}: {}; start again, and it is made again".format(folder or self.task_family, found))
+        outputs.remember(folder)
+
+    def hold_devices(self, stack: contextlib.ExitStack) -> List[int]:
+        """Locks the devices that the stage has for itself until `stack` ends; returns the locks' descriptors."""
+        return []
+
+    def _make(self, folder: Path, held: List[int]) -> None:
+        """Runs the stage in a child process that holds the locks `held` as well."""
+        why, log = self.reason(), self.root / "logs" / "{}-{}.log".format(self.verb, folder.name)
+        _say("{}: started: {} (log: {})".format(self.task_family, why, log))
+        self._tell(self.set_tracking_url, log.as_uri())
+        parts = self.parts()
+        covers = {"settings": parts.settings, "code": parts.code, "tensorflow": parts.tensorflow}
+        facts = folder.with_name(folder.name + ".facts.json")
+        code_hash = fingerprint.key(parts.code)
+        outputs.write_json(configuration_of(folder), as_tables(self.experiment))
+        outputs.write_json(facts, {"key": folder.name, "why": why, "code": code_hash, "covers": covers})
+        command = [sys.executable, "-m", "fse", self.verb, "--config", str(configuration_of(folder))]
+        for verb, task in zip(STAGES[self.verb].inputs, self.before()):
+            command += ["--" + STAGES[verb].flag, str(task.output().folder)]
+        command += ["--output", str(folder), "--facts", str(facts), "--replace"]
+        children.run(command, log, self._progress(), held)
+
+    def _progress(self) -> Any:
+        """A function that shows the progress in a line of a child's output on the scheduler's page."""
+        last = [0.0]
+
+        def show(line: str) -> None:
+            found = re.search(r"(\d+)%\|", line)
+            if found and time.monotonic() - last[0] >= 1.0:
+                last[0] = time.monotonic()
+                self._tell(self.set_progress_percentage, int(found.group(1)))
+                self._tell(self.set_status_message, line)
+
+        return show
+
+    def _tell(self, setter: Any, value: Any) -> None:
+        """Luigi has these setters while it runs a task, and they fail when the central scheduler is away."""
+        if setter is not None:
+            with contextlib.suppress(RPCError):
+                setter(value)
+
+    def link(self, folder: Path) -> None:
+        """Leads from the experiment to the output, before it is there: so Clean knows that it is wanted."""
+        point(self.root / self.experiment.experiment.name / "stages" / self.task_family, folder)
+
+
+def all_settings(experiment: Config) -> Dict[str, Any]:
+    """The configuration by `section.key`, as JSON values."""
+    tables = as_tables(experiment)
+    return {"{}.{}".format(section, key): value for section in tables for key, value in tables[section].items()}
+
+
+def lock_of(folder: Path) -> Path:
+    """The lock file of an output."""
+    return folder.with_name(folder.name + ".lock")
+
+
+def building(folder: Path) -> Path:
+    """Where an output is made."""
+    return folder.with_name(folder.name + ".building")
+
+
+def configuration_of(folder: Path) -> Path:
+    """The configuration with which an output was begun."""
+    return folder.with_name(folder.name + ".json")
+
+
+def point(link: Path, target: Path) -> None:
+    """Makes a relative symbolic link, in place of another."""
+    if link.is_symlink() and os.readlink(str(link)) == os.path.relpath(str(target), str(link.parent)):
+        return
+    link.parent.mkdir(parents=True, exist_ok=True)
+    temporary = link.with_name("{}.{}.new".format(link.name, os.getpid()))
+    with contextlib.suppress(FileNotFoundError):
+        temporary.unlink()
+    temporary.symlink_to(os.path.relpath(str(target), str(link.parent)))
+    os.replace(str(temporary), str(link))
+
+
+def end(error: FseError, code: int) -> NoReturn:
+    """Ends the program on Luigi's command line; elsewhere raises the error."""
+    if CmdlineParser.get_instance() is None:
+        raise error
+    print("error: {}".format(error), file=sys.stderr)
+    raise SystemExit(code) from None
 
 
 @StageTask.event_handler(luigi.Event.DEPENDENCY_PRESENT)
 def _say_complete(task: StageTask) -> None:
+    for other in [*task.before(), task]:
+        outputs.remember(other.folder / str(other.made()["key"]))
+    fingerprint.remember(task.root)
+    with contextlib.suppress(OSError):
+        task.link(task.folder / str(task.made()["key"]))
     _say("{}: already done: {}".format(task.task_family, task.output().folder))
 
 

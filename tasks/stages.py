@@ -1,15 +1,32 @@
 """The tasks of the pipeline, one per stage, and `FullRun`, which asks for all of them."""
 
+import contextlib
 import os
+import sys
 from pathlib import Path
 from typing import Any, Dict, List
 
 import luigi
 
-from fse.config import as_tables
+from fse.errors import DeviceBusyError, StageError
 from fse.outputs import MANIFEST
-from tasks import fingerprint
-from tasks.stage import Settings, StageTask, metrics_of
+from tasks import fingerprint, locks
+from tasks.stage import Settings, StageTask, all_settings, metrics_of, point
+
+
+class Archive(luigi.ExternalTask):
+    """An archive or folder of pictures on this machine, which nothing here can make."""
+
+    path = luigi.Parameter()
+
+    def output(self) -> luigi.LocalTarget:
+        """The archive."""
+        return luigi.LocalTarget(self.path)
+
+
+@Archive.event_handler(luigi.Event.DEPENDENCY_MISSING)
+def _say_missing(task: Archive) -> None:
+    print("error: dataset.archive: {}: no such file or folder".format(task.path), file=sys.stderr, flush=True)
 
 
 class Download(StageTask):
@@ -17,7 +34,13 @@ class Download(StageTask):
 
     verb = "download"
 
-    def identity(self) -> Dict[str, Any]:
+    def requires(self) -> List[luigi.Task]:
+        """The archive, if it is a local one."""
+        archive = self.experiment.dataset.archive
+        local = self.experiment.dataset.name != "synthetic" and not archive.startswith(("http://", "https://"))
+        return [Archive(path=str(fingerprint.local(archive)))] if local else []
+
+    def settings(self) -> Dict[str, Any]:
         """What the data set is, not where it comes from."""
         return fingerprint.dataset(self.experiment, self.root)
 
@@ -26,14 +49,15 @@ class AlignCrop(StageTask):
     """Cuts a square of one size out of every picture and carries the landmarks along."""
 
     verb = "align-crop"
+    reads = ("crop",)
     inputs = (Download,)
 
-    def identity(self) -> Dict[str, Any]:
+    def settings(self) -> Dict[str, Any]:
         """The crop's geometry; how many processes work on it makes no difference."""
-        settings = as_tables(self.experiment)["crop"]
-        del settings["processes"]
-        if settings["mode"] == "landmarks":
-            settings["eyes"] = list(self.experiment.evaluate.eyes)
+        settings = super().settings()
+        del settings["crop.processes"]
+        if settings["crop.mode"] == "landmarks":
+            settings["evaluate.eyes"] = list(self.experiment.evaluate.eyes)
         return settings
 
 
@@ -41,15 +65,19 @@ class ConvertTFRecord(StageTask):
     """Packs the crops into TFRecord shards."""
 
     verb = "convert"
-    sections = ("records",)
+    reads = ("records",)
     inputs = (AlignCrop,)
 
 
 class Train(StageTask):
     """Learns landmarks on warped pairs, in a child process that resumes from its newest valid checkpoint."""
 
+    device_wait = luigi.IntParameter(
+        default=3600, significant=False, description="seconds to wait for a device that another training has"
+    )
+
     verb = "train"
-    sections = ("augment", "network", "loss", "train")
+    reads = ("augment", "network", "loss", "train", "crop.size")
     inputs = (ConvertTFRecord,)
     computes = True
 
@@ -58,12 +86,22 @@ class Train(StageTask):
         """One training per device at a time, as far as one scheduler knows."""
         return {"{}-{}".format(self.experiment.train.device, os.uname().nodename): 1}
 
+    def hold_devices(self, stack: contextlib.ExitStack) -> List[int]:
+        """One training per device at a time, whoever started it."""
+        device = self.experiment.train.device
+        return [
+            stack.enter_context(
+                locks.held(path, "device {} of this host".format(device), self.device_wait, error=DeviceBusyError)
+            )
+            for path in locks.of_devices(device)
+        ]
+
 
 class Export(StageTask):
     """Freezes the detector and checks it against its checkpoint."""
 
     verb = "export"
-    sections = ("export",)
+    reads = ("network", "crop.mode", "crop.size", "crop.scale", "train.average", "export")
     inputs = (Train, ConvertTFRecord)
     computes = True
 
@@ -72,7 +110,7 @@ class Evaluate(StageTask):
     """Measures the exported detector on annotated pictures, upright and warped."""
 
     verb = "evaluate"
-    sections = ("evaluate", "report")
+    reads = ("augment", "network", "evaluate", "report.examples")
     inputs = (Export, Train, ConvertTFRecord)
     computes = True
 
@@ -81,8 +119,13 @@ class Report(StageTask):
     """Writes one page that shows configuration, data, losses, landmarks, errors and times."""
 
     verb = "report"
-    sections = ("experiment", "report")
     inputs = (Download, AlignCrop, ConvertTFRecord, Train, Export, Evaluate)
+
+    def settings(self) -> Dict[str, Any]:
+        """All of them, since the page lists them; of the archive its name, so that the key is the same anywhere."""
+        settings = all_settings(self.experiment)
+        settings["dataset.archive"] = Path(settings["dataset.archive"]).name
+        return settings
 
 
 class FullRun(Settings):
@@ -90,28 +133,26 @@ class FullRun(Settings):
 
     def requires(self) -> List[StageTask]:
         """All stages: one whose output was lost is run again though the report is there."""
-        return list(self._stages().values())
+        return list(self.stages().values())
 
     def complete(self) -> bool:
         """Whether every stage is complete and the experiment's folder leads to its results."""
-        if not all(task.complete() for task in self._stages().values()):
+        if not all(task.complete() for task in self.stages().values()):
             return False
-        return all(link.is_symlink() and link.resolve() == target.resolve() for link, target in self._links().items())
+        return all(os.path.realpath(str(link)) == os.path.realpath(str(to)) for link, to in self._links().items())
 
     def run(self) -> None:
         """Points `<workspace>/<experiment>/` at the results."""
-        for link, target in self._links().items():
-            link.parent.mkdir(parents=True, exist_ok=True)
-            temporary = link.with_name(link.name + ".new")
-            if temporary.is_symlink():
-                temporary.unlink()
-            temporary.symlink_to(os.path.relpath(str(target), str(link.parent)))
-            os.replace(str(temporary), str(link))
+        try:
+            for link, target in self._links().items():
+                point(link, target)
+        except OSError as error:
+            raise StageError("{}: cannot be written: {}".format(error.filename, error.strerror)) from error
 
     def summary(self) -> str:
         """The main figures and the path of the report, in a few lines."""
         folder = self.root / self.experiment.experiment.name
-        found = metrics_of(self._stages()["Evaluate"].output().folder)
+        found = metrics_of(folder)
         lines = [""]
         if found["nme"] is not None:
             lines += [
@@ -129,18 +170,22 @@ class FullRun(Settings):
         ]
         return "\n".join(lines)
 
-    def _stages(self) -> Dict[str, StageTask]:
+    def stages(self) -> Dict[str, StageTask]:
+        """All stages by name, in their order."""
         return {kind.__name__: self.clone(kind) for kind in [*Report.inputs, Report]}
 
     def _links(self) -> Dict[Path, Path]:
-        folders = {name: task.output().folder for name, task in self._stages().items()}
-        targets = {
-            "metrics.json": folders["Evaluate"] / "metrics.json",
-            "predictions.csv": folders["Evaluate"] / "predictions.csv",
-            "report.html": folders["Report"] / "report.html",
-            "model": folders["Export"],
-            MANIFEST: folders["Report"] / MANIFEST,
-        }
+        folders = {name: task.folder / str(task.made()["key"]) for name, task in self.stages().items()}
+        targets = {"stages/" + name: folder for name, folder in folders.items()}
+        targets.update(
+            {
+                "metrics.json": folders["Evaluate"] / "metrics.json",
+                "predictions.csv": folders["Evaluate"] / "predictions.csv",
+                "report.html": folders["Report"] / "report.html",
+                "model": folders["Export"],
+                MANIFEST: folders["Report"] / MANIFEST,
+            }
+        )
         return {self.root / self.experiment.experiment.name / name: target for name, target in targets.items()}
 
 

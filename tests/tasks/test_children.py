@@ -23,6 +23,20 @@ def test_output_goes_to_the_log_and_errors_to_the_console_too(tmp_path: Path, ca
     assert capsys.readouterr().err.strip() == "words"
 
 
+def test_every_line_is_reported_also_one_that_is_redrawn(tmp_path: Path) -> None:
+    lines: list = []
+    children.run(python("import sys; sys.stderr.write('a 10%|\\ra 20%|\\rb\\n')"), tmp_path / "a.log", lines.append)
+    assert lines == ["a 10%|", "a 20%|", "b"]
+
+
+def test_the_child_has_the_locks_it_is_given(tmp_path: Path) -> None:
+    with open(str(tmp_path / "lock"), "w") as lock:
+        children.run(
+            python("import os; os.write({}, b'x')".format(lock.fileno())), tmp_path / "a.log", locks=[lock.fileno()]
+        )
+    assert (tmp_path / "lock").read_text() == "x"
+
+
 def test_a_failure_is_told_in_the_childs_words(tmp_path: Path) -> None:
     code = "import sys; sys.exit('noise\\nerror: the picture is broken')"
     with pytest.raises(StageError, match=r"the picture is broken \(log: .*a.log\)"):

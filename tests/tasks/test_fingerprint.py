@@ -4,54 +4,43 @@ from pathlib import Path
 import pytest
 
 from fse import config
-from tasks import fingerprint
-
-
-@pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A toy `fse` of three modules, where a imports b."""
-    folder = tmp_path / "fse"
-    folder.mkdir()
-    (folder / "__init__.py").write_text("")
-    (folder / "a.py").write_text('"""Doc."""\nfrom fse import b\n\ndef f():\n    return b.g()\n')
-    (folder / "b.py").write_text("def g():\n    return 1\n")
-    (folder / "c.py").write_text("def h():\n    return 1\n")
-    monkeypatch.setattr(fingerprint, "PACKAGE", folder)
-    return folder
-
-
-def code(module: str) -> str:
-    fingerprint.code.cache_clear()
-    fingerprint._parsed.cache_clear()
-    return fingerprint.code(module)
+from tasks import code_identity, fingerprint
 
 
 @pytest.fixture(autouse=True)
 def forget():
+    fingerprint._hashes.clear()
     yield
-    fingerprint.code.cache_clear()
-    fingerprint._parsed.cache_clear()
+    fingerprint._hashes.clear()
+    fingerprint._unsaved.clear()
+    fingerprint.forget()
 
 
-def test_comments_docstrings_and_formatting_do_not_count(package: Path) -> None:
-    before = code("fse.a")
-    (package / "a.py").write_text('"""Other."""\n# why\nfrom fse import b\ndef f():\n  "doc"\n  return b.g()  # so\n')
-    assert code("fse.a") == before
+def test_digests_of_code_are_noted_and_worked_out_anew_when_a_source_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(code_identity, "PACKAGES", {"toy": tmp_path / "toy"})
+    (tmp_path / "toy").mkdir()
+    (tmp_path / "toy" / "__init__.py").write_text("def run(): return 1\n")
+    fingerprint.forget()
+    before = fingerprint.code("toy:run", tmp_path)
+    assert not (tmp_path / "artifacts").exists()
+    fingerprint.remember(tmp_path)
+    fingerprint.forget()
+    with monkeypatch.context() as patch:
+        patch.setattr(code_identity, "functions", None)  # not needed any more
+        assert fingerprint.code("toy:run", tmp_path) == before
+    (tmp_path / "toy" / "__init__.py").write_text("def run(): return 2\n")
+    fingerprint.forget()
+    assert fingerprint.code("toy:run", tmp_path) != before
 
 
-def test_a_change_in_an_imported_module_counts_and_one_elsewhere_does_not(package: Path) -> None:
-    before = code("fse.a")
-    (package / "c.py").write_text("def h():\n    return 2\n")
-    assert code("fse.a") == before
-    (package / "b.py").write_text("def g():\n    return 2\n")
-    assert code("fse.a") != before
-
-
-def test_the_real_stages_reach_what_they_use() -> None:
-    names = {path.relative_to(fingerprint.PACKAGE).as_posix() for path in fingerprint._reached("fse.training")}
-    assert {"training.py", "losses.py", "network.py", "augment.py", "geometry.py"} <= names
-    assert "report/__init__.py" not in names
-    assert "crop.py" not in names
+def test_broken_notes_are_as_good_as_none(tmp_path: Path) -> None:
+    (tmp_path / "artifacts").mkdir()
+    for text in ("{", "[]"):
+        (tmp_path / "artifacts" / "code.json").write_text(text)
+        fingerprint.forget()
+        assert "fse.records.convert" in fingerprint.code("fse.records:convert", tmp_path)
 
 
 def dataset(path: Path, workspace: Path, **settings) -> dict:
@@ -64,9 +53,21 @@ def test_a_local_archive_is_known_by_its_content(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
     one, same, other = (dataset(tmp_path / name, tmp_path / "w") for name in ("a.zip", "b.zip", "c.zip"))
     assert one == same != other
+    assert not (tmp_path / "w").exists()
+    fingerprint.remember(tmp_path / "w")
+    fingerprint._hashes.clear()
     os.remove(str(tmp_path / "a.zip"))
     assert dataset(tmp_path / "a.zip", tmp_path / "w") == one  # remembered
-    assert dataset(tmp_path / "never.zip", tmp_path / "w")["content"] == "missing"
+    assert dataset(tmp_path / "never.zip", tmp_path / "w")["content of dataset.archive"] == "missing"
+
+
+def test_a_large_archive_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.zip").write_text("one")
+    before = dataset(tmp_path / "a.zip", tmp_path / "w")
+    fingerprint.remember(tmp_path / "w")
+    fingerprint._hashes.clear()
+    monkeypatch.setattr(fingerprint, "hash_file", None)
+    assert dataset(tmp_path / "a.zip", tmp_path / "w") == before
 
 
 def test_a_changed_archive_is_another_one(tmp_path: Path) -> None:
@@ -81,14 +82,14 @@ def test_a_given_checksum_is_the_identity_wherever_the_archive_is(tmp_path: Path
     assert dataset(tmp_path / "a.zip", tmp_path, **sums) == dataset(tmp_path / "b.zip", tmp_path, **sums)
 
 
-def test_a_folder_is_known_by_its_files(tmp_path: Path) -> None:
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    (folder / "a.jpg").write_text("a")
-    before = dataset(folder, tmp_path / "w")
-    assert dataset(folder, tmp_path / "w") == before
-    (folder / "b.jpg").write_text("b")
-    assert dataset(folder, tmp_path / "w") != before
+def test_a_folder_is_known_by_names_and_contents(tmp_path: Path) -> None:
+    for name in ("one", "same"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.jpg").write_text("a")
+    before = dataset(tmp_path / "one", tmp_path / "w")
+    assert dataset(tmp_path / "same", tmp_path / "w") == before
+    (tmp_path / "one" / "b.jpg").write_text("b")
+    assert dataset(tmp_path / "one", tmp_path / "w") != before
 
 
 def test_the_synthetic_set_is_known_by_its_settings(tmp_path: Path) -> None:

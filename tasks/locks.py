@@ -1,0 +1,131 @@
+"""Locks between processes: one builder per output, one training per device and host.
+
+A lock is a file that is locked with flock, so that the kernel frees it when its holder ends, however that ends. A child
+process that is handed the descriptor holds it too. The file says who has it.
+"""
+
+import contextlib
+import errno
+import fcntl
+import getpass
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Iterator, List, Optional, Type
+
+from fse.errors import FseError, StageError
+
+_PAUSE_SECONDS = 0.2
+
+
+@contextlib.contextmanager
+def held(path: Path, what: str, wait: float, shared: bool = False, error: Type[FseError] = StageError) -> Iterator[int]:
+    """Holds a lock while the block runs, and yields its descriptor.
+
+    Args:
+      path: the lock file; made if it is not there.
+      what: what is locked, for messages.
+      wait: seconds to wait for another holder.
+      shared: others may hold it shared as well.
+
+    Raises:
+      error: another process has had it all the while.
+      OSError: the file cannot be made.
+    """
+    until, told = time.monotonic() + wait, False
+    descriptor = _locked(path, shared)
+    while descriptor is None:
+        if time.monotonic() >= until:
+            raise error("{} is in use by {}; waited {:.0f} seconds".format(what, holder(path), wait))
+        if not told:
+            print("waiting for {}, in use by {}".format(what, holder(path)), file=sys.stderr, flush=True)
+            told = True
+        time.sleep(min(_PAUSE_SECONDS, max(0.0, until - time.monotonic())))
+        descriptor = _locked(path, shared)
+    try:
+        if not shared:
+            _write(descriptor, _me(what))
+        yield descriptor
+    finally:
+        if not shared:
+            _write(descriptor, "")
+        os.close(descriptor)
+
+
+def holder(path: Path) -> str:
+    """Who has a lock, as its file says."""
+    try:
+        return path.read_text().strip() or "another process"
+    except OSError:
+        return "another process"
+
+
+def is_free(path: Path) -> bool:
+    """Whether nobody holds a lock, shared or not."""
+    if not path.exists():
+        return True
+    with contextlib.suppress(OSError):
+        descriptor = _locked(path, False)
+        if descriptor is not None:
+            os.close(descriptor)
+            return True
+    return False
+
+
+def of_devices(device: str) -> List[Path]:
+    """The lock files of a kind of device (cpu, gpu, npu): of those that the environment chooses for this process.
+
+    They are the same for all users of a host, in FSE_LOCKS or else /tmp.
+    """
+    folder = Path(os.environ.get("FSE_LOCKS", "/tmp"))
+    chosen = [""]
+    if device == "gpu":
+        chosen = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")
+    elif device == "npu":
+        chosen = [os.environ.get("ASCEND_DEVICE_ID") or os.environ.get("DEVICE_ID") or "0"]
+    names = ["-".join(["fse-device", device, *filter(None, [number.strip()])]) for number in chosen]
+    return [folder / (name.replace("/", "_") + ".lock") for name in sorted(set(names))]
+
+
+def _locked(path: Path, shared: bool) -> Optional[int]:
+    """A descriptor that holds the lock; None if another process has it."""
+    descriptor = _open(path)
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        # The file may have been removed meanwhile: then this is the lock of nobody.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), os.stat(str(path))):
+                return descriptor
+    except OSError as error:
+        if error.errno not in (errno.EAGAIN, errno.EACCES):
+            os.close(descriptor)
+            raise
+    os.close(descriptor)
+    return None
+
+
+def _open(path: Path) -> int:
+    # Other users' files in /tmp may be opened, but not with O_CREAT.
+    with contextlib.suppress(FileNotFoundError):
+        return os.open(str(path), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    descriptor = os.open(str(path), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    with contextlib.suppress(OSError):
+        os.fchmod(descriptor, 0o666)  # whatever the umask
+    return descriptor
+
+
+def _write(descriptor: int, text: str) -> None:
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, text.encode(), 0)
+
+
+def _me(what: str) -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a user without a name
+        user = str(os.getuid())
+    now = time.strftime("%Y-%m-%d %H:%M:%S")
+    return "process {} of {} on {} since {} ({})".format(os.getpid(), user, socket.gethostname(), now, what)

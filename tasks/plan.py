@@ -1,0 +1,89 @@
+"""`Plan`: what a run would do, and why; `ShowConfig`: what the configuration is, and where each value is from."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional
+
+from fse import config as configuration
+from fse.stages import STAGES
+from tasks import reasons
+from tasks.stage import Command, StageTask, all_settings, building
+from tasks.stages import FullRun
+
+
+class Step(NamedTuple):
+    """What a run would do about a stage. seconds: what it took the last time; None if that is not known."""
+
+    stage: str
+    does: str
+    why: str
+    seconds: Optional[float]
+
+
+class Plan(Command):
+    """Says for each stage whether it is done, will run or will resume, why, and how long that takes. Changes nothing."""
+
+    def act(self) -> None:
+        """Prints the plan."""
+        steps = [step(task) for task in self.clone(FullRun).stages().values()]
+        for stage, does, why, seconds in steps:
+            print("{:<16} {:<12} {:>9}  {}".format(stage, does, _duration(seconds), why).rstrip())
+        known = [seconds for _, does, _, seconds in steps if does != "done" and seconds is not None]
+        if known:
+            print("{:<16} {:<12} {:>9}".format("", "in all", _duration(sum(known))))
+
+
+class ShowConfig(Command):
+    """Prints every value of the configuration and where it is from: the default, the file, or --set."""
+
+    def act(self) -> None:
+        """Prints it as TOML."""
+        file = configuration.find(self.config or None)
+        origins = dict.fromkeys(_names(configuration.read(file)), file.name)
+        origins.update(dict.fromkeys(_names(configuration.parse_overrides(self.set)), "--set"))
+        print("# {}".format(file))
+        values = all_settings(self.experiment)
+        for section in dataclasses.fields(self.experiment):
+            print("\n[{}]".format(section.name))
+            for name in (name for name in values if name.startswith(section.name + ".")):
+                line = "{} = {}".format(name.split(".")[1], _toml(values[name]))
+                print("{:<48} # {}".format(line, origins.get(name, "default")))
+
+
+def step(task: StageTask) -> Step:
+    """What a run would do about a stage."""
+    made = task.made()
+    if made:
+        return Step(task.task_family, "done", "", made.get("seconds"))
+    before = reasons.made_before(task.folder)
+    last = reasons.nearest(task.parts(), [made for made in before if not made.get("resumed")] or before)
+    seconds = last["seconds"] if last else None
+    folder = task.output().folder
+    reached = _reached(building(folder)) if folder and STAGES[task.verb].resumes else 0
+    if reached:
+        return Step(task.task_family, "will resume", "from step {}: {}".format(reached, task.reason()), seconds)
+    return Step(task.task_family, "will run", task.reason(), seconds)
+
+
+def _reached(folder: Path) -> int:
+    """The step of the newest checkpoint in an unfinished training; 0 if there is none."""
+    names = [path.stem.rpartition("-")[2] for path in folder.glob("checkpoints/*.index")]
+    return max((int(name) for name in names if name.isdigit()), default=0)
+
+
+def _names(tables: Dict[str, Any]) -> List[str]:
+    return ["{}.{}".format(section, key) for section, values in tables.items() for key in values]
+
+
+def _toml(value: Any) -> str:
+    """A setting as TOML; JSON is the same for numbers, strings and lists of them."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _duration(seconds: Optional[float]) -> str:
+    if seconds is None:
+        return ""
+    if seconds < 90:
+        return "{:.0f} s".format(seconds)
+    return "{:.0f} min".format(seconds / 60) if seconds < 5400 else "{:.1f} h".format(seconds / 3600)

@@ -1,0 +1,73 @@
+"""The keys of outputs cover every setting that a stage reads, and no more than a stage can say it reads."""
+
+import dataclasses
+import importlib
+from pathlib import Path
+from typing import Any, Set
+
+import pytest
+
+from fse import cli, config
+from fse.stages import STAGES
+from tasks import stages
+from tasks.stage import StageTask
+
+# Old pandas warns when it is imported, which would be an error inside a test.
+for stage in STAGES.values():
+    importlib.import_module(stage.function.split(":")[0])
+
+# Read, but without a difference to the output; the eyes are used in one mode only (see below).
+HARMLESS = {stages.AlignCrop: {"crop.processes", "evaluate.eyes"}}
+
+
+def watched(settings: config.Config, read: Set[str]) -> config.Config:
+    """The same configuration, which notes in `read` what is read of it."""
+
+    def watch(section: str, values: Any) -> Any:
+        names = {item.name for item in dataclasses.fields(values)}
+
+        class Watched(type(values)):  # type: ignore[misc]
+            def __getattribute__(self, name: str) -> Any:
+                if name in names:
+                    read.add("{}.{}".format(section, name))
+                return super().__getattribute__(name)
+
+        return Watched(**dataclasses.asdict(values))
+
+    parts = {item.name: watch(item.name, getattr(settings, item.name)) for item in dataclasses.fields(settings)}
+    read.clear()
+    return config.Config(**parts)
+
+
+@pytest.mark.slow
+def test_every_setting_that_a_stage_reads_is_in_its_key(
+    tiny: config.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(StageTask, "experiment", tiny)
+    small = dataclasses.replace(tiny.dataset, train=24, test=8, size=32)
+    tiny = dataclasses.replace(tiny, dataset=small)
+    for kind in stages.Report.inputs:
+        read: Set[str] = set()
+        # Not through the command, whose manifest holds the whole configuration.
+        monkeypatch.setattr(cli.outputs, "manifest", lambda *_: {})
+        inputs = [tmp_path / verb for verb in STAGES[kind.verb].inputs]
+        cli.run_stage(kind.verb, watched(tiny, read), inputs, tmp_path / kind.verb)
+        if kind is not stages.Download:
+            assert read - HARMLESS.get(kind, set()) <= set(kind().settings()), kind.verb
+
+
+def test_cropping_by_landmarks_depends_on_which_are_the_eyes() -> None:
+    assert "evaluate.eyes" in stages.AlignCrop(set="crop.mode=landmarks").settings()
+    assert "evaluate.eyes" not in stages.AlignCrop().settings()
+
+
+def test_where_an_archive_is_and_how_many_processes_work_make_no_difference(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "c.zip").write_text("same")
+    overrides = "dataset.name=mine,dataset.archive={},crop.processes={}"
+    one, other = (overrides.format(tmp_path / name / "c.zip", number) for name, number in (("a", 1), ("b", 2)))
+    for kind in (stages.Download, stages.AlignCrop):
+        assert kind(set=one).settings() == kind(set=other).settings()
+    settings = stages.Report(set=one).settings()
+    assert settings["dataset.archive"] == "c.zip"
