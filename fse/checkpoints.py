@@ -48,6 +48,15 @@ def restore_newest(session: Any, saver: Any, variables: Dict[str, Any], folder: 
     return None
 
 
+def tidy(folder: Path, kept: List[str]) -> None:
+    """Deletes all but the checkpoints `kept`: surplus ones, broken ones, and what a save that was stopped left."""
+    names = {Path(prefix).name for prefix in kept}
+    for path in folder.iterdir():
+        name, _, kind = path.name.partition(".")
+        if path.name != "checkpoint" and (name not in names or "tempstate" in kind):
+            path.unlink()
+
+
 def restore(session: Any, saver: Any, variables: Dict[str, Any], prefix: str) -> None:
     """Restores exactly the given variables, the ones that `saver` was made for, by their names in the checkpoint.
 

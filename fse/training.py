@@ -106,7 +106,10 @@ def _run(
         session.run(tf.get_collection(tf.GraphKeys.INIT_OP)[0])
         resumed = checkpoints.restore_newest(session, saver, variables, folder)
         reached = checkpoints.step_of(resumed) if resumed else 0
-        saver.recover_last_checkpoints(checkpoints.found(folder)[::-1])
+        readable = [prefix for prefix in checkpoints.found(folder) if checkpoints.step_of(prefix) <= reached]
+        kept = readable[: config.train.keep_checkpoints]
+        checkpoints.tidy(folder, kept)
+        saver.recover_last_checkpoints(kept[::-1])
         if resumed:
             log.info("going on from step %d of %d (%s)", reached, steps, resumed)
         session.run(graph.begin, {graph.first_step: reached})

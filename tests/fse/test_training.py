@@ -86,6 +86,19 @@ def test_resuming_gives_what_an_uninterrupted_run_gives(
     assert losses_of(tmp_path / "run") == losses_of(trained)
 
 
+def test_what_a_stopped_save_leaves_is_gone_in_the_end(tiny, shards: Path, trained: Path, tmp_path: Path) -> None:
+    """The run was stopped while its sixth step was saved, and when a fourth checkpoint was not deleted yet."""
+    folder = tmp_path / "run" / "checkpoints"
+    shutil.copytree(str(trained), str(tmp_path / "run"))
+    for suffix in ("index", "data-00000-of-00001"):
+        (folder / "model-6.{}".format(suffix)).rename(folder / "model-6.{}.tempstate77".format(suffix))
+        shutil.copy(str(folder / "model-4.{}".format(suffix)), str(folder / "model-1.{}".format(suffix)))
+    training.train(tiny, shards, tmp_path / "run")
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        path.name for path in (trained / "checkpoints").iterdir()
+    )
+
+
 def test_a_complete_training_is_not_trained_again(tiny, shards: Path, trained: Path, tmp_path: Path) -> None:
     shutil.copytree(str(trained), str(tmp_path / "run"))
     (tmp_path / "run" / "training.json").unlink()
