@@ -136,6 +136,7 @@ def main() -> int:
     parser.add_argument("--moments", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and hand that on
     random = np.random.RandomState(options.seed)
     bad = 0
     with tempfile.TemporaryDirectory() as name:
