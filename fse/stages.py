@@ -34,9 +34,15 @@ STAGES: Dict[str, Stage] = {
         "crops",
         "cut a square of one size out of every picture",
         summary="crop.json",
+        resumes=True,
     ),
     "convert": Stage(
-        "fse.records:convert", ("align-crop",), "records", "pack the crops into TFRecord shards", summary="records.json"
+        "fse.records:convert",
+        ("align-crop",),
+        "records",
+        "pack the crops into TFRecord shards",
+        summary="records.json",
+        resumes=True,
     ),
     "train": Stage(
         "fse.training:train",
