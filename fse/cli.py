@@ -1,4 +1,4 @@
-"""The `fse` command: every stage without Luigi, and landmarks of a person's own pictures.
+"""The `fse` command: every stage without Luigi, landmarks of a person's own pictures, and a look at the machine.
 
 Exit codes: 0 done; 1 it failed, and standard error says why; 2 the command line or the configuration is wrong.
 """
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-from fse import __version__, config, outputs, processes, seed_flags
+from fse import __version__, config, doctor, outputs, processes, seed_flags
 from fse.errors import ConfigError, FseError, StageError
 from fse.stages import STAGES
 
@@ -62,6 +62,14 @@ def _parser() -> argparse.ArgumentParser:
         if verb == "train":
             seed_flags.add(command)
             command.set_defaults(run=_run_train)
+    command = verbs.add_parser("doctor", help="is this machine fit for an experiment? exit code 0 if it is")
+    command.add_argument("--config", metavar="PATH", help="experiment file or shipped name (default: synthetic)")
+    command.add_argument("--set", default="", metavar="KEY=VALUE,…", help="settings that override the file's")
+    command.add_argument(
+        "--workspace", type=Path, default=Path("workspace"), metavar="DIR", help="folder of all outputs"
+    )
+    command.add_argument("--json", action="store_true", help="the findings as a JSON object on standard output")
+    command.set_defaults(run=_run_doctor)
     command = verbs.add_parser("landmarks", help="landmarks of your own pictures, with an exported model")
     command.add_argument("model", type=Path, help="folder that `fse export` wrote")
     command.add_argument("pictures", type=Path, nargs="+", metavar="picture")
@@ -122,6 +130,10 @@ def _run_train(options: argparse.Namespace) -> None:
 
 def _facts(options: argparse.Namespace) -> Dict[str, Any]:
     return dict(json.loads(options.facts.read_text())) if options.facts else {}
+
+
+def _run_doctor(options: argparse.Namespace) -> None:
+    doctor.doctor(config.load(options.config, options.set), options.workspace, options.json)
 
 
 def _run_landmarks(options: argparse.Namespace) -> None:

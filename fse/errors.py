@@ -9,6 +9,7 @@
       CheckpointError   a checkpoint that is missing, broken or does not fit the network
       DeviceError       the chosen device is not there
         DeviceBusyError another process has it
+      MachineError      the machine is not fit for the experiment
       ExportError       an exported model that cannot be read or differs from its checkpoint
       TrainingError     training that cannot go on (a loss that is not a number)
       StageError        a stage's process failed, or its output cannot be written
@@ -51,6 +52,10 @@ class DeviceError(FseError):
 
 class DeviceBusyError(DeviceError):
     """Another process has the chosen device."""
+
+
+class MachineError(FseError):
+    """The machine is not fit for the experiment: `fse doctor` has said why."""
 
 
 class ExportError(FseError):

@@ -64,7 +64,12 @@ STAGES: Dict[str, Stage] = {
         "model",
         "freeze the detector and check it",
         summary="model.json",
-        volatile={"saved_model/*": ()},  # the same graph as model.pb, in no fixed order of bytes
+        volatile={
+            "saved_model/*": (),  # the same graph as model.pb, in no fixed order of bytes
+            "model.om": (),  # made of it where there is atc
+            "atc.sh": (),
+            "model.json": ("offline_model",),
+        },
     ),
     "evaluate": Stage(
         "fse.evaluation:evaluate",
