@@ -9,6 +9,7 @@
       CheckpointError   a checkpoint that is missing, broken or does not fit the network
       DeviceError       the chosen device is not there
         DeviceBusyError another process has it
+        DeviceUnusedError training ended, but nothing was compiled for it
       ExportError       an exported model that cannot be read or differs from its checkpoint
       TrainingError     training that cannot go on (a loss that is not a number)
       StageError        a stage's process failed, or its output cannot be written
@@ -51,6 +52,10 @@ class DeviceError(FseError):
 
 class DeviceBusyError(DeviceError):
     """Another process has the chosen device."""
+
+
+class DeviceUnusedError(DeviceError):
+    """Training ran, but nothing of it was compiled for the chosen device."""
 
 
 class ExportError(FseError):
