@@ -113,6 +113,9 @@ class Loss:
         1.0, "share of the maps' variance in the alignment loss; 1 is the paper's", 0.0, 1.0
     )
     diversity_weight: float = _setting(500.0, "weight of the diversity loss of a pair of views", 0.0)
+    diversity_end: float = _setting(
+        1.0, "share of the diversity weight that is left at the end; it falls along half a cosine", 0.0, 1.0
+    )
     diversity_window: int = _setting(4, "M, the side of the diversity loss's pooling window, in map cells", 1, 64)
     weight_decay: float = _setting(5e-4, "weight of the convolution kernels' L2 norm", 0.0)
 

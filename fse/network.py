@@ -101,6 +101,21 @@ def _compact(layer: Layers, maps: Any, landmarks: int) -> Any:
     return layer(maps, 1, landmarks, relu=False)
 
 
+def _fine(layer: Layers, maps: Any, landmarks: int) -> Any:
+    """As `_compact`, with a map of half the view: where a landmark is comes from near the picture, which from afar.
+
+    A third more work than `_compact` for cells of half the size. Coarse maps are enlarged by repeating cells.
+    """
+    near = layer(maps, 6, 20, stride=2)
+    maps = layer(near, 4, 48, stride=2)
+    maps = layer(maps, 3, 64)
+    maps = layer(maps, 3, 80, dilation=2)
+    maps = layer(maps, 3, 128, dilation=2)
+    maps = layer(maps, 1, 32)
+    maps = layer(tf.concat([_enlarged(maps), near], axis=-1), 3, 32)
+    return layer(maps, 1, landmarks, relu=False)
+
+
 def _deep(layer: Layers, maps: Any, landmarks: int) -> Any:
     """For accelerators: residual blocks (He et al., CVPR 2016) at three scales, brought together on the finest.
 
@@ -115,12 +130,17 @@ def _deep(layer: Layers, maps: Any, landmarks: int) -> Any:
             maps = tf.nn.relu(maps + layer(layer(maps, 3, filters), 3, filters, relu=False))
         scales.append(maps)
     for fine in (scales[1], scales[0]):
-        side = maps.shape.as_list()[1]
         filters = fine.shape.as_list()[-1]
-        coarse = tf.image.resize_nearest_neighbor(layer(maps, 1, filters, relu=False), [2 * side, 2 * side])
+        coarse = _enlarged(layer(maps, 1, filters, relu=False))
         maps = tf.nn.relu(layer(fine, 1, filters, relu=False) + coarse)
         maps = layer(maps, 3, filters)
     return layer(maps, 1, landmarks, relu=False)
+
+
+def _enlarged(maps: Any) -> Any:
+    """Every cell twice in each direction."""
+    side = maps.shape.as_list()[1]
+    return tf.image.resize_nearest_neighbor(maps, [2 * side, 2 * side])
 
 
 def _pool(maps: Any) -> Any:
@@ -131,6 +151,7 @@ NETWORKS: Dict[str, Network] = {
     "paper": Network(_paper, 2, 2, 0, "mirror", 0.02),
     "reference": Network(_reference, 2, 1, 22, "none", 0.02),
     "compact": Network(_compact, 4, 4, 0, "mirror", 0.0),
+    "fine": Network(_fine, 2, 4, 0, "mirror", 0.0),
     "deep": Network(_deep, 4, 16, 0, "mirror", 0.0),
 }
 

@@ -290,7 +290,7 @@ def build(config: Config, data: records.Records, steps: int, device: Any) -> Gra
     rate = learning_rate(config, step, steps)
     batch = Batch(*iterator.get_next())
     maps = heat_maps(config, batch.views, device)
-    objective = build_objective(config, maps, batch.points, device)
+    objective = build_objective(config, maps, batch.points, diversity_weight(config, step, steps), device)
     averages, values = network.statistics()
     means = device.average([*objective[1:], *values])
     shown, values = means[: len(LOSSES)], means[len(LOSSES) :]
@@ -370,8 +370,11 @@ def heat_maps(config: Config, views: Any, device: Any) -> Any:
         return network.probabilities(scores)
 
 
-def build_objective(config: Config, maps: Any, points: Any, device: Any) -> Objective:
-    """Builds the losses of heat maps [n, cells, K] whose cells lie at `points` [n, cells, 2]; see `Batch`."""
+def build_objective(config: Config, maps: Any, points: Any, diversity_weight: Any, device: Any) -> Objective:
+    """Builds the losses of heat maps [n, cells, K] whose cells lie at `points` [n, cells, 2]; see `Batch`.
+
+    `diversity_weight` is a scalar, a number or a tensor.
+    """
     side = len(network.cell_centres(config.network.name, config.network.view))
     with device.exact():
         distance, variance = losses.alignment(maps, points, config.augment.views)
@@ -379,7 +382,7 @@ def build_objective(config: Config, maps: Any, points: Any, device: Any) -> Obje
         weights = config.loss
         decay = weights.weight_decay * losses.decay(network.kernels())
         aligned = weights.align_weight * (distance + weights.variance_weight * variance)
-        total = aligned + weights.diversity_weight * diversity + decay
+        total = aligned + diversity_weight * diversity + decay
         return Objective(total, distance + variance, diversity, decay)
 
 
@@ -426,13 +429,26 @@ def clipped(gradients: Sequence[Any], norm: float) -> List[Any]:
 def learning_rate(config: Config, step: Any, steps: int) -> Any:
     """The learning rate at a step (integer tensor): linear warm-up, then constant or down a half cosine to zero."""
     settings = config.train
-    done = tf.cast(step, tf.float32)
     rate = tf.constant(settings.learning_rate, tf.float32)
     if settings.schedule == "cosine":
-        rate *= 0.5 * (1.0 + tf.cos(math.pi * tf.minimum(done / steps, 1.0)))
+        rate *= _half_cosine(step, steps)
     if settings.warmup:
-        rate *= tf.minimum((done + 1.0) / settings.warmup, 1.0)
+        rate *= tf.minimum((tf.cast(step, tf.float32) + 1.0) / settings.warmup, 1.0)
     return rate
+
+
+def diversity_weight(config: Config, step: Any, steps: int) -> Any:
+    """The weight of the diversity loss at a step (integer tensor), a scalar tensor.
+
+    Landmarks part in the beginning. Once they have, the weight may fall: what then counts is where exactly they are.
+    """
+    end = config.loss.diversity_end
+    return config.loss.diversity_weight * (end + (1.0 - end) * _half_cosine(step, steps))
+
+
+def _half_cosine(step: Any, steps: int) -> Any:
+    """From 1 at the first step to 0 at the last, slowly at both ends."""
+    return 0.5 * (1.0 + tf.cos(math.pi * tf.minimum(tf.cast(step, tf.float32) / steps, 1.0)))
 
 
 def _steps(config: Config, session: Any, graph: Graph, device: Any, first: int, last: int) -> Iterator[Step]:
