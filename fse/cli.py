@@ -1,6 +1,7 @@
 """The `fse` command: every stage without Luigi, landmarks of a person's own pictures, and a look at the machine.
 
-Exit codes: 0 done; 1 it failed, and standard error says why; 2 the command line or the configuration is wrong.
+Exit codes: 0 done; 1 it failed, and standard error says why; 2 the command line or the configuration is wrong; 3 the
+NPU was not used.
 """
 
 import argparse
@@ -13,8 +14,11 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from fse import __version__, config, doctor, outputs, processes, seed_flags
-from fse.errors import ConfigError, FseError, StageError
+from fse.errors import ConfigError, DeviceUnusedError, FseError, StageError
 from fse.stages import STAGES
+
+# Exit code: a training for an NPU was not compiled for it.
+NOT_USED = 3
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
@@ -30,6 +34,9 @@ def main(arguments: Optional[List[str]] = None) -> int:
     except ConfigError as error:
         print("error: {}".format(error), file=sys.stderr)
         return 2
+    except DeviceUnusedError as error:
+        print("error: {}".format(error), file=sys.stderr)
+        return NOT_USED
     except FseError as error:
         print("error: {}".format(error), file=sys.stderr)
         return 1
@@ -70,6 +77,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--json", action="store_true", help="the findings as a JSON object on standard output")
     command.set_defaults(run=_run_doctor)
+    for verb, run, text in (
+        ("join", _run_join, "compute this host's ranks of a training that another host runs"),
+        ("rank", _run_rank, "be one rank of a training; `train` and `join` start it"),
+    ):
+        command = verbs.add_parser(verb, help=text, description="{}.".format(text.capitalize()))
+        command.add_argument("--config", metavar="PATH", help="the training's experiment")
+        command.add_argument("--set", default="", metavar="KEY=VALUE,…", help="settings that override the file's")
+        command.add_argument("--records", type=Path, metavar="DIR", help="the training's records")
+        command.add_argument("--output", type=Path, metavar="DIR", help="folder of the ranks' logs")
+        command.set_defaults(run=run)
     command = verbs.add_parser("landmarks", help="landmarks of your own pictures, with an exported model")
     command.add_argument("model", type=Path, help="folder that `fse export` wrote")
     command.add_argument("pictures", type=Path, nargs="+", metavar="picture")
@@ -126,6 +143,16 @@ def _run_train(options: argparse.Namespace) -> None:
         settings = seed_flags.settings(options)
         output, facts = _given(options, "output"), _facts(options)
         run_stage("train", settings, [_given(options, "records")], output, facts, options.replace)
+
+
+def _run_join(options: argparse.Namespace) -> None:
+    folders = [_given(options, "records"), _given(options, "output")]
+    importlib.import_module("fse.training").join(config.load(options.config, options.set), *folders)
+
+
+def _run_rank(options: argparse.Namespace) -> None:
+    settings = config.load(options.config, options.set)
+    importlib.import_module("fse.training").rank(settings, _given(options, "records"), _given(options, "output"))
 
 
 def _facts(options: argparse.Namespace) -> Dict[str, Any]:

@@ -9,6 +9,7 @@
       CheckpointError   a checkpoint that is missing, broken or does not fit the network
       DeviceError       the chosen device is not there
         DeviceBusyError another process has it
+        DeviceUnusedError training ended, but nothing was compiled for it
       MachineError      the machine is not fit for the experiment
       ExportError       an exported model that cannot be read or differs from its checkpoint
       TrainingError     training that cannot go on (a loss that is not a number)
@@ -56,6 +57,10 @@ class DeviceBusyError(DeviceError):
 
 class MachineError(FseError):
     """The machine is not fit for the experiment: `fse doctor` has said why."""
+
+
+class DeviceUnusedError(DeviceError):
+    """Training ran, but nothing of it was compiled for the chosen device."""
 
 
 class ExportError(FseError):

@@ -52,6 +52,7 @@ STAGES: Dict[str, Stage] = {
         summary="training.json",
         volatile={
             "summaries/*": (),
+            "logs/*": (),  # of the ranks
             "checkpoints/checkpoint": (),  # TensorFlow's list of them, with times
             "losses.csv": ("pairs_per_second", "seconds"),
             "training.json": ("pairs_per_second", "seconds"),

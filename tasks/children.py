@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import IO, Any, Callable, Iterable, List
 
-from fse.errors import StageError
+from fse.cli import NOT_USED
+from fse.errors import DeviceUnusedError, StageError
 
 # TensorFlow's C++ side prints these before any of its settings takes effect. They stay in the log file.
 _CHATTER = re.compile(rb"(?:I0000 |WARNING: All log messages before absl)")
@@ -30,6 +31,7 @@ def run(command: List[str], log: Path, report: Callable[[str], Any] = len, locks
 
     Raises:
       StageError: the command failed; the message is the child's own last error.
+      DeviceUnusedError: it failed since the NPU was not used.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = dict(os.environ, FSE_PARENT=str(os.getpid()), FSE_TERMINAL=str(int(sys.stderr.isatty())))
@@ -52,7 +54,7 @@ def run(command: List[str], log: Path, report: Callable[[str], Any] = len, locks
             _stop(child)
             child.stderr.close()  # type: ignore[union-attr]
     if code:
-        raise StageError(_explain(code, said, log))
+        raise (DeviceUnusedError if code == NOT_USED else StageError)(_explain(code, said, log))
 
 
 def _relay(child: "subprocess.Popen[bytes]", log: IO[bytes], report: Callable[[str], Any]) -> List[str]:

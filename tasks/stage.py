@@ -20,7 +20,7 @@ from luigi.worker import TaskProcess
 from fse import config as configuration
 from fse import outputs, processes
 from fse.config import Config, as_tables
-from fse.errors import ConfigError, DeviceBusyError, FseError, StageError
+from fse.errors import ConfigError, DeviceBusyError, DeviceUnusedError, FseError, StageError
 from fse.stages import STAGES
 from tasks import children, fingerprint, locks, reasons
 from tasks.reasons import Parts
@@ -30,6 +30,7 @@ DATA_MISSING = 20
 SCHEDULING_FAILED = 35
 BAD_CONFIGURATION = 45
 DEVICE_BUSY = 50
+DEVICE_UNUSED = 55
 
 # Another run that makes the same output is waited for: a training may take days, but not for ever.
 _LOCK_SECONDS = 7 * 24 * 3600
@@ -78,7 +79,9 @@ class Settings(luigi.Task):
     def on_failure(self, exception: BaseException) -> str:
         """What the scheduler's page shows: a user's mistake needs no traceback."""
         if isinstance(exception, DeviceBusyError):
-            _failure[0] = DEVICE_BUSY
+            _failure[0] = max(_failure[0], DEVICE_BUSY)
+        if isinstance(exception, DeviceUnusedError):
+            _failure[0] = DEVICE_UNUSED
         return str(exception) if isinstance(exception, FseError) else super().on_failure(exception)
 
 
