@@ -35,6 +35,8 @@ _FARTHEST_POINT = 10.0
 _SHARD = 500
 # Where the results of finished shards are noted while the stage runs.
 FINISHED = "finished"
+# A picture is decoded to no fewer pixels than this many per pixel of the crop along a side; then it is resampled.
+_FINER = 2.0
 
 
 class _Job(NamedTuple):
@@ -269,18 +271,31 @@ def _crop(settings: Settings, mean: Optional[np.ndarray], job: _Job) -> _Crop:
     try:
         if not np.isfinite(job.points).all():
             raise PictureError("a landmark without coordinates")
-        picture = pictures.decode(job.picture, settings.max_pixels)
-        size = np.array(picture.shape[1::-1], np.float64)
-        if job.size is not None and (job.size != size).any():
-            raise PictureError("{:g} x {:g} pixels, but annotated as {:g} x {:g}".format(*size, *job.size))
-        if (job.points < 0.0).any() or (job.points > size).any():
-            raise PictureError("a landmark outside the picture")
-        square = _square(settings, mean, job, size)
-        crop = sample(picture, square, settings.size)
+        square = np.zeros((2, 3))
+
+        def coarsest(width: int, height: int) -> float:
+            square[:] = _placed(settings, mean, job, np.array([width, height], np.float64))
+            return _side(square) / (_FINER * settings.size)
+
+        picture, factor = pictures.decode_coarsely(job.picture, settings.max_pixels, coarsest)
+        crop = sample(picture, square / factor, settings.size)
     except PictureError as error:
         return _Crop(str(error), None)
     Image.fromarray(crop).save(job.crop, compress_level=1)
     return _Crop("", geometry.apply_affine(geometry.invert_affine(square), job.points))
+
+
+def _placed(settings: Settings, mean: Optional[np.ndarray], job: _Job, size: np.ndarray) -> np.ndarray:
+    """[2, 3]: the square to cut out of a picture, whose annotations must go with its width and height, [2].
+
+    Raises:
+      PictureError: they do not, or do not give a square.
+    """
+    if job.size is not None and (job.size != size).any():
+        raise PictureError("{:g} x {:g} pixels, but annotated as {:g} x {:g}".format(*size, *job.size))
+    if (job.points < 0.0).any() or (job.points > size).any():
+        raise PictureError("a landmark outside the picture")
+    return _square(settings, mean, job, size)
 
 
 def _square(settings: Settings, mean: Optional[np.ndarray], job: _Job, size: np.ndarray) -> np.ndarray:

@@ -139,7 +139,7 @@ def test_the_stages_one_by_one_and_landmarks_of_a_picture(tmp_path: Path) -> Non
     # The view is the middle 16 of 20 pixels of the central square, 30 pixels wide, of a picture of 30 x 40.
     assert all(3.0 <= float(row["x"]) <= 27.0 and 8.0 <= float(row["y"]) <= 32.0 for row in rows)
     with Image.open(str(tmp_path / "drawn" / "0-outputs.png")) as drawn:
-        assert drawn.size == (30, 40)
+        assert drawn.size == (240, 320)  # enlarged, so that the markers show
 
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no picture")

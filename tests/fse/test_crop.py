@@ -248,6 +248,26 @@ def test_exif_orientation_comes_before_the_landmarks(tmp_path):
     assert np.abs(dot(picture_of(tmp_path / "out", row), [15.0, 15.0], 6.0) - 15.0).max() < 0.1
 
 
+@pytest.mark.parametrize("orientation", [1, 2, 3, 6, 8])
+@pytest.mark.parametrize("size", [(1600, 1200), (1603, 1205)])
+def test_large_photographs_are_decoded_coarsely_and_stay_exact(tmp_path, size, orientation):
+    """Dots lie where the landmarks are, as exactly as 8 bits a pixel tell."""
+    turned = Image.fromarray(dotted(size, [0.4 * size[0], 0.6 * size[1]], radius=40.0))
+    place = {1: (0.4, 0.6), 2: (0.6, 0.6), 3: (0.6, 0.4), 6: (0.4, 0.4), 8: (0.6, 0.6)}[orientation]
+    upright = np.array(size if orientation < 5 else size[::-1], float)
+    point = upright * place
+    cells = [*upright.astype(int), *point]
+    dataset = make(tmp_path / "data", [("a.jpg", None, cells)], "file,width,height,nose_x,nose_y")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turned.save(str(dataset / "images" / "a.jpg"), exif=exif, quality=100, subsampling=0)
+    crop.align_crop(settings(size=100), dataset, tmp_path / "out")
+    (row,) = table(tmp_path / "out")
+    wanted = geometry.to_pixels(points_of(row, ["nose"]), (100, 100))[0]
+    assert np.allclose(wanted, (point - upright / 2.0) * 100.0 / 1200.0 + 50.0, atol=0.1 if size[0] % 8 else 1e-3)
+    assert np.abs(dot(picture_of(tmp_path / "out", row), wanted, 15.0) - wanted).max() < 0.02
+
+
 def test_without_annotations(tmp_path):
     dataset = make(tmp_path / "data", [("a.png", dotted((40, 30), [9, 9]), None)], "")
     crop.align_crop(settings(), dataset, tmp_path / "out")
