@@ -1,6 +1,7 @@
 """The `fse` command: every stage without Luigi, and landmarks of a person's own pictures.
 
-Exit codes: 0 done; 1 it failed, and standard error says why; 2 the command line or the configuration is wrong.
+Exit codes: 0 done; 1 it failed, and standard error says why; 2 the command line or the configuration is wrong; 3 it
+failed for the machine: a download, the device, the disk.
 """
 
 import argparse
@@ -13,8 +14,11 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from fse import __version__, config, outputs, processes, seed_flags
-from fse.errors import ConfigError, FseError, StageError
+from fse.errors import ConfigError, FseError, StageError, is_machines
 from fse.stages import STAGES
+
+# The exit code where the machine is to blame.
+MACHINE = 3
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
@@ -32,10 +36,10 @@ def main(arguments: Optional[List[str]] = None) -> int:
         return 2
     except FseError as error:
         print("error: {}".format(error), file=sys.stderr)
-        return 1
+        return MACHINE if is_machines(error) else 1
     except OSError as error:
         print("error: {}: {}".format(error.filename or "input or output", error.strerror or error), file=sys.stderr)
-        return 1
+        return MACHINE
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 1
