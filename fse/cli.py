@@ -1,7 +1,7 @@
 """The `fse` command: every stage without Luigi, landmarks of a person's own pictures, and a look at the machine.
 
-Exit codes: 0 done; 1 it failed, and standard error says why; 2 the command line or the configuration is wrong; 3 the
-NPU was not used.
+Exit codes: 0 done; 1 it failed, and standard error says why; 2 the command line or the configuration is wrong; 3 it
+failed for the machine: a download, the device, the disk; 4 the NPU was not used.
 """
 
 import argparse
@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from fse import __version__, config, doctor, outputs, processes, seed_flags
-from fse.errors import ConfigError, DeviceUnusedError, FseError, StageError
+from fse.errors import ConfigError, DeviceUnusedError, FseError, StageError, is_machines
 from fse.stages import STAGES
 
-# Exit code: a training for an NPU was not compiled for it.
-NOT_USED = 3
+# The exit code where the machine is to blame, and where a training for an NPU was not compiled for it.
+MACHINE = 3
+NOT_USED = 4
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
@@ -39,10 +40,10 @@ def main(arguments: Optional[List[str]] = None) -> int:
         return NOT_USED
     except FseError as error:
         print("error: {}".format(error), file=sys.stderr)
-        return 1
+        return MACHINE if is_machines(error) else 1
     except OSError as error:
         print("error: {}: {}".format(error.filename or "input or output", error.strerror or error), file=sys.stderr)
-        return 1
+        return MACHINE
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 1

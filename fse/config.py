@@ -29,6 +29,9 @@ def _setting(
     return field(default=default, metadata={"help": help, "low": low, "high": high, "choices": choices})
 
 
+setting = _setting  # for sections of other files than an experiment's
+
+
 @dataclass(frozen=True)
 class Experiment:
     name: str = _setting("synthetic", "names the folder of results; letters, digits, '.', '_' and '-'")
@@ -138,6 +141,7 @@ class Train:
     )
     warmup: int = _setting(0, "steps over which the learning rate first rises from zero", 0)
     seed: int = _setting(1234, "seed of weights, data order, warps and colours", 0, 2**31 - 1)
+    occasion: str = _setting("", "a training of another occasion is another training, though all else is the same")
     summary_freq: int = _setting(20, "steps between log lines and TensorBoard summaries", 1)
     save_freq: int = _setting(500, "steps between checkpoints", 1)
     keep_checkpoints: int = _setting(3, "number of checkpoints kept", 1)
@@ -314,12 +318,16 @@ def read(file: Path) -> Dict[str, Any]:
 
 
 def shipped() -> Dict[str, Path]:
-    """The configurations that come with the package, by name."""
+    """The experiments that come with the package, by name."""
+    others = ("nightly", "baselines")
+    return {file.stem: file for file in sorted(folder().glob("*.toml")) if not file.stem.startswith(others)}
+
+
+def folder() -> Path:
+    """Where the configurations are that come with the package."""
     here = Path(__file__).resolve().parent
-    folder = here / "configs"  # installed
-    if not folder.is_dir():
-        folder = here.parent / "configs"  # a source checkout
-    return {file.stem: file for file in sorted(folder.glob("*.toml"))}
+    installed = here / "configs"
+    return installed if installed.is_dir() else here.parent / "configs"  # a source checkout
 
 
 def find(path: Union[str, Path, None]) -> Path:
@@ -354,7 +362,7 @@ def from_tables(tables: Dict[str, Any], source: str = "configuration") -> Config
             raise ConfigError("{}: unknown section [{}]{}".format(source, section, _nearest(section, "", known)))
         if not isinstance(values, dict):
             raise ConfigError("{}: {} must be a section, [{}], not a value".format(source, section, section))
-        sections[section] = _section(known[section], section, values, source)
+        sections[section] = checked_section(known[section], section, values, source)
     config = Config(**sections)
     _check_combinations(config, source)
     return config
@@ -411,7 +419,12 @@ def _value(text: str, part: str) -> Any:
         raise ConfigError("--set {!r}: {!r} is not a TOML value (strings take quotes)".format(part, text)) from None
 
 
-def _section(kind: Any, section: str, values: Dict[str, Any], source: str) -> Any:
+def checked_section(kind: Any, section: str, values: Dict[str, Any], source: str) -> Any:
+    """A dataclass of `setting` fields from what a file's section says; what it leaves out keeps its default.
+
+    Raises:
+      ConfigError: names the key, what was wanted and what was given, and `source`.
+    """
     fields = {item.name: item for item in dataclasses.fields(kind)}
     checked = {}
     for key, value in values.items():

@@ -72,7 +72,7 @@ def test_an_npu_machine_without_a_fault(host: Path, capsys: pytest.CaptureFixtur
 
 def test_a_fault_is_told_with_what_to_do_and_the_exit_code_is_1(host: Path, capsys: pytest.CaptureFixture) -> None:
     (host / "npu-smi").unlink()
-    assert cli.main(["doctor", "--set", "train.device=npu", "--workspace", str(host)]) == 1
+    assert cli.main(["doctor", "--set", "train.device=npu", "--workspace", str(host)]) == 3
     said = capsys.readouterr()
     assert "  failed   driver        npu-smi is not on the PATH" in said.out
     assert "\n                         → mend the driver until `npu-smi info` shows the cards\n" in said.out
