@@ -5,7 +5,7 @@ A network is a function `(layer, pictures, landmarks) -> score maps`, where `lay
 """
 
 import zlib
-from typing import Any, Callable, Dict, List, NamedTuple
+from typing import Any, Callable, Dict, List, NamedTuple, Tuple
 
 import numpy as np
 
@@ -159,6 +159,9 @@ NETWORKS: Dict[str, Network] = {
 _DECAY = 0.9
 _EPSILON = 1e-3
 
+# The graph collection of (moving average, what it follows).
+_STATISTICS = "batch_statistics"
+
 
 def find(name: str) -> Network:
     """The network of that name.
@@ -202,7 +205,7 @@ def score_maps(name: str, pictures: Any, landmarks: int, training: bool, seed: i
       name: a network of `NETWORKS`.
       pictures: float32 tensor [batch, view, view, 3] in [-1, 1].
       landmarks: K.
-      training: normalise by the batch's statistics and add updates of their averages to UPDATE_OPS, or by the averages.
+      training: normalise by the batch's statistics, which `statistics` then returns, or by their averages.
       seed: of the initial kernels, which are the same for every TensorFlow version.
 
     Returns:
@@ -248,6 +251,18 @@ def variables() -> List[Any]:
     return tf.trainable_variables() + statistics
 
 
+def statistics() -> Tuple[List[Any], List[Any]]:
+    """Batch norm's moving averages in the current graph, and the batch's statistics that they follow."""
+    pairs = tf.get_collection(_STATISTICS)
+    return [average for average, _ in pairs], [value for _, value in pairs]
+
+
+def follow(averages: List[Any], values: List[Any]) -> Any:
+    """The operation that takes moving averages a step towards what they follow."""
+    steps = [tf.assign_sub(mean, (1.0 - _DECAY) * (mean - value)) for mean, value in zip(averages, values)]
+    return tf.group(*steps)
+
+
 def _batch_norm(maps: Any, training: bool) -> Any:
     channels = maps.shape.as_list()[-1:]
     scale = tf.get_variable("scale", channels, tf.float32, tf.ones_initializer())
@@ -259,5 +274,5 @@ def _batch_norm(maps: Any, training: bool) -> Any:
         return normal
     normal, batch_mean, batch_variance = tf.nn.fused_batch_norm(maps, scale, offset, epsilon=_EPSILON)
     for average, value in ((mean, batch_mean), (variance, batch_variance)):
-        tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, tf.assign_sub(average, (1.0 - _DECAY) * (average - value)))
+        tf.add_to_collection(_STATISTICS, (average, value))
     return normal

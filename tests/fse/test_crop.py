@@ -395,6 +395,31 @@ def test_processes_do_not_change_the_result(tmp_path):
 
 
 @pytest.mark.skipif(not FACES.is_file(), reason="no ../shared/data/faces.zip beside the repository")
+def test_an_interrupted_stage_goes_on_at_the_last_finished_shard(tmp_path, monkeypatch):
+    faces(tmp_path / "data", 9)
+    (tmp_path / "data" / "images" / "4.png").write_bytes(b"broken")
+    experiment = settings(mode="landmarks", size=32, max_skipped=0.5)
+    crop.align_crop(experiment, tmp_path / "data", tmp_path / "whole")
+    monkeypatch.setattr(crop, "_SHARD", 2)
+    cropped, work = [], crop._crop
+
+    def stopped_at_the_sixth(chosen, mean, job):
+        cropped.append(job)
+        if len(cropped) == 6:
+            raise KeyboardInterrupt
+        return work(chosen, mean, job)
+
+    monkeypatch.setattr(crop, "_crop", stopped_at_the_sixth)
+    with pytest.raises(KeyboardInterrupt):
+        crop.align_crop(experiment, tmp_path / "data", tmp_path / "resumed")
+    crop.align_crop(experiment, tmp_path / "data", tmp_path / "resumed")
+    assert len(cropped) == 6 + 5  # two shards of two were finished; of the third, one of two
+    names = sorted(path.name for path in (tmp_path / "whole").rglob("*"))
+    assert names == sorted(path.name for path in (tmp_path / "resumed").rglob("*"))
+    for path in (tmp_path / "whole").rglob("*.*"):
+        assert (tmp_path / "resumed" / path.relative_to(tmp_path / "whole")).read_bytes() == path.read_bytes()
+
+
 def test_real_faces_align(tmp_path):
     """Turned and scaled to the mean shape, faces lie closer together than merely cut out."""
     tables = {"dataset": {"name": "faces", "archive": str(FACES)}, "crop": {"size": 60}, "network": {"view": 50}}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import write_crops
 
-from fse import checkpoints, config, records, training
+from fse import checkpoints, config, devices, records, training
 from fse.errors import CheckpointError, ConfigError, DeviceError, TrainingError
 from fse.tf1 import tf
 
@@ -140,7 +140,7 @@ def test_more_views_of_a_picture_train_too(tiny, shards: Path, tmp_path: Path) -
 def test_the_graph_is_static(tiny, shards: Path) -> None:
     """Every tensor of the training step has a known shape, and none is float64: what an NPU needs."""
     with tf.Graph().as_default():
-        graph = training.build(tiny, records.read(shards), 6)
+        graph = training.build(tiny, records.read(shards), 6, devices.find(tiny))
         waiting, seen = [graph.update], set()
         while waiting:
             operation = waiting.pop()
@@ -161,9 +161,9 @@ def test_losses_agree_between_tensorflow_versions(tiny, shards: Path) -> None:
     views = random.uniform(-1, 1, (2 * batch, 16, 16, 3)).astype(np.float32)
     points = random.uniform(-1, 1, (2 * batch, 16, 2)).astype(np.float32)
     with tf.Graph().as_default(), tf.Session() as session:
-        objective = training.build_objective(
-            tiny, training.heat_maps(tiny, tf.constant(views)), tf.constant(points), 50.0
-        )
+        device = devices.find(tiny)
+        maps = training.heat_maps(tiny, tf.constant(views), device)
+        objective = training.build_objective(tiny, maps, tf.constant(points), 50.0, device)
         session.run(tf.global_variables_initializer())
         values = session.run(list(objective))
     np.testing.assert_allclose(values, [1632.1602783203125, 1383.25146484375, 4.974742889404297, 0.17161778], rtol=1e-4)
