@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
 
-from fse.config import Config, as_tables
+from fse.config import Config, shown
 from fse.errors import StageError
 
 if sys.version_info >= (3, 8):
@@ -112,7 +112,7 @@ def manifest(
     known = {
         "stage": stage,
         "key": "",
-        "config": as_tables(config),
+        "config": shown(config),
         "inputs": {role: _identity(folder) for role, folder in inputs.items()},
         "device": config.train.device if stage == "train" else "cpu",
         "git": _git(),

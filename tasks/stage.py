@@ -372,7 +372,12 @@ def _say(line: str) -> None:
 
 @functools.lru_cache(maxsize=None)
 def _load(path: str, overrides: str) -> Config:
-    return configuration.load(path or None, overrides)
+    experiment = configuration.load(path or None, overrides)
+    if experiment.dataset.name != "synthetic":
+        from fse import datasets  # takes a while to import, and most runs have the data
+
+        datasets.check(experiment)
+    return experiment
 
 
 def metrics_of(folder: Path) -> Dict[str, Any]:
