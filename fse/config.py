@@ -34,6 +34,9 @@ def _setting(
     return field(default=default, metadata={"help": help, "low": low, "high": high, "choices": choices})
 
 
+setting = _setting  # for sections of other files than an experiment's
+
+
 @dataclass(frozen=True)
 class Experiment:
     name: str = _setting("synthetic", "names the folder of results; letters, digits, '.', '_' and '-'")
@@ -142,6 +145,9 @@ class Loss:
         1.0, "share of the maps' variance in the alignment loss; 1 is the paper's", 0.0, 1.0
     )
     diversity_weight: float = _setting(500.0, "weight of the diversity loss of a pair of views", 0.0)
+    diversity_end: float = _setting(
+        1.0, "share of the diversity weight that is left at the end; it falls along half a cosine", 0.0, 1.0
+    )
     diversity_window: int = _setting(4, "M, the side of the diversity loss's pooling window, in map cells", 1, 64)
     weight_decay: float = _setting(5e-4, "weight of the convolution kernels' L2 norm", 0.0)
 
@@ -164,12 +170,88 @@ class Train:
     )
     warmup: int = _setting(0, "steps over which the learning rate first rises from zero", 0)
     seed: int = _setting(1234, "seed of weights, data order, warps and colours", 0, 2**31 - 1)
+    occasion: str = _setting("", "a training of another occasion is another training, though all else is the same")
     summary_freq: int = _setting(20, "steps between log lines and TensorBoard summaries", 1)
     save_freq: int = _setting(500, "steps between checkpoints", 1)
     keep_checkpoints: int = _setting(3, "number of checkpoints kept", 1)
     shuffle_buffer: int = _setting(20_000, "records from which the next picture is drawn at random", 1)
+    clip: float = _setting(0.0, "gradients are scaled down to this global norm; 0 is without", 0.0)
     device: str = _setting("cpu", "where to compute", choices=("cpu", "gpu", "npu"))
-    threads: int = _setting(0, "processor threads for computing; 0 is one per processor", 0, 1024)
+    threads: int = _setting(0, "processor threads of a rank for computing; 0 is one per processor", 0, 1024)
+    devices: int = _setting(
+        0, "ranks a host, one process a card, that share each batch; 0 is one, or what the rank table lists", 0, 64
+    )
+    hosts: Tuple[str, ...] = _setting((), "name:port of every host that takes part; empty is this one alone")
+    rank_table: str = _setting("", "npu: HCCL's rank table, a JSON file; '' makes one for the cards of this host")
+    connect_timeout: int = _setting(300, "seconds to wait for other ranks at the start", 1, 7200)
+    step_timeout: int = _setting(1836, "seconds a step may take, waiting for other ranks included", 1, 86_400)
+    mixed_precision: str = _setting(
+        "auto",
+        "half precision where it is safe, with loss scaling; auto is on for npu only",
+        choices=("auto", "on", "off"),
+    )
+    loss_scale: float = _setting(
+        0.0, "fixed loss scale of mixed precision; 0 has it found while training", 0.0, 2.0**40
+    )
+
+
+@dataclass(frozen=True)
+class Npu:
+    """Session options of Ascend's TF Adapter, by its names; '' and -1 leave one to it. See `fse.devices.npu`."""
+
+    precision_mode: str = _setting(
+        "",
+        "'' follows train.mixed_precision",
+        choices=(
+            "",
+            "allow_mix_precision",
+            "allow_mix_precision_fp16",
+            "allow_fp32_to_fp16",
+            "force_fp32",
+            "force_fp16",
+            "cube_fp16in_fp32out",
+            "must_keep_origin_dtype",
+        ),
+    )
+    precision_mode_v2: str = _setting(
+        "", "instead of precision_mode", choices=("", "fp16", "origin", "cube_fp16in_fp32out", "mixed_float16")
+    )
+    modify_mixlist: str = _setting("", "JSON file: operators that mixed precision does or does not lower")
+    customize_dtypes: str = _setting("", "file: data types of single operators")
+    op_precision_mode: str = _setting("", "ini file: precision of single operators' kernels")
+    op_select_implmode: str = _setting(
+        "",
+        "kernels by precision or by speed",
+        choices=("", "high_precision", "high_performance", "high_precision_for_all", "high_performance_for_all"),
+    )
+    optypelist_for_implmode: str = _setting("", "operators that op_select_implmode is about")
+    deterministic: int = _setting(-1, "1: deterministic kernels, slower", -1, 1)
+    iterations_per_loop: int = _setting(1, "steps per call of the device", 1, 10_000)
+    enable_data_pre_proc: bool = _setting(False, "the device fetches its input itself; needed for several steps a call")
+    mix_compile_mode: bool = _setting(False, "operators that the device lacks run on the host")
+    hcom_parallel: bool = _setting(True, "gradients are averaged while others are computed")
+    graph_run_mode: int = _setting(1, "1: training", 0, 1)
+    op_debug_level: int = _setting(-1, "not 0 switches the compiler's cache off", -1, 4)
+    fusion_switch_file: str = _setting("", "JSON file: fusions to leave out")
+    op_compiler_cache_mode: str = _setting("", "the compiler's cache", choices=("", "enable", "force", "disable"))
+    op_compiler_cache_dir: str = _setting("", "folder of the compiler's cache")
+    aoe_mode: str = _setting("", "tuning: 1 subgraphs, 2 operators, 4 gradient splits", choices=("", "1", "2", "4"))
+    work_path: str = _setting("", "folder of the tuning's work")
+    aoe_config_file: str = _setting("", "JSON file of the tuning's settings")
+    profiling_mode: bool = _setting(False, "record a profile")
+    profiling_options: str = _setting("", "what to record, a JSON object")
+    enable_dump: bool = _setting(False, "write operators' inputs and outputs to dump_path")
+    dump_path: str = _setting("", "an existing folder")
+    dump_step: str = _setting("", "steps to write, as '0|5|10' or '3-5'")
+    dump_mode: str = _setting("", "what to write", choices=("", "input", "output", "all"))
+    enable_dump_debug: bool = _setting(False, "write operators that overflow to dump_path")
+    dump_debug_mode: str = _setting("", "which overflows", choices=("", "aicore_overflow", "atomic_overflow", "all"))
+    enable_exception_dump: int = _setting(-1, "what to write when an operator fails", -1, 2)
+    hccl_timeout: int = _setting(-1, "seconds that ranks wait for each other within a step", -1, 86_400)
+    op_wait_timeout: int = _setting(-1, "seconds that an operator waits", -1, 86_400)
+    op_execute_timeout: int = _setting(-1, "seconds that an operator may take", -1, 86_400)
+    stream_max_parallel_num: str = _setting("", "parallel streams per engine")
+    variable_placement: str = _setting("", "where variables are", choices=("", "Device", "Host"))
 
 
 @dataclass(frozen=True)
@@ -178,6 +260,9 @@ class Export:
 
     tolerance: float = _setting(1e-4, "largest permitted difference between checkpoint and exported model", 0.0)
     pictures: int = _setting(32, "number of pictures on which the two are compared", 1)
+    soc_version: str = _setting("", "chip of Ascend's offline model, such as Ascend910A; '' asks npu-smi")
+    offline_batch: int = _setting(1, "pictures per run of the offline model", 1, 4096)
+    offline_seconds: int = _setting(1800, "seconds that making the offline model may take", 1)
 
 
 @dataclass(frozen=True)
@@ -214,6 +299,7 @@ class Config:
     network: Network = Network()
     loss: Loss = Loss()
     train: Train = Train()
+    npu: Npu = Npu()
     export: Export = Export()
     evaluate: Evaluate = Evaluate()
     report: Report = Report()
@@ -261,12 +347,16 @@ def read(file: Path) -> Dict[str, Any]:
 
 
 def shipped() -> Dict[str, Path]:
-    """The configurations that come with the package, by name."""
+    """The experiments that come with the package, by name."""
+    others = ("nightly", "baselines")
+    return {file.stem: file for file in sorted(folder().glob("*.toml")) if not file.stem.startswith(others)}
+
+
+def folder() -> Path:
+    """Where the configurations are that come with the package."""
     here = Path(__file__).resolve().parent
-    folder = here / "configs"  # installed
-    if not folder.is_dir():
-        folder = here.parent / "configs"  # a source checkout
-    return {file.stem: file for file in sorted(folder.glob("*.toml"))}
+    installed = here / "configs"
+    return installed if installed.is_dir() else here.parent / "configs"  # a source checkout
 
 
 def find(path: Union[str, Path, None]) -> Path:
@@ -301,7 +391,7 @@ def from_tables(tables: Dict[str, Any], source: str = "configuration") -> Config
             raise ConfigError("{}: unknown section [{}]{}".format(source, section, _nearest(section, "", known)))
         if not isinstance(values, dict):
             raise ConfigError("{}: {} must be a section, [{}], not a value".format(source, section, section))
-        sections[section] = _section(known[section], section, values, source)
+        sections[section] = checked_section(known[section], section, values, source)
     config = Config(**sections)
     _check_combinations(config, source)
     return config
@@ -374,7 +464,12 @@ def _value(text: str, part: str) -> Any:
         raise ConfigError("--set {!r}: {!r} is not a TOML value (strings take quotes)".format(part, text)) from None
 
 
-def _section(kind: Any, section: str, values: Dict[str, Any], source: str) -> Any:
+def checked_section(kind: Any, section: str, values: Dict[str, Any], source: str) -> Any:
+    """A dataclass of `setting` fields from what a file's section says; what it leaves out keeps its default.
+
+    Raises:
+      ConfigError: names the key, what was wanted and what was given, and `source`.
+    """
     fields = {item.name: item for item in dataclasses.fields(kind)}
     checked = {}
     for key, value in values.items():
@@ -390,7 +485,7 @@ def _checked(item: "dataclasses.Field[Any]", name: str, value: Any, source: str)
     if wanted is float and type(value) is int:
         value = float(value)
     entries = value if wanted is tuple else [value]
-    kind = (type(default[0]) if default else str) if wanted is tuple else wanted
+    kind = type(default[0] if default else "") if wanted is tuple else wanted
     kinds = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
     lists = {int: "a list of whole numbers", float: "a list of numbers", str: "a list of strings"}
     if kind is float and wanted is tuple and isinstance(entries, (list, tuple)):
@@ -462,10 +557,69 @@ def _check_combinations(config: Config, source: str) -> None:
             problems.append("crop.{} wants {} numbers, got {}".format(key, count, list(getattr(config.crop, key))))
     if any(config.crop.margins) and config.crop.mode in ("box", "landmarks"):
         problems.append("crop.margins are for crop.mode centre and squash, not {}".format(config.crop.mode))
+    problems += [*_device_problems(config.train), *_npu_problems(config.train, config.npu)]
     if len(config.evaluate.eyes) != 2:
         problems.append("evaluate.eyes wants two landmark names, got {}".format(list(config.evaluate.eyes)))
     if problems:
         raise ConfigError("{}: {}".format(source, "; ".join(problems)))
+
+
+def _device_problems(train: Train) -> Iterator[str]:
+    """Settings of devices and ranks that contradict each other."""
+    for host in train.hosts:
+        if not re.match(r"[^\s:]+:[1-9]\d{0,4}\Z", host) or int(host.rpartition(":")[2]) > 65_000:
+            yield "train.hosts wants name:port, the port at most 65000, got {!r}".format(host)
+    if len({*train.hosts}) != len(train.hosts):
+        yield "train.hosts names a host twice: {}".format(", ".join(train.hosts))
+    if train.rank_table and train.device != "npu":
+        yield "train.rank_table is for train.device 'npu', which is {!r}".format(train.device)
+    if train.mixed_precision == "on" and train.device == "cpu":
+        yield "train.mixed_precision 'on': TensorFlow offers none on processors; choose a gpu, an npu, or 'auto'"
+    if train.loss_scale and train.loss_scale < 1.0:
+        yield "train.loss_scale must be at least 1, or 0 for one that is found, got {}".format(train.loss_scale)
+
+
+def _npu_problems(train: Train, npu: Npu) -> Iterator[str]:
+    """Options that npu_bridge ignores, or fails on after minutes."""
+    if train.device != "npu":
+        return
+    mode = npu.precision_mode or ("allow_fp32_to_fp16" if train.mixed_precision == "off" else "allow_mix_precision")
+    if npu.precision_mode and npu.precision_mode_v2:
+        yield "npu.precision_mode and npu.precision_mode_v2 exclude each other"
+    if npu.modify_mixlist and (npu.precision_mode_v2 or mode).split("_")[0:2] not in (
+        ["allow", "mix"],
+        ["mixed", "float16"],
+    ):
+        yield "npu.modify_mixlist needs mixed precision, got {!r}".format(npu.precision_mode_v2 or mode)
+    if npu.optypelist_for_implmode and not npu.op_select_implmode:
+        yield "npu.optypelist_for_implmode needs npu.op_select_implmode"
+    if npu.iterations_per_loop > 1:
+        if npu.mix_compile_mode:
+            yield "npu.iterations_per_loop above 1 and npu.mix_compile_mode exclude each other"
+        if not npu.enable_data_pre_proc:
+            yield "npu.iterations_per_loop above 1 needs npu.enable_data_pre_proc = true"
+        for name in ("steps", "summary_freq", "save_freq"):
+            if getattr(train, name) % npu.iterations_per_loop:
+                yield "train.{} must be a multiple of npu.iterations_per_loop ({}), got {}".format(
+                    name, npu.iterations_per_loop, getattr(train, name)
+                )
+    if (npu.enable_dump or npu.enable_dump_debug) and not Path(npu.dump_path or "-").is_dir():
+        yield "npu.dump_path must be an existing folder when dumps are enabled, got {!r}".format(npu.dump_path)
+    if npu.enable_dump and npu.enable_dump_debug:
+        yield "npu.enable_dump and npu.enable_dump_debug exclude each other"
+    if npu.profiling_options:
+        try:
+            json.loads(npu.profiling_options)
+        except ValueError as error:
+            yield "npu.profiling_options must be JSON, got {!r} ({})".format(npu.profiling_options, error)
+    for name in ("modify_mixlist", "customize_dtypes", "op_precision_mode", "fusion_switch_file", "aoe_config_file"):
+        value = getattr(npu, name)
+        if value and not Path(value).is_file():
+            yield "npu.{}: {}: no such file".format(name, value)
+    if train.connect_timeout < 120:
+        yield "train.connect_timeout must be at least 120 seconds on an npu (HCCL), got {}".format(
+            train.connect_timeout
+        )
 
 
 def _anchor(tables: Dict[str, Any], folder: Path) -> None:

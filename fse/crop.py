@@ -8,11 +8,13 @@ repeated: a reflection would show a second eye.
 import csv
 import functools
 import hashlib
+import itertools
 import json
 import re
+import shutil
 from collections import Counter
 from pathlib import Path, PurePosixPath
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 from PIL import Image
@@ -22,7 +24,15 @@ from fse.config import Config
 from fse.config import Crop as Settings
 from fse.datasets import annotations
 from fse.errors import DataError, PictureError, StageError
+from fse.outputs import write_json
 from fse.progress import bar
+
+# Pictures a shard: what an interrupted run has to crop again at the most.
+_SHARD = 500
+# Where the results of finished shards are noted while the stage runs.
+FINISHED = "finished"
+# A picture is decoded to no fewer pixels than this many per pixel of the crop along a side; then it is resampled.
+_FINER = 2.0
 
 
 class _Job(NamedTuple):
@@ -47,7 +57,8 @@ def align_crop(config: Config, dataset: Path, output: Path) -> None:
 
     Writes `pictures/*.png` (RGB, `crop.size` square), `landmarks.csv` (file, source, split and the landmarks in
     [-1, 1] over the crop, which may lie outside), `skipped.csv` (source, reason) and `crop.json`. The rows are in the
-    order of the sources' names; nothing depends on the number of processes.
+    order of the sources' names; nothing depends on the number of processes. What an interrupted attempt left in
+    `output` is gone on from at the last finished shard of 500 pictures.
 
     A picture is skipped if it is broken or too large, if the data set is annotated and it is not, if its annotated size
     is another, and if a landmark is missing or outside the picture.
@@ -55,7 +66,7 @@ def align_crop(config: Config, dataset: Path, output: Path) -> None:
     Args:
       config: `crop` is read, and `evaluate.eyes` in mode `landmarks`.
       dataset: what `fse.datasets.download` wrote.
-      output: an empty folder, or one to be made.
+      output: an empty folder, one to be made, or one in which the same was begun.
 
     Raises:
       DataError: there is no picture, more are skipped than `crop.max_skipped` permits, or the mode wants annotations
@@ -115,7 +126,7 @@ def _align_crop(config: Config, dataset: Path, output: Path) -> None:
     crops = crop_names(sources)
     jobs = [_job(dataset, output, table, row, crop) for row, crop in zip(order, crops)]
     work = functools.partial(_crop, config.crop, _mean_shape(config, table))
-    results = processes.in_order(work, jobs, config.crop.processes, "align-crop")
+    results = _shard_by_shard(work, jobs, config.crop.processes, output / FINISHED)
     done = list(bar(results, total=len(jobs), unit="pictures", desc="align-crop"))
     skipped = {source: result.reason for source, result in zip(sources, done) if result.points is None}
     skipped.update((name, "no annotation") for name in set(names) - set(sources))
@@ -131,6 +142,38 @@ def _align_crop(config: Config, dataset: Path, output: Path) -> None:
         [done[place].points for place in kept],
     )
     _write_summary(config, output, table.landmarks, splits, skipped)
+    shutil.rmtree(str(output / FINISHED))
+
+
+def _shard_by_shard(work: Callable[[_Job], _Crop], jobs: List[_Job], workers: int, finished: Path) -> Iterator[_Crop]:
+    """The results of all jobs in order; a shard's are noted in `finished` when all its crops are written.
+
+    Where an earlier attempt noted them, they are read.
+    """
+    finished.mkdir(exist_ok=True)
+    shards = [jobs[first : first + _SHARD] for first in range(0, len(jobs), _SHARD)]
+    notes = [finished / "{:05d}.json".format(number) for number in range(len(shards))]
+    noted = [_read_results(note) for note in notes]
+    open_jobs = [job for shard, found in zip(shards, noted) if found is None for job in shard]
+    fresh = processes.in_order(work, open_jobs, workers, "align-crop")
+    for shard, note, found in zip(shards, notes, noted):
+        if found is not None:
+            yield from found
+            continue
+        results = []
+        for result in itertools.islice(fresh, len(shard)):
+            results.append(result)
+            yield result
+        write_json(note, [[one.reason, None if one.points is None else one.points.tolist()] for one in results])
+
+
+def _read_results(note: Path) -> Optional[List[_Crop]]:
+    """What an earlier attempt noted of a shard; None if it did not finish it."""
+    try:
+        rows: List[Any] = json.loads(note.read_text())
+    except FileNotFoundError:
+        return None
+    return [_Crop(reason, None if points is None else np.reshape(points, (-1, 2))) for reason, points in rows]
 
 
 def _annotations(config: Config, dataset: Path, names: List[str]) -> annotations.Annotations:
@@ -194,19 +237,32 @@ def _crop(settings: Settings, mean: Optional[np.ndarray], job: _Job) -> _Crop:
     try:
         if not np.isfinite(job.points).all():
             raise PictureError("a landmark without coordinates")
-        picture = pictures.decode(job.picture, settings.max_pixels)
-        size = np.array(picture.shape[1::-1], np.float64)
-        if job.size is not None and (job.size != size).any():
-            raise PictureError("{:g} x {:g} pixels, but annotated as {:g} x {:g}".format(*size, *job.size))
-        beyond = settings.overhang * np.max(size)
-        if (job.points < -beyond).any() or (job.points > size + beyond).any():
-            raise PictureError("a landmark outside the picture")
-        square = squares.square_of(settings, mean, job.points, job.box, size)
-        crop = sample(picture, square, settings.size)
+        square = np.zeros((2, 3))
+
+        def coarsest(width: int, height: int) -> float:
+            square[:] = _placed(settings, mean, job, np.array([width, height], np.float64))
+            return float(np.min(squares.sides(square))) / (_FINER * settings.size)
+
+        picture, factor = pictures.decode_coarsely(job.picture, settings.max_pixels, coarsest)
+        crop = sample(picture, square / factor, settings.size)
     except PictureError as error:
         return _Crop(str(error), None)
     Image.fromarray(crop).save(job.crop, compress_level=1)
     return _Crop("", geometry.apply_affine(geometry.invert_affine(square), job.points))
+
+
+def _placed(settings: Settings, mean: Optional[np.ndarray], job: _Job, size: np.ndarray) -> np.ndarray:
+    """[2, 3]: the square to cut out of a picture, whose annotations must go with its width and height, [2].
+
+    Raises:
+      PictureError: they do not, or do not give a square.
+    """
+    if job.size is not None and (job.size != size).any():
+        raise PictureError("{:g} x {:g} pixels, but annotated as {:g} x {:g}".format(*size, *job.size))
+    beyond = settings.overhang * np.max(size)
+    if (job.points < -beyond).any() or (job.points > size + beyond).any():
+        raise PictureError("a landmark outside the picture")
+    return squares.square_of(settings, mean, job.points, job.box, size)
 
 
 def _cut(picture: np.ndarray, square: np.ndarray, margin: float, factor: int) -> Tuple[np.ndarray, np.ndarray]:

@@ -27,7 +27,8 @@ def landmarks(model: Path, paths: List[Path], format: str, draw: Optional[Path])
       model: a folder that `fse export` wrote.
       paths: picture files.
       format: `csv`, one row per picture and landmark, or `json`, one object per picture and line.
-      draw: a folder for copies of the pictures with the landmarks drawn on them, `<name>-outputs.png`.
+      draw: a folder for copies of the pictures with the landmarks drawn on them, `<name>-outputs.png`; small pictures
+        are enlarged to 320 pixels, so that the markers can be told apart.
 
     Raises:
       ExportError: the model cannot be read.
@@ -48,7 +49,7 @@ def landmarks(model: Path, paths: List[Path], format: str, draw: Optional[Path])
             write(path, points)
             if draw:
                 size = (picture.shape[1], picture.shape[0])
-                drawn = drawing.draw_landmarks(picture, geometry.from_pixels(points, size), scale=1)
+                drawn = drawing.draw_landmarks(picture, geometry.from_pixels(points, size))
                 drawn.save(str(draw / (path.stem + "-outputs.png")))
     sys.stdout.flush()
     if failures:

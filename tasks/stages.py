@@ -8,11 +8,12 @@ from typing import Any, Dict, List
 
 import luigi
 
+from fse import ranks
 from fse.config import label
-from fse.errors import DeviceBusyError, StageError
+from fse.errors import ConfigError, DeviceBusyError, StageError
 from fse.outputs import MANIFEST
 from tasks import fingerprint, locks
-from tasks.stage import Settings, StageTask, all_settings, metrics_of, point
+from tasks.stage import BAD_CONFIGURATION, Settings, StageTask, all_settings, end, metrics_of, point
 
 
 class Archive(luigi.ExternalTask):
@@ -83,9 +84,25 @@ class Train(StageTask):
     )
 
     verb = "train"
-    reads = ("augment", "network", "loss", "train", "crop.size")
+    reads = ("augment", "network", "loss", "train", "npu", "crop.size")
     inputs = (ConvertTFRecord,)
     computes = True
+
+    def settings(self) -> Dict[str, Any]:
+        """All that it learns by; of the ranks their number, not where they are or how long one may wait for them.
+
+        Raises:
+          ConfigError: the ranks cannot be meant. On Luigi's command line it ends the program instead.
+        """
+        settings = super().settings()
+        for name in ("devices", "hosts", "rank_table", "connect_timeout", "step_timeout"):
+            del settings["train." + name]
+        if self.experiment.train.device != "npu":
+            settings = {name: value for name, value in settings.items() if not name.startswith("npu.")}
+        try:
+            return dict(settings, ranks=ranks.size(self.experiment.train))
+        except ConfigError as error:
+            end(error, BAD_CONFIGURATION)
 
     @property
     def resources(self) -> Dict[str, int]:
@@ -93,13 +110,13 @@ class Train(StageTask):
         return {"{}-{}".format(self.experiment.train.device, os.uname().nodename): 1}
 
     def hold_devices(self, stack: contextlib.ExitStack) -> List[int]:
-        """One training per device at a time, whoever started it."""
-        device = self.experiment.train.device
+        """One training per card at a time, whoever started it."""
+        train = self.experiment.train
         return [
             stack.enter_context(
-                locks.held(path, "device {} of this host".format(device), self.device_wait, error=DeviceBusyError)
+                locks.held(path, "device {} of this host".format(name), self.device_wait, error=DeviceBusyError)
             )
-            for path in locks.of_devices(device)
+            for name, path in locks.of_devices(train.device, ranks.team(train).devices).items()
         ]
 
 

@@ -308,6 +308,26 @@ def test_exif_orientation_comes_before_the_landmarks(tmp_path):
     assert np.abs(dot(picture_of(tmp_path / "out", row), [15.0, 15.0], 6.0) - 15.0).max() < 0.1
 
 
+@pytest.mark.parametrize("orientation", [1, 2, 3, 6, 8])
+@pytest.mark.parametrize("size", [(1600, 1200), (1603, 1205)])
+def test_large_photographs_are_decoded_coarsely_and_stay_exact(tmp_path, size, orientation):
+    """Dots lie where the landmarks are, as exactly as 8 bits a pixel tell."""
+    turned = Image.fromarray(dotted(size, [0.4 * size[0], 0.6 * size[1]], radius=40.0))
+    place = {1: (0.4, 0.6), 2: (0.6, 0.6), 3: (0.6, 0.4), 6: (0.4, 0.4), 8: (0.6, 0.6)}[orientation]
+    upright = np.array(size if orientation < 5 else size[::-1], float)
+    point = upright * place
+    cells = [*upright.astype(int), *point]
+    dataset = make(tmp_path / "data", [("a.jpg", None, cells)], "file,width,height,nose_x,nose_y")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turned.save(str(dataset / "images" / "a.jpg"), exif=exif, quality=100, subsampling=0)
+    crop.align_crop(settings(size=100), dataset, tmp_path / "out")
+    (row,) = table(tmp_path / "out")
+    wanted = geometry.to_pixels(points_of(row, ["nose"]), (100, 100))[0]
+    assert np.allclose(wanted, (point - upright / 2.0) * 100.0 / 1200.0 + 50.0, atol=0.1 if size[0] % 8 else 1e-3)
+    assert np.abs(dot(picture_of(tmp_path / "out", row), wanted, 15.0) - wanted).max() < 0.02
+
+
 def test_without_annotations(tmp_path):
     dataset = make(tmp_path / "data", [("a.png", dotted((40, 30), [9, 9]), None)], "")
     crop.align_crop(settings(), dataset, tmp_path / "out")
@@ -435,6 +455,31 @@ def test_processes_do_not_change_the_result(tmp_path):
 
 
 @pytest.mark.skipif(not FACES.is_file(), reason="no ../shared/data/faces.zip beside the repository")
+def test_an_interrupted_stage_goes_on_at_the_last_finished_shard(tmp_path, monkeypatch):
+    faces(tmp_path / "data", 9)
+    (tmp_path / "data" / "images" / "4.png").write_bytes(b"broken")
+    experiment = settings(mode="landmarks", size=32, max_skipped=0.5)
+    crop.align_crop(experiment, tmp_path / "data", tmp_path / "whole")
+    monkeypatch.setattr(crop, "_SHARD", 2)
+    cropped, work = [], crop._crop
+
+    def stopped_at_the_sixth(chosen, mean, job):
+        cropped.append(job)
+        if len(cropped) == 6:
+            raise KeyboardInterrupt
+        return work(chosen, mean, job)
+
+    monkeypatch.setattr(crop, "_crop", stopped_at_the_sixth)
+    with pytest.raises(KeyboardInterrupt):
+        crop.align_crop(experiment, tmp_path / "data", tmp_path / "resumed")
+    crop.align_crop(experiment, tmp_path / "data", tmp_path / "resumed")
+    assert len(cropped) == 6 + 5  # two shards of two were finished; of the third, one of two
+    names = sorted(path.name for path in (tmp_path / "whole").rglob("*"))
+    assert names == sorted(path.name for path in (tmp_path / "resumed").rglob("*"))
+    for path in (tmp_path / "whole").rglob("*.*"):
+        assert (tmp_path / "resumed" / path.relative_to(tmp_path / "whole")).read_bytes() == path.read_bytes()
+
+
 def test_real_faces_align(tmp_path):
     """Turned and scaled to the mean shape, faces lie closer together than merely cut out."""
     tables = {"dataset": {"name": "faces", "archive": str(FACES)}, "crop": {"size": 60}, "network": {"view": 50}}

@@ -17,7 +17,8 @@ for stage in STAGES.values():
     importlib.import_module(stage.function.split(":")[0])
 
 # Read, but without a difference to the output; the eyes are used in one mode only (see below).
-HARMLESS = {stages.AlignCrop: {"crop.processes", "evaluate.eyes"}}
+RANKS = {"train." + name for name in ("devices", "hosts", "rank_table", "connect_timeout", "step_timeout")}
+HARMLESS = {stages.AlignCrop: {"crop.processes", "evaluate.eyes"}, stages.Train: RANKS}
 
 
 def watched(settings: config.Config, read: Set[str]) -> config.Config:
