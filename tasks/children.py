@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import IO, Any, Callable, Iterable, List
+from typing import IO, Any, Callable, Iterable, List, Optional
 
 from fse.cli import MACHINE, NOT_USED
 from fse.errors import DeviceUnusedError, MachineError, StageError
@@ -18,7 +18,13 @@ _CHATTER = re.compile(rb"(?:I0000 |WARNING: All log messages before absl)")
 _PATIENCE_SECONDS = 5
 
 
-def run(command: List[str], log: Path, report: Callable[[str], Any] = len, locks: Iterable[int] = ()) -> None:
+def run(
+    command: List[str],
+    log: Path,
+    report: Callable[[str], Any] = len,
+    locks: Iterable[int] = (),
+    folder: Optional[Path] = None,
+) -> None:
     """Runs a command in a new process group; what it prints goes to `log`, its standard error also to ours.
 
     However this process ends, the child ends too: it is told to by signal, or by the kernel (FSE_PARENT).
@@ -28,6 +34,7 @@ def run(command: List[str], log: Path, report: Callable[[str], Any] = len, locks
       log: file that is added to.
       report: is told every line of standard error.
       locks: descriptors of locks that the child holds as well, so that they last as long as it does.
+      folder: the child's current folder, whose Python packages come before all others; None is this process's.
 
     Raises:
       StageError: the command failed; the message is the child's own last error, `code` its exit code.
@@ -36,6 +43,8 @@ def run(command: List[str], log: Path, report: Callable[[str], Any] = len, locks
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = dict(os.environ, FSE_PARENT=str(os.getpid()), FSE_TERMINAL=str(int(sys.stderr.isatty())))
+    if folder:
+        environment["PYTHONPATH"] = str(folder)
     with open(str(log), "ab") as file:
         file.write("$ {}\n".format(" ".join(command)).encode())
         file.flush()
@@ -45,6 +54,7 @@ def run(command: List[str], log: Path, report: Callable[[str], Any] = len, locks
             stdout=file,
             stderr=subprocess.PIPE,
             env=environment,
+            cwd=str(folder) if folder else None,
             start_new_session=True,
             pass_fds=tuple(locks),
         )
