@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import subprocess
@@ -122,6 +123,21 @@ def test_devices_are_told_apart_by_what_the_environment_chooses(monkeypatch: pyt
     monkeypatch.delenv("FSE_LOCKS")
     assert locks.of_devices("gpu") == [Path("/tmp/fse-device-gpu-0.lock")]
     assert locks.of_devices("npu") == [Path("/tmp/fse-device-npu-0.lock")]
+
+
+def test_nobody_holds_a_lock_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.lock").write_text("")
+
+    def refuse(number: int) -> None:
+        def open_(*_: object) -> None:
+            raise OSError(number, "")
+
+        monkeypatch.setattr(locks.os, "open", open_)
+
+    refuse(errno.EROFS)
+    assert locks.is_free(tmp_path / "a.lock")
+    refuse(errno.EACCES)
+    assert not locks.is_free(tmp_path / "a.lock")
 
 
 def test_a_wait_has_an_end(tmp_path: Path) -> None:
