@@ -1,12 +1,13 @@
 """Running a stage in a process of its own, which ends when this one does."""
 
+import collections
 import os
 import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import IO, Any, Callable, Iterable, List, Optional
+from typing import IO, Any, Callable, Deque, Iterable, List, Optional
 
 from fse.cli import MACHINE, NOT_USED
 from fse.errors import DeviceUnusedError, MachineError, StageError
@@ -16,6 +17,9 @@ _CHATTER = re.compile(rb"(?:I0000 |WARNING: All log messages before absl)")
 
 # How long a stopped child may take to end by itself.
 _PATIENCE_SECONDS = 5
+
+# How many of its last lines are kept, to tell why it failed; a training of days redraws its bar a million times.
+_LINES = 100
 
 
 def run(
@@ -73,9 +77,9 @@ def run(
 
 
 def _relay(child: "subprocess.Popen[bytes]", log: IO[bytes], report: Callable[[str], Any]) -> List[str]:
-    """Copies the child's standard error to ours and to the log until it closes; returns its lines."""
+    """Copies the child's standard error to ours and to the log until it closes; returns its last lines."""
     assert child.stderr is not None
-    said: List[str] = []
+    said: Deque[str] = collections.deque(maxlen=_LINES)
     rest, block = b"", b"begin"
     while block:
         block = os.read(child.stderr.fileno(), 65536)
