@@ -211,7 +211,7 @@ def _copy(source: IO[bytes], log: Path, target: Any) -> None:
             *lines, rest = re.split(rb"(?<=[\r\n])", rest + block)
             for line in lines + ([rest] if rest and not block else []):
                 file.write(line.replace(b"\r", b"\n"))
-                if not _CHATTER.match(line):
+                if not _CHATTER.search(line):
                     target.write(line.decode(errors="replace"))
             file.flush()
             target.flush()
