@@ -4,7 +4,7 @@ import io
 import os
 import warnings
 from pathlib import Path
-from typing import IO, List, Union
+from typing import IO, Callable, List, Tuple, Union
 
 import numpy as np
 from PIL import Image
@@ -79,12 +79,34 @@ def decode(source: Union[bytes, str, Path], max_pixels: int) -> np.ndarray:
     Raises:
       PictureError: the picture cannot be used; the message is a short reason, without the picture's name.
     """
+    return decode_coarsely(source, max_pixels, lambda width, height: 1.0)[0]
+
+
+def decode_coarsely(
+    source: Union[bytes, str, Path], max_pixels: int, coarsest: Callable[[int, int], float]
+) -> Tuple[np.ndarray, int]:
+    """Decodes as `decode` does, but a large JPEG picture, whose details are not wanted, to fewer pixels, and faster.
+
+    A pixel of the result is the mean of `factor` x `factor` pixels of the picture, as JPEG's cosine transform gives it:
+    what lies at (x, y) of the picture, from its outer corner, is at (x, y) / factor. At the right and lower border the
+    last pixels may reach beyond the picture.
+
+    Args:
+      source, max_pixels: as of `decode`.
+      coarsest: is told the picture's width and height, upright, and returns the largest factor that is good enough.
+
+    Returns:
+      uint8 [ceil(height / factor), ceil(width / factor), 3], RGB, and the factor: 1, 2, 4 or 8.
+
+    Raises:
+      PictureError: as of `decode`; those of `coarsest` pass.
+    """
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else open(str(source), "rb") as stream:
             if not stream.read(1):
                 raise PictureError("the file is empty")
             stream.seek(0)
-            return _decode(stream, max_pixels)
+            return _decode(stream, max_pixels, coarsest)
     except PictureError:
         raise
     except FileNotFoundError:
@@ -93,22 +115,38 @@ def decode(source: Union[bytes, str, Path], max_pixels: int) -> np.ndarray:
         raise PictureError(_reason(error)) from None
 
 
-def _decode(stream: IO[bytes], max_pixels: int) -> np.ndarray:
+def _decode(stream: IO[bytes], max_pixels: int, coarsest: Callable[[int, int], float]) -> Tuple[np.ndarray, int]:
     with Image.open(stream, formats=_FORMATS) as image:
         width, height = image.size
         if width * height > max_pixels:
             raise PictureError("{} x {} pixels, more than {}".format(width, height, max_pixels))
         if not width * height:
             raise PictureError("the picture has no pixels")
-        image.load()
         # Pillow turns TIFF pictures itself.
         turn = None if image.format == "TIFF" else _TURNS.get(_orientation(image))
+        upright = (height, width) if turn and turn[0] else (width, height)
+        factor = _factor(image, coarsest(*upright), turned=bool(turn))
+        if factor > 1:
+            image.draft(None, (width // factor, height // factor))
+        image.load()
         picture = _rgb(image)
     if turn:
         exchange, rows, columns = turn
         picture = picture.transpose(1, 0, 2) if exchange else picture
         picture = np.ascontiguousarray(picture[:: -1 if rows else 1, :: -1 if columns else 1])
-    return picture
+    return picture, factor
+
+
+def _factor(image: Image.Image, coarsest: float, turned: bool) -> int:
+    """By how much a picture may be reduced while it is decoded; only JPEG's decoder can."""
+    if image.format != "JPEG":
+        return 1
+    for factor in (8, 4, 2):
+        # Pixels that are cut at the right or lower border would be at the other one after a turn.
+        whole = not (image.size[0] % factor or image.size[1] % factor)
+        if factor <= coarsest and min(image.size) >= factor and (whole or not turned):
+            return factor
+    return 1
 
 
 def _orientation(image: Image.Image) -> int:

@@ -14,6 +14,7 @@ A shard is a stock TFRecord file of `tf.train.Example` with these features:
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple
 
@@ -49,6 +50,8 @@ class Records(NamedTuple):
 def convert(config: Config, crops: Path, output: Path) -> None:
     """Writes the pictures that align-crop left in `crops` as shards into `output`: the ConvertTFRecord stage.
 
+    A shard that is there under its name is whole, and left as it is: an interrupted attempt is gone on from.
+
     Raises:
       RecordError: `crops` was not written by align-crop.
     """
@@ -67,11 +70,17 @@ def convert(config: Config, crops: Path, output: Path) -> None:
             count = min(config.records.shards, len(rows))
             shards[split] = ["{}-{:05d}-of-{:05d}.tfrecord".format(split, i, count) for i in range(count)]
             for number, shard in enumerate(shards[split]):
-                with tf.python_io.TFRecordWriter(str(output / shard)) as writer:
-                    for row in rows[number::count]:
+                mine = rows[number::count]
+                if (output / shard).exists():
+                    progress.update(len(mine))
+                    continue
+                partial = str(output / shard) + ".partial"
+                with tf.python_io.TFRecordWriter(partial) as writer:
+                    for row in mine:
                         name = table["file"].iloc[row]
                         writer.write(_example(crops / "pictures" / name, name, description["size"], points[row]))
                         progress.update()
+                os.replace(partial, str(output / shard))
     summary = {
         "size": description["size"],
         "landmarks": names,

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import IO, Any, Callable, Iterable, List
 
-from fse.cli import NOT_USED
-from fse.errors import DeviceUnusedError, StageError
+from fse.cli import MACHINE, NOT_USED
+from fse.errors import DeviceUnusedError, MachineError, StageError
 
 # TensorFlow's C++ side prints these before any of its settings takes effect. They stay in the log file.
 _CHATTER = re.compile(rb"(?:I0000 |WARNING: All log messages before absl)")
@@ -30,7 +30,8 @@ def run(command: List[str], log: Path, report: Callable[[str], Any] = len, locks
       locks: descriptors of locks that the child holds as well, so that they last as long as it does.
 
     Raises:
-      StageError: the command failed; the message is the child's own last error.
+      StageError: the command failed; the message is the child's own last error, `code` its exit code.
+      MachineError: so it did, by what is not its own fault: it was killed, or says so by its exit code.
       DeviceUnusedError: it failed since the NPU was not used.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +55,11 @@ def run(command: List[str], log: Path, report: Callable[[str], Any] = len, locks
             _stop(child)
             child.stderr.close()  # type: ignore[union-attr]
     if code:
-        raise (DeviceUnusedError if code == NOT_USED else StageError)(_explain(code, said, log))
+        if code == NOT_USED:
+            raise DeviceUnusedError(_explain(code, said, log))
+        error = (MachineError if code < 0 or code == MACHINE else StageError)(_explain(code, said, log))
+        error.code = code
+        raise error
 
 
 def _relay(child: "subprocess.Popen[bytes]", log: IO[bytes], report: Callable[[str], Any]) -> List[str]:

@@ -21,7 +21,7 @@ from PIL import Image
 
 import fse
 from fse import geometry
-from fse.config import Config
+from fse.config import Config, label
 from fse.errors import DataError
 from fse.report import drawing, figures, results
 
@@ -194,6 +194,9 @@ def _curves(inputs: Inputs) -> Dict[str, Optional[markupsafe.Markup]]:
 def _settings(config: Config) -> List[Dict[str, Any]]:
     """The configuration, section by section: each key with its value, its default and its meaning."""
     sections = []
+    shown = dataclasses.replace(config.dataset, archive=label(config.dataset.archive))
+    mirrors = tuple(map(label, config.download.mirrors))
+    config = dataclasses.replace(config, dataset=shown, download=dataclasses.replace(config.download, mirrors=mirrors))
     for part in dataclasses.fields(config):
         section, default = getattr(config, part.name), getattr(Config(), part.name)
         rows = [

@@ -1,0 +1,257 @@
+"""The contract of Huawei ModelZoo's test scripts: options in, `Final …` lines and `${CaseName}.log` out.
+
+`scripts/train_full_1p.sh` and `train_performance_1p.sh` are this module. It runs `luigi --module pipeline` as a person
+would and reads what the training wrote. Units, which ModelZoo leaves open: speed in pictures a second over all cards,
+without the first line of `losses.csv`, in which the graph is compiled; TrainingTime in milliseconds a step;
+E2ETrainingTime in seconds; TrainAccuracy the share of test pictures with an error below 10 % of the inter-ocular distance.
+"""
+
+import argparse
+import csv
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional
+
+from fse import config as configuration
+from fse import pictures, processes
+from fse.errors import ConfigError, FseError, StageError
+
+NETWORK = "Factorized_ID1301_for_TensorFlow"
+
+# Folders in which ModelZoo's users keep the pictures below --data_path, the port's own first; else they lie in it.
+FOLDERS = ("data10w", "images", "img_align_celeba")
+
+# The scripts, and what ModelZoo calls their cases.
+KINDS = {"full": "acc", "performance": "perf"}
+
+PACKED = "stages/ConvertTFRecord/records.json"
+
+# What the other options of ModelZoo must be: this version has nothing else.
+FIXED = {
+    "precision_mode": "allow_mix_precision",
+    "profiling": "False",
+    "over_dump": "False",
+    "data_dump_flag": "False",
+    "autotune": "False",
+}
+
+
+class Result(NamedTuple):
+    """What a case comes to.
+
+    batch_size: pictures a step, over all ranks. kind: acc (full) or perf (performance).
+    fps: pictures a second, over all ranks. loss: the last loss_align. seconds: from the first command to the last.
+    accuracy: in [0, 1], None if it was not measured.
+    """
+
+    ranks: int
+    batch_size: int
+    kind: str
+    fps: float
+    loss: float
+    seconds: float
+    accuracy: Optional[float] = None
+
+
+def case_name(result: Result) -> str:
+    """`<network>_bs<batch>_<ranks>p_<acc or perf>`."""
+    return "{}_bs{}_{}p_{}".format(NETWORK, result.batch_size, result.ranks, result.kind)
+
+
+def case_log(result: Result) -> str:
+    """The contents of `${CaseName}.log`: `Key = value`, in ModelZoo's order; TrainAccuracy only if it was measured."""
+    values: Dict[str, Any] = {
+        "Network": NETWORK,
+        "RankSize": result.ranks,
+        "BatchSize": result.batch_size,
+        "DeviceType": platform.machine(),
+        "CaseName": case_name(result),
+        "ActualFPS": "{:.2f}".format(result.fps),
+        "TrainingTime": "{:.3f}".format(1000.0 * result.batch_size / result.fps),
+        "TrainAccuracy": result.accuracy,
+        "ActualLoss": result.loss,
+        "E2ETrainingTime": round(result.seconds),
+    }
+    return "".join("{} = {}\n".format(key, value) for key, value in values.items() if value is not None)
+
+
+def write_case_log(folder: Path, result: Result, losses: List[float]) -> Path:
+    """Writes `<CaseName>.log` and `<CaseName>_loss.txt`, every logged loss_align on a line. Returns the log's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = case_name(result)
+    (folder / (name + "_loss.txt")).write_text("".join("{}\n".format(loss) for loss in losses))
+    (folder / (name + ".log")).write_text(case_log(result))
+    return folder / (name + ".log")
+
+
+def final_lines(result: Result, rows: List[Dict[str, float]], progress: str) -> str:
+    """What is printed at the end: ModelZoo's lines and the port's own.
+
+    Args:
+      result: what the case came to.
+      rows: the lines of `losses.csv`.
+      progress: the last `progress …` line that training printed.
+    """
+    accuracy = "not measured" if result.accuracy is None else result.accuracy
+    lines = [
+        "------------------ Final result ------------------",
+        "Final Performance images/sec : {:.2f}".format(result.fps),
+        "Final Performance sec/step : {:.5f}".format(result.batch_size / result.fps),
+        "Final Train Accuracy : {}".format(accuracy),
+        "E2E Training Duration sec : {}".format(round(result.seconds)),
+        progress,
+    ]
+    lines += ["{} {}".format(name, rows[-1][name]) for name in ("loss_align", "loss_diversity", "loss_decay")]
+    return "\n".join(lines)
+
+
+def speed(rows: List[Dict[str, float]], batch_size: int) -> float:
+    """Pictures a second in `losses.csv` without its first line, if there are more."""
+    first = rows[0] if len(rows) > 1 else dict.fromkeys(rows[0], 0.0)
+    return (rows[-1]["step"] - first["step"]) * batch_size / max(rows[-1]["seconds"] - first["seconds"], 1e-9)
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    """`python -m fse.modelzoo full|performance --data_path=… …`; returns the exit code, 0 only if all went well."""
+    options = _parser().parse_args(arguments)
+    try:
+        _run(options)
+    except FseError as error:
+        print("[Error] {}".format(error), file=sys.stderr)
+        return 1
+    except OSError as error:
+        print("[Error] {}: {}".format(error.filename, error.strerror), file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="train_{full,performance}_1p.sh", allow_abbrev=False, epilog=_units())
+    parser.add_argument("kind", choices=tuple(KINDS), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--data_path", type=Path, help="folder of the pictures, or one with {}".format(" or ".join(FOLDERS))
+    )
+    parser.add_argument("--output_path", type=Path, help="default: output/$ASCEND_DEVICE_ID")
+    parser.add_argument("--batch_size", type=int, help="pictures a step")
+    parser.add_argument("--train_steps", type=int, help="number of steps; overrides the epochs")
+    parser.add_argument("--train_epochs", type=int, help="passes over the pictures")
+    parser.add_argument("--learning_rate", type=float, help="Adam's step size")
+    parser.add_argument("--device", choices=("npu", "gpu", "cpu"), default=os.environ.get("FSE_DEVICE") or "npu")
+    parser.add_argument("--config", help="experiment; default: celeba_1p, or performance_1p")
+    parser.add_argument("--set", default="", metavar="KEY=VALUE,…", help="settings that override the experiment's")
+    parser.add_argument("--obs_url", help="accepted and not used: nothing is copied to object storage")
+    parser.add_argument("--data_dump_step", help="accepted and not used, since nothing is dumped")
+    for name, value in FIXED.items():
+        parser.add_argument("--" + name, default=value, help="{}; this version has nothing else".format(value))
+    return parser
+
+
+def _units() -> str:
+    return " ".join((__doc__ or "").split("\n\n")[1].split())
+
+
+def _run(options: argparse.Namespace) -> None:
+    if options.data_path is None:
+        raise ConfigError('para "data_path" must be config')
+    for name, value in FIXED.items():
+        if getattr(options, name).lower() != value.lower():
+            given = getattr(options, name)
+            raise ConfigError("--{}={}: this version can only do {}".format(name, given, value))
+    name = options.config or {"full": "celeba_1p", "performance": "performance_1p"}[options.kind]
+    changes = _changes(options)
+    settings = configuration.load(name, changes)
+    device = os.environ.get("ASCEND_DEVICE_ID") or "0"
+    output = (options.output_path or Path("output") / device).absolute()
+    output.mkdir(parents=True, exist_ok=True)
+    workspace = output / "workspace"
+    common = ["--config", str(configuration.find(name).absolute()), "--set", changes, "--workspace", str(workspace)]
+    for stale in output.glob(NETWORK + "_*"):
+        stale.unlink()
+    began = time.monotonic()
+    with open(str(output / "train_{}.log".format(device)), "wb") as log:
+        _luigi(["Train", "--force", *common], log)
+        trained = workspace / settings.experiment.name / "stages" / "Train"
+        said = (workspace / "logs" / "train-{}.log".format(trained.resolve().name)).read_bytes()
+        log.write(said)
+        _keep(output, trained / "checkpoints")
+        packed = json.loads((workspace / settings.experiment.name / PACKED).read_text())["pictures"]
+        measured = options.kind == "full" and packed["test"] > 0
+        if options.kind == "full":
+            _luigi(["FullRun" if measured else "Export", *common], log)
+    rows = _rows(trained / "losses.csv")
+    accuracy = _accuracy(workspace / settings.experiment.name / "metrics.json") if measured else None
+    batch, kind = settings.train.batch_size, KINDS[options.kind]
+    seconds = time.monotonic() - began
+    result = Result(1, batch, kind, speed(rows, batch), rows[-1]["loss_align"], seconds, accuracy)
+    progress = [line for line in said.decode(errors="replace").splitlines() if line.startswith("progress ")]
+    print(final_lines(result, rows, progress[-1] if progress else ""), flush=True)
+    print("log: {}".format(write_case_log(output, result, [row["loss_align"] for row in rows])))
+
+
+def _changes(options: argparse.Namespace) -> str:
+    """The settings that the options mean, as for `--set`; what `--set` says is last, and wins."""
+    data = options.data_path.absolute()
+    if not data.is_dir():
+        raise ConfigError("--data_path {}: no such folder".format(data))
+    images = next((name for name in FOLDERS if (data / name).is_dir()), ".")
+    if not pictures.find(data / images):
+        raise ConfigError("--data_path {}: no pictures there".format(data / images))
+    values: Dict[str, Any] = {
+        "dataset.archive": str(data),
+        "dataset.images": images,
+        "train.device": options.device,
+        "train.batch_size": options.batch_size,
+        "train.steps": options.train_steps,
+        "train.epochs": options.train_epochs,
+        "train.learning_rate": options.learning_rate,
+    }
+    if options.train_epochs and not options.train_steps:
+        values["train.steps"] = 0
+    pairs = ["{}={}".format(key, json.dumps(value)) for key, value in values.items() if value is not None]
+    return ",".join([*pairs, options.set] if options.set else pairs)
+
+
+def _luigi(arguments: List[str], log: Any) -> None:
+    """Runs `luigi --module pipeline …`; what it says goes to our standard error and to the log."""
+    child = subprocess.Popen(
+        [sys.executable, "-m", "luigi", "--module", "pipeline", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        preexec_fn=processes.die_with_parent,
+    )
+    with child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            log.write(line)
+            log.flush()
+            sys.stderr.write(line.decode(errors="replace"))
+    if child.returncode:
+        raise StageError("luigi {} ended with exit code {}".format(arguments[0], child.returncode))
+
+
+def _keep(output: Path, checkpoints: Path) -> None:
+    """Copies the checkpoints to `ckpt`, where ModelZoo's users look for them."""
+    shutil.rmtree(str(output / "ckpt"), ignore_errors=True)
+    shutil.copytree(str(checkpoints), str(output / "ckpt"))
+
+
+def _rows(path: Path) -> List[Dict[str, float]]:
+    with open(str(path), newline="") as stream:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(stream)]
+
+
+def _accuracy(path: Path) -> Optional[float]:
+    """The share of test pictures that are not failures, in an evaluation's `metrics.json`."""
+    missed = json.loads(path.read_text()).get("failure_rate_10")
+    return None if missed is None else round(1.0 - missed, 4)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
