@@ -4,7 +4,7 @@ import io
 import os
 import warnings
 from pathlib import Path
-from typing import IO, Callable, List, Tuple, Union
+from typing import IO, Callable, List, Optional, Tuple, TypeVar, Union
 
 import numpy as np
 from PIL import Image
@@ -12,6 +12,8 @@ from PIL import Image
 from fse.errors import DataError, PictureError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+
+_Result = TypeVar("_Result")
 
 # What Pillow may try. Its other readers are less used, and one of them (EPS) starts a program.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
@@ -101,12 +103,26 @@ def decode_coarsely(
     Raises:
       PictureError: as of `decode`; those of `coarsest` pass.
     """
+    return _read(source, lambda stream: _decode(stream, max_pixels, coarsest))
+
+
+def size(source: Union[bytes, str, Path]) -> Tuple[int, int]:
+    """Width and height of a picture in pixels, upright, from its header alone.
+
+    Raises:
+      PictureError: as of `decode`.
+    """
+    return _read(source, _size)
+
+
+def _read(source: Union[bytes, str, Path], work: Callable[[IO[bytes]], _Result]) -> _Result:
+    """What `work` makes of a picture file; whatever goes wrong in it is a PictureError."""
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else open(str(source), "rb") as stream:
             if not stream.read(1):
                 raise PictureError("the file is empty")
             stream.seek(0)
-            return _decode(stream, max_pixels, coarsest)
+            return work(stream)
     except PictureError:
         raise
     except FileNotFoundError:
@@ -122,8 +138,7 @@ def _decode(stream: IO[bytes], max_pixels: int, coarsest: Callable[[int, int], f
             raise PictureError("{} x {} pixels, more than {}".format(width, height, max_pixels))
         if not width * height:
             raise PictureError("the picture has no pixels")
-        # Pillow turns TIFF pictures itself.
-        turn = None if image.format == "TIFF" else _TURNS.get(_orientation(image))
+        turn = _turn(image)
         upright = (height, width) if turn and turn[0] else (width, height)
         factor = _factor(image, coarsest(*upright), turned=bool(turn))
         if factor > 1:
@@ -135,6 +150,19 @@ def _decode(stream: IO[bytes], max_pixels: int, coarsest: Callable[[int, int], f
         picture = picture.transpose(1, 0, 2) if exchange else picture
         picture = np.ascontiguousarray(picture[:: -1 if rows else 1, :: -1 if columns else 1])
     return picture, factor
+
+
+def _size(stream: IO[bytes]) -> Tuple[int, int]:
+    with Image.open(stream, formats=_FORMATS) as image:
+        width, height = image.size
+        turn = _turn(image)
+    return (height, width) if turn and turn[0] else (width, height)
+
+
+def _turn(image: Image.Image) -> Optional[Tuple[bool, bool, bool]]:
+    """How to set a picture upright, a value of `_TURNS`; None where there is nothing to do."""
+    # Pillow turns TIFF pictures itself.
+    return None if image.format == "TIFF" else _TURNS.get(_orientation(image))
 
 
 def _factor(image: Image.Image, coarsest: float, turned: bool) -> int:

@@ -47,7 +47,11 @@ def code(entry: str, workspace: Path) -> Dict[str, str]:
     if entry not in _code:
         _code.update(_noted(workspace, "code").get(_looked[1], {}))
     if entry not in _code:
-        _code[entry] = code_identity.functions(entry)
+        found = code_identity.functions(entry)
+        if _sources() != _looked[1]:  # edited while they were read
+            forget()
+            return code(entry, workspace)
+        _code[entry] = found
         _unsaved.add("code")
     return _code[entry]
 

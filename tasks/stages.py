@@ -196,7 +196,7 @@ class FullRun(Settings):
 
     def stages(self) -> Dict[str, StageTask]:
         """All stages by name, in their order."""
-        return {kind.__name__: self.clone(kind) for kind in [*Report.inputs, Report]}
+        return {kind.__name__: self.other(kind) for kind in [*Report.inputs, Report]}
 
     def _links(self) -> Dict[Path, Path]:
         folders = {name: task.folder / str(task.made()["key"]) for name, task in self.stages().items()}

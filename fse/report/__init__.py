@@ -1,7 +1,7 @@
 """The report of an experiment: one HTML page that needs nothing beside itself.
 
 `report` reads what the other stages wrote and lays it out with `report.html.j2`; `results` says it in numbers and words,
-`drawing` makes the pictures, `figures` the curves. The same inputs give the same page.
+`data` what was learned from, `drawing` makes the pictures, `figures` the curves. The same inputs give the same page.
 """
 
 import base64
@@ -23,7 +23,7 @@ import fse
 from fse import geometry
 from fse.config import Config, label
 from fse.errors import DataError
-from fse.report import drawing, figures, results
+from fse.report import data, drawing, figures, results
 
 STAGES = ("Download", "AlignCrop", "ConvertTFRecord", "Train", "Export", "Evaluate")
 
@@ -89,6 +89,7 @@ def report(
         "per_point": results.points(inputs.metrics),
         "shots": results.shots(inputs.metrics),
         "curves": _curves(inputs),
+        "data": _data(config, dataset, crops, inputs.skipped),
         "settings": _settings(config),
         "times": _times(inputs.manifests),
         "stages": STAGES,
@@ -189,6 +190,20 @@ def _curves(inputs: Inputs) -> Dict[str, Optional[markupsafe.Markup]]:
     if np.isfinite(inputs.losses["step"]).any():
         curves["losses"] = markupsafe.Markup(figures.loss_curves(inputs.losses))
     return curves
+
+
+def _data(config: Config, dataset: Path, crops: Path, skipped: List[Dict[str, str]]) -> Dict[str, Any]:
+    """What the page shows of the data beside what the stages counted."""
+    found = data.look(config, crops)
+    return {
+        "sizes": data.sizes(dataset / "images"),
+        "sheets": [(split, shown, _uri(sheet)) for split, shown, sheet in found.sheets],
+        "mean": _uri(found.mean),
+        "averaged": found.averaged,
+        "spread": _uri(found.spread) if found.spread else None,
+        "points": found.points,
+        "reasons": data.reasons([row.get("reason") or "" for row in skipped]),
+    }
 
 
 def _settings(config: Config) -> List[Dict[str, Any]]:

@@ -248,3 +248,16 @@ def test_jpeg_is_decoded_to_as_few_pixels_as_are_good_enough(coarsest: float, fa
         middle = smooth[: 80 // by * by, : 160 // by * by, 0].reshape(80 // by, by, 160 // by, by).mean((1, 3))
         assert np.abs(found[: 80 // by, : 160 // by, 0] - middle).max() <= 3
     assert asked == [(163, 81)] * 2
+
+
+@pytest.mark.parametrize("orientation", range(9))
+def test_size_is_that_of_the_decoded_picture(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(Image.fromarray(CORNER), "JPEG", exif=exif)
+    assert pictures.size(data) == decode(data).shape[1::-1]
+
+
+def test_size_of_what_is_no_picture():
+    with pytest.raises(PictureError, match="not a JPEG"):
+        pictures.size(b"nonsense")
