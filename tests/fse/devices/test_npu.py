@@ -31,7 +31,8 @@ ALLOWED: Dict[str, str] = {
     "tf.minimum, tf.maximum, tf.equal, tf.floormod, tf.cast": "Minimum Maximum Equal FloorMod Cast",
     "tf.reduce_sum, tf.reduce_mean, tf.reduce_max": "Sum Mean Max",
     "tf.concat, tf.split, tf.stack, tf.unstack, tf.reshape, tf.slice, tf.strided_slice, tf.tile, tf.transpose, tf.pad": (
-        "ConcatV2 Split SplitV Pack Unpack Reshape Slice StridedSlice Tile Transpose Pad MirrorPad MirrorPadGrad"
+        # ConcatOffset, of the gradient of tf.concat: concat_offset_plugin.cc of CANN's TensorFlow plugins.
+        "ConcatV2 ConcatOffset Split SplitV Pack Unpack Reshape Slice StridedSlice Tile Transpose Pad MirrorPad MirrorPadGrad"
     ),
     "tf.shape_n, tf.range, tf.fill, tf.invert_permutation, tf.dynamic_stitch": (
         "Shape ShapeN Range Fill InvertPermutation DynamicStitch"
@@ -72,7 +73,7 @@ def problems(operations: List[Any]) -> List[str]:
     return found
 
 
-NETWORKS = [("compact", 16), ("paper", 20), ("reference", 80), ("deep", 32)]
+NETWORKS = [("compact", 16), ("fine", 16), ("paper", 20), ("reference", 80), ("deep", 32)]
 
 
 def experiment_of(tiny: config.Config, name: str, view: int) -> config.Config:
