@@ -4,6 +4,7 @@ Nothing in it is trusted: archives, records and pictures are read where their li
 as what they are, and no name reaches the terminal with control characters in it.
 """
 
+import contextlib
 import os
 import sys
 from collections import Counter
@@ -42,12 +43,14 @@ def inspect(path: Path, sheet: Optional[Path] = None) -> None:
       sheet: a PNG file to write: up to 48 of its pictures, evenly chosen, with the annotated points there are.
 
     Raises:
-      ConfigError: the folder of `sheet` is not there.
+      ConfigError: the folder of `sheet` is not there, or `sheet` is one.
       DataError: there is no such file, it is none of these, it is truncated, corrupt or larger than
         `dataset.max_gigabytes`' default, or a contact sheet is wanted and there is no picture.
     """
     if sheet and not sheet.absolute().parent.is_dir():
         raise ConfigError("--sheet {}: no such folder: {}".format(sheet, sheet.parent))
+    if sheet and sheet.is_dir():
+        raise ConfigError("--sheet {}: a folder; name the file to write".format(sheet))
     try:
         found = _look(path)
     except RecursionError:
@@ -252,8 +255,13 @@ def _write_sheet(path: Path, found: _Found, sheet: Path) -> None:
     if not shown:
         raise DataError("{}: no picture in it for a contact sheet{}".format(path, _because(reasons)))
     partial = sheet.with_name(sheet.name + ".partial")
-    data.sheet(shown, points, _TILE, _COLUMNS).save(str(partial), "png")
-    os.replace(str(partial), str(sheet))
+    try:
+        data.sheet(shown, points, _TILE, _COLUMNS).save(str(partial), "png")
+        os.replace(str(partial), str(sheet))
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
     print("contact sheet of {} pictures: {}".format(len(shown), _plain(str(sheet))))
     if reasons:
         print("{} left out{}".format(len(reasons), _plain(_because(reasons))))
@@ -296,7 +304,9 @@ def _seconds(value: Any) -> str:
 
 def _size(value: Any) -> str:
     number = _finite(value)
-    return "unknown" if number is None else "{:,.1f} MB".format(number / 1e6)
+    if number is None:
+        return "unknown"
+    return "{:,.1f} MB".format(number / 1e6) if number >= 1e6 else "{:,.1f} kB".format(number / 1e3)
 
 
 def _plain(text: str) -> str:

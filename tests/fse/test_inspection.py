@@ -189,6 +189,7 @@ def test_what_is_none_of_these_is_refused(capsys, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "empty: not a workspace" in refused(capsys, tmp_path / "empty")
     assert "no such folder" in refused(capsys, text, "--sheet", tmp_path / "nowhere" / "a.png")
+    assert "a folder; name the file" in refused(capsys, text, "--sheet", tmp_path)
     assert not list(tmp_path.glob("*.p*"))
 
 
