@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-from fse import __version__, config, doctor, outputs, processes, seed_flags
+from fse import __version__, config, datasets, doctor, outputs, processes, seed_flags
 from fse.errors import ConfigError, DeviceUnusedError, FseError, StageError, is_machines
 from fse.stages import STAGES
 
@@ -67,6 +67,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--facts", type=Path, help=argparse.SUPPRESS)
         command.add_argument("--replace", action="store_true", help=argparse.SUPPRESS)
         command.set_defaults(run=_run_stage)
+        if verb == "download":
+            command.add_argument("--data_path", type=Path, metavar="DIR", help="download.data_path: where archives lie")
+            command.set_defaults(run=_run_download)
         if verb == "train":
             seed_flags.add(command)
             command.set_defaults(run=_run_train)
@@ -102,14 +105,23 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run_stage(options: argparse.Namespace) -> None:
+    settings = config.load(options.config, options.set)
+    datasets.check(settings)
     run_stage(
         options.verb,
-        config.load(options.config, options.set),
+        settings,
         [_given(options, STAGES[needed].flag) for needed in STAGES[options.verb].inputs],
         _given(options, "output"),
         _facts(options),
         options.replace,
     )
+
+
+def _run_download(options: argparse.Namespace) -> None:
+    if options.data_path:
+        path = json.dumps(str(options.data_path.absolute()))
+        options.set = ",".join(filter(None, [options.set, "download.data_path={}".format(path)]))
+    _run_stage(options)
 
 
 def run_stage(

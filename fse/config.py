@@ -10,6 +10,7 @@ import difflib
 import json
 import re
 import sys
+import urllib.parse
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
@@ -20,6 +21,10 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+
+# Settings that name files or folders; in a file they are relative to it.
+_PATHS = (("dataset", "archive"), ("download", "data_path"))
 
 
 def _setting(
@@ -39,10 +44,11 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Where pictures and annotations come from; see `fse.datasets`."""
+    """Which pictures and annotations; see `fse.datasets`."""
 
-    name: str = _setting("synthetic", "'synthetic' renders faces; any other name reads `archive`")
-    archive: str = _setting("", "zip or tar file, folder, file:// or http(s):// address; '' only for synthetic")
+    name: str = _setting("synthetic", "'synthetic' renders faces; one of fse.datasets.KNOWN; any other reads `archive`")
+    part: str = _setting("", "which pictures of a known data set to train on; '' is its first part")
+    archive: str = _setting("", "zip or tar file, folder, file:// or http(s):// address; '' for known data sets")
     sha256: str = _setting("", "checksum of the archive, 64 hexadecimal digits; '' accepts any")
     images: str = _setting("images", "folder of the pictures inside the archive")
     annotations: str = _setting(
@@ -57,17 +63,40 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class Crop:
-    """How a picture becomes a square; see `fse.crop`."""
+class Download:
+    """How archives are brought here, which says nothing about what is in them; see `fse.datasets.source`."""
 
-    mode: str = _setting("centre", "which square is cut out", choices=("centre", "box", "landmarks"))
+    data_path: str = _setting(
+        "", "folder where archives lie already, or are to be put; what is there is not downloaded"
+    )
+    mirrors: Tuple[str, ...] = _setting((), "http(s):// addresses of folders that hold copies, tried first")
+
+
+@dataclass(frozen=True)
+class Crop:
+    """How a picture becomes a square; see `fse.squares`."""
+
+    mode: str = _setting("centre", "which square is cut out", choices=("centre", "squash", "box", "landmarks"))
     size: int = _setting(
         146, "width and height of the stored square, in pixels (the replaced codes' scale_size)", 16, 1024
     )
+    margins: Tuple[int, ...] = _setting(
+        (0, 0, 0, 0), "centre, squash: pixels cut off the picture's left, top, right and bottom before", 0, 100_000
+    )
     scale: float = _setting(
-        1.0, "side of the square: of the picture's shorter side (centre), of the box's longer one (box)", 0.05, 10.0
+        1.0,
+        "side of the square: of the picture's shorter side (centre), of both (squash), of the box's side (box)",
+        0.05,
+        10.0,
+    )
+    box_side: str = _setting("longer", "box: the side that `scale` is relative to", choices=("longer", "width"))
+    shift: Tuple[float, ...] = _setting(
+        (0.0, 0.0), "shift of the square to the right and down, as shares of its width and height", -1.0, 1.0
     )
     face_width: float = _setting(0.33, "landmarks: distance of the eyes, as a share of the square's side", 0.02, 0.9)
+    overhang: float = _setting(
+        0.0, "how far outside its picture a landmark may lie, as a share of the picture's longer side", 0.0, 10.0
+    )
     max_pixels: int = _setting(64_000_000, "a picture with more pixels is left out", 1)
     max_skipped: float = _setting(0.01, "share of unusable pictures above which the stage fails", 0.0, 1.0)
     processes: int = _setting(0, "parallel processes; 0 is one per processor", 0, 512)
@@ -263,6 +292,7 @@ class Config:
 
     experiment: Experiment = Experiment()
     dataset: Dataset = Dataset()
+    download: Download = Download()
     crop: Crop = Crop()
     records: Records = Records()
     augment: Augment = Augment()
@@ -280,10 +310,9 @@ def load(path: Union[str, Path, None] = None, overrides: str = "") -> Config:
 
     Args:
       path: a TOML file (or the same as JSON, `*.json`), or the name of a configuration that ships with the package
-        (`synthetic`, `faces`). None is `synthetic`. A relative `dataset.archive` in the file is relative to the file's
-        folder.
-      overrides: `dotted.key=value` pairs, comma-separated, values as in TOML (a bare word is taken as a string). A
-        relative `dataset.archive` here is relative to the current folder.
+        (`synthetic`, `celeba`, …). None is `synthetic`. Relative paths in the file are relative to the file's folder.
+      overrides: `dotted.key=value` pairs, comma-separated, values as in TOML (a bare word is taken as a string).
+        Relative paths here are relative to the current folder.
 
     Raises:
       ConfigError: the file cannot be read, or a value in it or in `overrides` cannot be meant.
@@ -291,7 +320,7 @@ def load(path: Union[str, Path, None] = None, overrides: str = "") -> Config:
     file = find(path)
     tables = read(file)
     changes = parse_overrides(overrides)
-    _anchor_archive(changes, Path.cwd())
+    _anchor(changes, Path.cwd())
     for section, values in changes.items():
         if isinstance(tables.get(section, {}), dict):
             tables.setdefault(section, {}).update(values)
@@ -299,7 +328,7 @@ def load(path: Union[str, Path, None] = None, overrides: str = "") -> Config:
 
 
 def read(file: Path) -> Dict[str, Any]:
-    """What a file sets, section by section, unchecked; a relative `dataset.archive` made absolute.
+    """What a file sets, section by section, unchecked; relative paths made absolute.
 
     Raises:
       ConfigError: the file cannot be read.
@@ -313,7 +342,7 @@ def read(file: Path) -> Dict[str, Any]:
         raise ConfigError("configuration {}: not valid {}: {}".format(file, file.suffix[1:].upper(), error)) from None
     if not isinstance(tables, dict):
         raise ConfigError("configuration {}: wanted sections, got {!r}".format(file, tables))
-    _anchor_archive(tables, file.resolve().parent)
+    _anchor(tables, file.resolve().parent)
     return dict(tables)
 
 
@@ -371,6 +400,22 @@ def from_tables(tables: Dict[str, Any], source: str = "configuration") -> Config
 def as_tables(config: Config) -> Dict[str, Dict[str, Any]]:
     """The configuration as nested dictionaries that JSON can hold; `from_tables` reads them back."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def shown(config: Config) -> Dict[str, Dict[str, Any]]:
+    """The configuration as `as_tables`, for others to see: addresses as `label` shows them."""
+    tables = as_tables(config)
+    tables["dataset"]["archive"] = label(tables["dataset"]["archive"])
+    tables["download"]["mirrors"] = [label(mirror) for mirror in tables["download"]["mirrors"]]
+    return tables
+
+
+def label(address: str) -> str:
+    """The address as it may be shown: without user, password, query and fragment."""
+    if "://" not in address:
+        return address
+    parts = urllib.parse.urlsplit(address)
+    return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def parse_overrides(text: str) -> Dict[str, Dict[str, Any]]:
@@ -442,12 +487,14 @@ def _checked(item: "dataclasses.Field[Any]", name: str, value: Any, source: str)
     entries = value if wanted is tuple else [value]
     kind = type(default[0] if default else "") if wanted is tuple else wanted
     kinds = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
-    lists = {int: "a list of whole numbers", str: "a list of strings"}
+    lists = {int: "a list of whole numbers", float: "a list of numbers", str: "a list of strings"}
+    if kind is float and wanted is tuple and isinstance(entries, (list, tuple)):
+        value = entries = [float(entry) if type(entry) is int else entry for entry in entries]
     if not isinstance(entries, (list, tuple)) or any(type(entry) is not kind for entry in entries):
         meant = (lists if wanted is tuple else kinds)[kind]
         raise ConfigError("{}: {} wants {} ({}), got {!r}".format(source, name, meant, item.metadata["help"], value))
     low, high, choices = item.metadata["low"], item.metadata["high"], item.metadata["choices"]
-    if wanted is float and value != value:
+    if kind is float and any(entry != entry for entry in entries):
         raise ConfigError("{}: {} is not a number".format(source, name))
     if any((low is not None and entry < low) or (high is not None and entry > high) for entry in entries):
         limits = "at least {}".format(low) if high is None else "between {} and {}".format(low, high)
@@ -480,8 +527,17 @@ def _check_combinations(config: Config, source: str) -> None:
         problems.append("experiment.name {!r} must be letters, digits, '.', '_' and '-'".format(config.experiment.name))
     if config.experiment.name == "artifacts":
         problems.append("experiment.name 'artifacts' is the folder of the stages' outputs; choose another")
-    if config.dataset.name != "synthetic" and not config.dataset.archive:
-        problems.append("dataset.archive must say where the data set {!r} is".format(config.dataset.name))
+    addresses = [("dataset.archive", config.dataset.archive)]
+    addresses += [("download.mirrors", mirror) for mirror in config.download.mirrors]
+    for key, address in addresses:
+        if "@" in urllib.parse.urlsplit(address).netloc:
+            problems.append(
+                "{} must not hold a user or password, which would be written into outputs; put them into ~/.netrc and "
+                "write {}".format(key, label(address))
+            )
+    for mirror in config.download.mirrors:
+        if not mirror.lower().startswith(("http://", "https://")):
+            problems.append("download.mirrors wants http(s):// addresses, got {!r}".format(mirror))
     if config.dataset.sha256 and not re.match(r"[0-9a-fA-F]{64}\Z", config.dataset.sha256):
         problems.append("dataset.sha256 must be 64 hexadecimal digits, got {!r}".format(config.dataset.sha256))
     for key in ("images", "annotations"):
@@ -496,6 +552,11 @@ def _check_combinations(config: Config, source: str) -> None:
                 config.network.view, config.crop.size
             )
         )
+    for key, count in (("margins", 4), ("shift", 2)):
+        if len(getattr(config.crop, key)) != count:
+            problems.append("crop.{} wants {} numbers, got {}".format(key, count, list(getattr(config.crop, key))))
+    if any(config.crop.margins) and config.crop.mode in ("box", "landmarks"):
+        problems.append("crop.margins are for crop.mode centre and squash, not {}".format(config.crop.mode))
     problems += [*_device_problems(config.train), *_npu_problems(config.train, config.npu)]
     if len(config.evaluate.eyes) != 2:
         problems.append("evaluate.eyes wants two landmark names, got {}".format(list(config.evaluate.eyes)))
@@ -561,11 +622,10 @@ def _npu_problems(train: Train, npu: Npu) -> Iterator[str]:
         )
 
 
-def _anchor_archive(tables: Dict[str, Any], folder: Path) -> None:
-    """Makes a relative `dataset.archive` absolute, in place."""
-    dataset = tables.get("dataset")
-    if not isinstance(dataset, dict):
-        return
-    archive = dataset.get("archive")
-    if isinstance(archive, str) and archive and "://" not in archive:
-        dataset["archive"] = str((folder / Path(archive).expanduser()).resolve())
+def _anchor(tables: Dict[str, Any], folder: Path) -> None:
+    """Makes relative paths of archives and their folder absolute, in place."""
+    for section, key in _PATHS:
+        values = tables.get(section)
+        path = values.get(key) if isinstance(values, dict) else None
+        if isinstance(values, dict) and isinstance(path, str) and path and "://" not in path:
+            values[key] = str((folder / Path(path).expanduser()).resolve())

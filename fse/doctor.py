@@ -1,8 +1,8 @@
 """`fse doctor`: is this machine fit for an experiment, and if not, what is wrong and how is it mended?
 
-Looks at what `train.device` needs: Python and TensorFlow, on an NPU also npu_bridge, CANN, driver, cards and rank table,
-and at ports, disk and write access. Changes nothing, and waits for nothing longer than a bound. TensorFlow and
-npu_bridge are tried in processes of their own.
+Looks at what `train.device` needs: Python and TensorFlow, on an NPU also npu_bridge, CANN, driver and cards; at what
+`train.devices`, `train.hosts` and `train.rank_table` mean here; and at ports, disk and write access. Changes nothing, and
+waits for nothing longer than a bound. TensorFlow and npu_bridge are tried in processes of their own.
 """
 
 import fcntl
@@ -14,10 +14,10 @@ import socket
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from fse import __version__, npu_smi, outputs, processes, rank_table
-from fse.config import Config
+from fse import __version__, npu_smi, outputs, processes, rank_table, ranks
+from fse.config import Config, Train
 from fse.errors import ConfigError, DeviceError, MachineError
 
 # Of the JSON.
@@ -45,14 +45,22 @@ SUSPICIOUS = 0.2
 HCCL_PORT = 60_000
 HCCL_PORTS = 16
 
+# What of a person's environment says which cards and which host a training has.
+VARIABLES = {
+    "cpu": ("RANK_SIZE", "FSE_HOST"),
+    "gpu": ("RANK_SIZE", "FSE_HOST", "CUDA_VISIBLE_DEVICES"),
+    "npu": ("RANK_SIZE", "FSE_HOST", "ASCEND_DEVICE_ID", "DEVICE_ID"),
+}
+
 _TRY_TENSORFLOW = """
 from fse.tf1 import tf
 with tf.Session(config=tf.ConfigProto(device_count={"GPU": 0})) as session:
     assert session.run(tf.constant(1.0) + 1.0) == 2.0
 """
 _TRY_GPU = """
+from fse import config, ranks
 from fse.devices import gpu
-gpu.session_config(0)
+gpu.find(config.Config(), ranks.Rank(0, 1))
 """
 _TRY_NPU_BRIDGE = """
 import npu_bridge.npu_init, hccl
@@ -99,7 +107,7 @@ def examine(config: Config, workspace: Path) -> Machine:
     """Looks at the machine.
 
     Args:
-      config: the experiment; `train.device` decides what is needed.
+      config: the experiment; `train.device` and the settings of ranks decide what is needed.
       workspace: where its outputs will be; need not exist.
     """
     device = config.train.device
@@ -108,12 +116,15 @@ def examine(config: Config, workspace: Path) -> Machine:
     cards: List[npu_smi.Card] = []
     if device == "gpu":
         checks.append(_import("gpu", _TRY_GPU, "TensorFlow sees a GPU", "install the NVIDIA driver and the gpu extra"))
+    team, ranked = _ranks(config.train)
     if device == "npu":
-        ranks, table = _rank_table()
         found, cards = _driver(versions)
         checks += [_cann(versions["cann"]), _npu_bridge(), found]
-        checks += _cards(cards, ranks) if cards else []
-        checks += table + _ports(len(ranks))
+        checks += _cards(cards, [int(card) for card in team.devices] if team else []) if cards else []
+    checks += ranked
+    if team:
+        checks += _hosts(team) + _host_ports(team, device)
+        checks += _hccl_ports() if device == "npu" and team.size > 1 else []
     checks += [_disk(workspace), *_write_access(workspace)]
     return Machine(device, checks, versions, cards)
 
@@ -240,11 +251,13 @@ def _driver(versions: Dict[str, str]) -> Tuple[Check, List[npu_smi.Card]]:
     return Check("driver", "ok", found), cards
 
 
-def _cards(cards: List[npu_smi.Card], ranks: List[rank_table.Rank]) -> List[Check]:
+def _cards(cards: List[npu_smi.Card], chosen: Sequence[int]) -> List[Check]:
     """The cards that training will have: health, and whether they are free."""
-    chosen, problem = _chosen(ranks, len(cards))
-    if problem:
-        return [problem]
+    missing = sorted(number for number in chosen if number >= len(cards))
+    if missing:
+        found = "training wants card {}, and there are {}".format(missing[0], len(cards))
+        mend = "choose from 0 to {} by train.devices, train.rank_table or ASCEND_DEVICE_ID".format(len(cards) - 1)
+        return [Check("card", "failed", found, mend)]
     checks = []
     for number, card in enumerate(cards):
         name, found = "card {}".format(number), "{}, {}".format(card.name, card.health)
@@ -266,64 +279,67 @@ def _cards(cards: List[npu_smi.Card], ranks: List[rank_table.Rank]) -> List[Chec
     return checks
 
 
-def _chosen(ranks: List[rank_table.Rank], count: int) -> Tuple[List[int], Optional[Check]]:
-    """The cards' numbers that a run would take, or why it cannot."""
-    if ranks:
-        numbers, source = [rank.device for rank in ranks], "the rank table"
-    else:
-        name = "ASCEND_DEVICE_ID" if os.environ.get("ASCEND_DEVICE_ID") else "DEVICE_ID"
-        text, source = os.environ.get(name) or "0", name
-        if not text.isdigit():
-            return [], Check("card", "failed", "{} is {!r}".format(name, text), "it must be a card's number, from 0 on")
-        numbers = [int(text)]
-    missing = sorted(number for number in numbers if number >= count)
-    if missing:
-        found = "{} wants card {}, and there are {}".format(source, missing[0], count)
-        return [], Check("card", "failed", found, "choose one from 0 to {}".format(count - 1))
-    return numbers, None
-
-
-def _rank_table() -> Tuple[List[rank_table.Rank], List[Check]]:
-    """The ranks of this host in RANK_TABLE_FILE, if that is set."""
-    path, size = os.environ.get("RANK_TABLE_FILE"), os.environ.get("RANK_SIZE") or "1"
-    mend = "HCCL's user guide has the format: cluster information, rank table of the Ascend 910"
-    if not path:
-        if size == "1" or os.environ.get("CM_CHIEF_IP"):
-            return [], []
-        found = "RANK_SIZE is {}, but neither RANK_TABLE_FILE nor CM_CHIEF_IP is set".format(size)
-        return [], [Check("rank table", "failed", found, mend)]
+def _ranks(train: Train) -> Tuple[Optional[ranks.Team], List[Check]]:
+    """The ranks that training will have here, as it finds them itself; None if it will not."""
     try:
-        ranks = rank_table.read(Path(path))
-    except ConfigError as error:
-        return [], [Check("rank table", "failed", str(error), mend)]
-    wrong = list(_contradictions(len(ranks)))
-    if wrong:
-        return [], [Check("rank table", "failed", "{}: {}".format(path, "; ".join(wrong)), mend)]
-    servers = sorted({rank.server for rank in ranks})
-    mine = int(os.environ.get("RANK_ID") or "0")
-    here = [rank for rank in ranks if rank.server == ranks[mine].server]
-    found = "{}: {} ranks on {} servers, {} of them here".format(path, len(ranks), len(servers), len(here))
-    return here, [Check("rank table", "ok", found)]
+        team = ranks.team(train)
+        if train.device == "npu" and team.size > 1 and not train.rank_table:
+            rank_table.of_cards([int(card) for card in team.devices])
+    except (ConfigError, DeviceError) as error:
+        mend = (
+            "change train.devices, train.hosts or train.rank_table, or what of {} the environment has; the format of a "
+            "rank table is in HCCL's user guide"
+        )
+        return None, [Check("ranks", "failed", str(error), mend.format(", ".join(VARIABLES[train.device])))]
+    checks = []
+    if team.size > 1:
+        found = "{} in all, here {} on {}".format(team.size, len(team.devices), ", ".join(team.devices))
+        checks.append(Check("ranks", "ok", found))
+    if train.device == "npu" and os.environ.get("RANK_TABLE_FILE") and not train.rank_table:
+        found = "RANK_TABLE_FILE is set, but training goes by train.rank_table, which is not"
+        checks.append(Check("rank table", "warning", found, "set train.rank_table to it, or unset it"))
+    if train.device == "npu" and os.environ.get("CM_CHIEF_IP") and team.size > 1:
+        found = "CM_CHIEF_IP is set, and HCCL takes that or a rank table, not both"
+        checks.append(Check("rank table", "failed", found, "unset it"))
+    return team, checks
 
 
-def _contradictions(count: int) -> Iterator[str]:
-    """What the environment says against a rank table of so many ranks."""
-    size, rank = os.environ.get("RANK_SIZE"), os.environ.get("RANK_ID")
-    if size and size != str(count):
-        yield "it has {} ranks, but RANK_SIZE is {}".format(count, size)
-    if rank and not (rank.isdigit() and int(rank) < count):
-        yield "RANK_ID is {!r}, wanted 0 to {}".format(rank, count - 1)
-    if os.environ.get("CM_CHIEF_IP"):
-        yield "CM_CHIEF_IP is set too, and HCCL takes one or the other"
+def _hosts(team: ranks.Team) -> List[Check]:
+    """Whether the hosts' names lead anywhere; whether somebody is there shows when training begins."""
+    unknown = []
+    for host in team.hosts:
+        try:
+            socket.getaddrinfo(host.rpartition(":")[0], None)
+        except OSError as error:
+            unknown.append("{}: {}".format(host, error.strerror))
+    if unknown:
+        return [
+            Check("hosts", "failed", "; ".join(unknown), "add it to /etc/hosts, or give its address in train.hosts")
+        ]
+    return [Check("hosts", "ok", "this is {}".format(team.hosts[team.here]))] if team.hosts else []
 
 
-def _ports(ranks: int) -> List[Check]:
-    """HCCL's ports on the host, if there are several ranks."""
-    if ranks < 2:
+def _host_ports(team: ranks.Team, device: str) -> List[Check]:
+    """The ports after train.hosts: the first host's own, at which it waits for the others, and each rank's but on NPUs."""
+    if not team.hosts:
         return []
+    first = int(team.hosts[team.here].rpartition(":")[2])
+    needed = [first] if team.here == 0 else []
+    needed += [] if device == "npu" else range(first + 1, first + 1 + len(team.devices))
+    busy = [port for port in needed if not _is_free(port)]
+    if busy:
+        found = "{} is in use".format(", ".join(map(str, busy)))
+        return [Check("host ports", "failed", found, "name another port in train.hosts, on all hosts")]
+    return [Check("host ports", "ok", "{} are free".format(", ".join(map(str, needed)) or "none needed"))]
+
+
+def _hccl_ports() -> List[Check]:
+    """HCCL's ports on the host."""
     text = os.environ.get("HCCL_IF_BASE_PORT") or str(HCCL_PORT)
     if not (text.isdigit() and 1024 <= int(text) <= 65_520):
-        return [Check("ports", "failed", "HCCL_IF_BASE_PORT is {!r}".format(text), "it must be from 1024 to 65520")]
+        return [
+            Check("HCCL ports", "failed", "HCCL_IF_BASE_PORT is {!r}".format(text), "it must be from 1024 to 65520")
+        ]
     first = int(text)
     last = first + HCCL_PORTS - 1
     busy = [port for port in range(first, last + 1) if not _is_free(port)]
@@ -331,12 +347,14 @@ def _ports(ranks: int) -> List[Check]:
     if busy:
         found = "HCCL needs {}, but {} is in use".format(span, ", ".join(map(str, busy)))
         return [
-            Check("ports", "failed", found, "set HCCL_IF_BASE_PORT to the first of {} free ones".format(HCCL_PORTS))
+            Check(
+                "HCCL ports", "failed", found, "set HCCL_IF_BASE_PORT to the first of {} free ones".format(HCCL_PORTS)
+            )
         ]
     if not _is_reserved(first, last):
         mend = "`sysctl -w net.ipv4.ip_local_reserved_ports={}`, as CANN's manual asks".format(span)
-        return [Check("ports", "warning", "{} are free, but the system may give them away".format(span), mend)]
-    return [Check("ports", "ok", "{} are free".format(span))]
+        return [Check("HCCL ports", "warning", "{} are free, but the system may give them away".format(span), mend)]
+    return [Check("HCCL ports", "ok", "{} are free".format(span))]
 
 
 def _is_free(port: int) -> bool:

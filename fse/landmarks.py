@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Optional
 
 import numpy as np
 
-from fse import crop, geometry, pictures
+from fse import crop, geometry, pictures, squares
 from fse.config import Crop
 from fse.detector import Detector, central_view
 from fse.errors import FseError, PictureError
@@ -60,9 +60,10 @@ def _in_picture(detect: Detector, picture: np.ndarray) -> np.ndarray:
     """[K, 2] landmarks in pixels of the picture, uint8 [h, w, 3]."""
     description = detect.description
     size, view = description["crop"]["size"], description["view"]
-    scale = float(description["crop"]["scale"]) if description["crop"]["mode"] == "centre" else 1.0
+    scale = float(description["crop"]["scale"]) if description["crop"]["mode"] in ("centre", "squash") else 1.0
     height, width = picture.shape[:2]
-    square = crop.upright_square(np.array([width, height]) / 2.0, scale * min(width, height))
+    side = [width, height] if description["crop"]["mode"] == "squash" else min(width, height)
+    square = squares.upright_square(np.array([width, height]) / 2.0, scale * np.array(side))
     cropped = crop.sample(picture, square, size)
     found = detect(central_view(cropped[None], view)).landmarks[0]
     return geometry.apply_affine(square, found * (view / size))

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import IO, Any, Dict, List, Optional, Tuple
 
-from fse import hosts, ranks
+from fse import hosts, outputs, rank_table, ranks
 from fse.config import Train
 from fse.errors import ConfigError, DeviceUnusedError, TrainingError
 
@@ -119,9 +119,7 @@ def _table(train: Train, team: ranks.Team, logs: Path) -> Optional[Path]:
         return None
     if train.rank_table:
         return Path(train.rank_table).absolute()
-    if team.hosts:
-        raise ConfigError("npu ranks on several hosts need train.rank_table")
-    ranks.write_table(logs / "rank_table.json", team.devices)
+    outputs.write_json(logs / "rank_table.json", rank_table.of_cards([int(card) for card in team.devices]))
     return logs / "rank_table.json"
 
 
@@ -213,7 +211,7 @@ def _copy(source: IO[bytes], log: Path, target: Any) -> None:
             *lines, rest = re.split(rb"(?<=[\r\n])", rest + block)
             for line in lines + ([rest] if rest and not block else []):
                 file.write(line.replace(b"\r", b"\n"))
-                if not _CHATTER.match(line):
+                if not _CHATTER.search(line):
                     target.write(line.decode(errors="replace"))
             file.flush()
             target.flush()

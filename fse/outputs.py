@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
 
-from fse.config import Config, as_tables
+from fse.config import Config, shown
 from fse.errors import StageError
 
 if sys.version_info >= (3, 8):
@@ -37,6 +37,13 @@ _BEGUN = ".begun"
 _OWN = (MANIFEST, LISTING, _STATE, _BEGUN)
 
 SCHEMA = 2
+
+# What every manifest has, so that it can be relied on: what a hand or another program left without it is no manifest.
+_FIELDS: Dict[str, type] = {
+    **dict.fromkeys(("stage", "key", "content", "listing", "started"), str),
+    **dict.fromkeys(("inputs", "covers", "files", "folders"), dict),
+    "seconds": float,
+}
 
 # Of an output with more files, only the folders are looked at where it must be quick, and the files at its top.
 MANY = 1000
@@ -96,7 +103,8 @@ def whole(
             resumed=resumed,
             peak_megabytes=_peak_megabytes(),
         )
-        write_json(building / MANIFEST, dict(manifest, schema=SCHEMA, **measured))
+        known = dict({name: kind() for name, kind in _FIELDS.items()}, **manifest)
+        write_json(building / MANIFEST, dict(known, schema=SCHEMA, **measured))
         remember(building)
         _publish(building, output)
     except OSError as error:
@@ -115,7 +123,7 @@ def manifest(
     known = {
         "stage": stage,
         "key": "",
-        "config": as_tables(config),
+        "config": shown(config),
         "inputs": {role: _identity(folder) for role, folder in inputs.items()},
         "device": config.train.device if stage == "train" else "cpu",
         "git": _git(),
@@ -124,7 +132,7 @@ def manifest(
 
 
 def read_manifest(folder: Path) -> Dict[str, Any]:
-    """The manifest of an output folder; empty if there is none that can be read.
+    """The manifest of an output folder; empty if there is none of this version that can be read.
 
     Raises:
       StageError: a newer version of this program wrote it.
@@ -141,7 +149,8 @@ def read_manifest(folder: Path) -> Dict[str, Any]:
             "{}: written by a newer version of this program (schema {}, this one knows {}); update it, or use another "
             "workspace".format(folder / MANIFEST, schema, SCHEMA)
         )
-    return value
+    whole = schema == SCHEMA and all(isinstance(value.get(name), kind) for name, kind in _FIELDS.items())
+    return value if whole else {}
 
 
 def problem(folder: Path, thorough: bool = False) -> str:
@@ -159,7 +168,7 @@ def problem(folder: Path, thorough: bool = False) -> str:
     if not folder.is_dir():
         return "output missing"
     made = read_manifest(folder)
-    if made.get("schema") != SCHEMA:
+    if not made:
         return "manifest cannot be read"
     try:
         kept = json.loads((folder / _STATE).read_text())

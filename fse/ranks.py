@@ -6,24 +6,18 @@ Needs no TensorFlow.
 
 import contextlib
 import glob
-import json
 import os
 import socket
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
+from fse import rank_table
 from fse.config import Train
 from fse.errors import ConfigError, DeviceError
 
-# Cards of one Ascend 910 server; the halves 0-3 and 4-7 are separate networks.
-_NPUS = 8
-
 _DEVICE_FILES = {"npu": "/dev/davinci[0-9]*", "gpu": "/dev/nvidia[0-9]*"}
-
-# Addresses of the server's cards, by card.
-_HCCN = Path("/etc/hccn.conf")
 
 # What a rank's process finds in its environment. The upper three are HCCL's names too.
 _RANK, _SIZE, _DEVICE, _ADDRESSES = "RANK_ID", "RANK_SIZE", "ASCEND_DEVICE_ID", "FSE_ADDRESSES"
@@ -64,7 +58,7 @@ def size(train: Train) -> int:
       ConfigError: the rank table cannot be meant.
     """
     if train.rank_table:
-        return sum(len(server) for server in read_table(Path(train.rank_table)))
+        return sum(map(len, rank_table.read(Path(train.rank_table))))
     return max(1, train.devices) * max(1, len(train.hosts))
 
 
@@ -86,13 +80,13 @@ def team(train: Train, environment: Mapping[str, str] = os.environ) -> Team:
     here = _here(train.hosts, environment)
     count = max(1, train.devices)
     if train.rank_table:
-        servers = read_table(Path(train.rank_table))
+        servers = rank_table.read(Path(train.rank_table))
         if len(servers) != max(1, len(train.hosts)):
             raise ConfigError(
                 "train.rank_table {} lists {} servers; train.hosts must list as many hosts in the same order, got "
                 "{}".format(train.rank_table, len(servers), len(train.hosts))
             )
-        cards = servers[here]
+        cards = [str(device.card) for device in servers[here]]
         if train.devices not in (0, len(cards)):
             raise ConfigError(
                 "train.devices is {}, but {} lists {} devices for this host; leave it at 0".format(
@@ -106,80 +100,10 @@ def team(train: Train, environment: Mapping[str, str] = os.environ) -> Team:
     else:
         cards = _cards(train.device, count, environment)
     if train.device == "npu":
-        _check_npus(cards)
+        if len(train.hosts) > 1 and not train.rank_table:
+            raise ConfigError("npu ranks on several hosts need train.rank_table")
+        rank_table.check_cards([int(card) for card in cards])
     return Team(here, tuple(train.hosts), tuple(cards), size(train))
-
-
-def read_table(path: Path) -> List[List[str]]:
-    """The devices of each server of an HCCL rank table, in the order of their ranks (format: CANN's template 1).
-
-    Raises:
-      ConfigError: it cannot be read, or is not a rank table.
-    """
-    try:
-        table = json.loads(path.read_text())
-    except OSError as error:
-        raise ConfigError("train.rank_table {}: cannot be read ({})".format(path, error.strerror)) from None
-    except ValueError as error:
-        raise ConfigError("train.rank_table {}: not valid JSON: {}".format(path, error)) from None
-    servers: List[List[str]] = []
-    expected = 0
-    try:
-        _wanted(table["status"] == "completed", "status must be 'completed', got {!r}".format(table["status"]))
-        _wanted(
-            table["server_count"] == str(len(table["server_list"])),
-            "server_count is {!r}, but server_list has {}".format(table["server_count"], len(table["server_list"])),
-        )
-        for server in table["server_list"]:
-            devices = sorted(server["device"], key=lambda device: int(device["rank_id"]))
-            for device in devices:
-                for name in ("device_id", "device_ip", "rank_id"):
-                    _wanted(isinstance(device[name], str), "{} must be a string, got {!r}".format(name, device[name]))
-                _wanted(
-                    device["rank_id"] == str(expected),
-                    "ranks must go from 0 without gaps, server by server; wanted {}, got {}".format(
-                        expected, device["rank_id"]
-                    ),
-                )
-                expected += 1
-            servers.append([device["device_id"] for device in devices])
-            _wanted(len({*servers[-1]}) == len(servers[-1]) > 0, "a server has no device, or one twice")
-        _wanted(bool(servers), "server_list is empty")
-    except KeyError as error:
-        raise ConfigError("train.rank_table {}: {} is missing".format(path, error)) from None
-    except (TypeError, ValueError, AttributeError) as error:
-        raise ConfigError("train.rank_table {}: not a rank table: {}".format(path, error)) from None
-    return servers
-
-
-def write_table(path: Path, devices: Tuple[str, ...]) -> None:
-    """Writes the rank table of one host's cards, whose network addresses are in /etc/hccn.conf (`address_N=…`).
-
-    Raises:
-      DeviceError: an address is not there.
-    """
-    try:
-        pairs = [line.split("=", 1) for line in _HCCN.read_text().splitlines() if "=" in line]
-    except OSError as error:
-        raise DeviceError(
-            "{}: cannot be read ({}); it has the cards' network addresses; name a rank table in train.rank_table "
-            "instead".format(_HCCN, error.strerror)
-        ) from None
-    addresses = {name.strip(): value.strip() for name, value in pairs}
-    missing = [card for card in devices if "address_" + card not in addresses]
-    if missing:
-        raise DeviceError(
-            "{} has no address_{}; set it with hccn_tool -i {} -ip -s …, or name a rank table in train.rank_table".format(
-                _HCCN, missing[0], missing[0]
-            )
-        )
-    listed = [
-        {"device_id": card, "device_ip": addresses["address_" + card], "rank_id": str(number)}
-        for number, card in enumerate(devices)
-    ]
-    server = {"server_id": socket.gethostname(), "device": listed}
-    table = {"status": "completed", "version": "1.0", "server_count": "1", "server_list": [server]}
-    path.write_text(json.dumps(table, indent=2) + "\n")
 
 
 def environment_of(rank: Rank, train: Train, table: Optional[Path]) -> Dict[str, str]:
@@ -317,20 +241,3 @@ def _cards(device: str, count: int, environment: Mapping[str, str]) -> List[str]
             )
         )
     return cards[:count]
-
-
-def _check_npus(cards: List[str]) -> None:
-    if len(cards) not in (1, 2, 4, 8):
-        raise ConfigError("an Ascend 910 server trains on 1, 2, 4 or 8 cards, not on {}".format(len(cards)))
-    if not all(card.isdigit() and int(card) < _NPUS for card in cards):
-        raise ConfigError("an Ascend 910 server has the cards 0 to 7, got {}".format(", ".join(cards)))
-    if len(cards) < _NPUS and len({int(card) // (_NPUS // 2) for card in cards}) > 1:
-        raise ConfigError(
-            "2 or 4 cards of an Ascend 910 server must all be of 0-3 or all of 4-7, which are separate networks; got "
-            "{}".format(", ".join(cards))
-        )
-
-
-def _wanted(holds: bool, message: Any) -> None:
-    if not holds:
-        raise ValueError(message)

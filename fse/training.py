@@ -34,7 +34,7 @@ from fse import (
     records,
     summaries,
 )
-from fse.config import Config, as_tables
+from fse.config import Config, as_tables, shown
 from fse.devices import npu
 from fse.errors import ConfigError, TrainingError
 from fse.progress import bar
@@ -175,7 +175,7 @@ def _launch(config: Config, team: ranks.Team, shards: Path, data: records.Record
         npu.check()
     logs = output / "logs"
     logs.mkdir(parents=True, exist_ok=True)
-    outputs.write_json(logs / "experiment.json", as_tables(config))
+    outputs.write_json(logs / "experiment.json", shown(config))
     command = [sys.executable, "-m", "fse", "rank", "--config", str(logs / "experiment.json")]
     launcher.run(
         config.train, team, [*command, "--records", str(shards), "--output", str(output)], logs, _facts(config, data)

@@ -8,6 +8,9 @@ from typing import Any, Callable, Dict, List
 
 import luigi.configuration
 import luigi.interface
+import luigi.retcodes
+from luigi.cmdline_parser import CmdlineParser
+from luigi.task_register import Register
 
 from fse import processes
 from fse.errors import FseError
@@ -29,6 +32,9 @@ DEFAULTS: Dict[str, Dict[str, str]] = {
     # The stages say themselves what they do; `--log-level INFO` adds what Luigi does.
     "core": {"log_level": "WARNING", "autoload_range": "false"},
 }
+
+# What a parameter wants, where Luigi's own words do not say it.
+_WANTED = {"IntParameter": "a whole number", "FloatParameter": "a number", "DateParameter": "a date as 2026-11-23"}
 
 
 def install() -> None:
@@ -54,10 +60,35 @@ def install() -> None:
 
 def _run(run: Callable[[List[str]], Any], arguments: List[str]) -> Any:
     """Luigi's own way from the command line to the end of the run; then exits if a task's failure has its own code."""
+    with CmdlineParser.global_instance(arguments) as line:
+        mistake = _mistake(line.known_args)
+        if mistake:
+            print("error: {}".format(mistake), file=sys.stderr)
+            raise SystemExit(luigi.retcodes.retcode().unhandled_exception)
     result = run(arguments)
     if failure_code():
         raise SystemExit(failure_code())
     return result
+
+
+def _mistake(line: Any) -> str:
+    """A parameter whose value is of the wrong type, on the command line or in a `luigi.cfg`, in words; '' if none is."""
+    settings = luigi.configuration.get_config()
+    for family, _, name, parameter in Register.get_all_params():
+        given = {
+            "[{}] {} =".format(family, name): settings.get(family, name, None),
+            "--{}-{}".format(family, name.replace("_", "-")): getattr(line, "{}_{}".format(family, name), None),
+        }
+        if family == line.root_task:
+            given["--" + name.replace("_", "-")] = getattr(line, name, None)
+        for what, text in given.items():
+            try:
+                if text:
+                    parameter.parse(text)
+            except (ValueError, TypeError, luigi.parameter.ParameterException) as error:
+                wanted = _WANTED.get(type(parameter).__name__)
+                return "{} {}: {}".format(what, text, "wanted {}".format(wanted) if wanted else error)
+    return ""
 
 
 def _central_scheduler() -> bool:

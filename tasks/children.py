@@ -1,12 +1,13 @@
 """Running a stage in a process of its own, which ends when this one does."""
 
+import collections
 import os
 import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import IO, Any, Callable, Iterable, List
+from typing import IO, Any, Callable, Deque, Iterable, List, Optional
 
 from fse.cli import MACHINE, NOT_USED
 from fse.errors import DeviceUnusedError, MachineError, StageError
@@ -17,8 +18,17 @@ _CHATTER = re.compile(rb"(?:I0000 |WARNING: All log messages before absl)")
 # How long a stopped child may take to end by itself.
 _PATIENCE_SECONDS = 5
 
+# How many of its last lines are kept, to tell why it failed; a training of days redraws its bar a million times.
+_LINES = 100
 
-def run(command: List[str], log: Path, report: Callable[[str], Any] = len, locks: Iterable[int] = ()) -> None:
+
+def run(
+    command: List[str],
+    log: Path,
+    report: Callable[[str], Any] = len,
+    locks: Iterable[int] = (),
+    folder: Optional[Path] = None,
+) -> None:
     """Runs a command in a new process group; what it prints goes to `log`, its standard error also to ours.
 
     However this process ends, the child ends too: it is told to by signal, or by the kernel (FSE_PARENT).
@@ -28,6 +38,7 @@ def run(command: List[str], log: Path, report: Callable[[str], Any] = len, locks
       log: file that is added to.
       report: is told every line of standard error.
       locks: descriptors of locks that the child holds as well, so that they last as long as it does.
+      folder: the child's current folder, whose Python packages come before all others; None is this process's.
 
     Raises:
       StageError: the command failed; the message is the child's own last error, `code` its exit code.
@@ -36,6 +47,8 @@ def run(command: List[str], log: Path, report: Callable[[str], Any] = len, locks
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = dict(os.environ, FSE_PARENT=str(os.getpid()), FSE_TERMINAL=str(int(sys.stderr.isatty())))
+    if folder:
+        environment["PYTHONPATH"] = str(folder)
     with open(str(log), "ab") as file:
         file.write("$ {}\n".format(" ".join(command)).encode())
         file.flush()
@@ -45,6 +58,7 @@ def run(command: List[str], log: Path, report: Callable[[str], Any] = len, locks
             stdout=file,
             stderr=subprocess.PIPE,
             env=environment,
+            cwd=str(folder) if folder else None,
             start_new_session=True,
             pass_fds=tuple(locks),
         )
@@ -63,9 +77,9 @@ def run(command: List[str], log: Path, report: Callable[[str], Any] = len, locks
 
 
 def _relay(child: "subprocess.Popen[bytes]", log: IO[bytes], report: Callable[[str], Any]) -> List[str]:
-    """Copies the child's standard error to ours and to the log until it closes; returns its lines."""
+    """Copies the child's standard error to ours and to the log until it closes; returns its last lines."""
     assert child.stderr is not None
-    said: List[str] = []
+    said: Deque[str] = collections.deque(maxlen=_LINES)
     rest, block = b"", b"begin"
     while block:
         block = os.read(child.stderr.fileno(), 65536)

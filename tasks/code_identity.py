@@ -152,8 +152,8 @@ def _dotted(parts: List[str]) -> List[Place]:
 
 
 def _named_in_text(text: str) -> List[Place]:
-    """All names of the module in `fse.a` or `fse.a:function`, or of all modules that `fse.a.` is the beginning of."""
-    match = re.match(r"(\w+(?:\.\w+)+|\w+(?=\.))(\.?)(?::\w+)?\Z", text)
+    """All names of the module in `fse.a` or `fse.a:function`, or of all modules of the package in `fse.a.`, `fse.a.{}`."""
+    match = re.match(r"(\w+(?:\.\w+)+|\w+(?=\.))(?:(\.)(?:[{%].*)?|:\w+)?\Z", text)
     path = _file(match.group(1)) if match else None
     if match is None or path is None:
         return []

@@ -36,7 +36,7 @@ class Verify(Command):
         """
         bad = 0
         for folder in made_in(self.root):
-            found = outputs.differences(folder) if outputs.read_manifest(folder) else [outputs.MANIFEST]
+            found = outputs.differences(folder) if reasons.read(folder) else [outputs.MANIFEST]
             if found:
                 bad += 1
                 outputs.forget(folder)
@@ -100,20 +100,22 @@ class Clean(Command):
 
     def act(self) -> None:
         """Prints each, and what there is in all."""
-        wanted = reached(self.root, [str(task.made().get("key", "")) for task in self.clone(FullRun).stages().values()])
+        wanted = self._wanted()
         count = size = 0
         for stage in sorted(path for path in (self.root / "artifacts").glob("*") if path.is_dir()):
             names: Dict[str, List[Path]] = {}
             for path in stage.iterdir():
                 names.setdefault(path.name.split(".")[0], []).append(path)
             for key, paths in sorted(names.items()):
-                unwanted = sorted(path for path in paths if key not in wanted or path.name.endswith((".old", ".tmp")))
+                left = (".old", ".tmp", ".building") if (stage / key).exists() else (".old", ".tmp")
+                unwanted = sorted(path for path in paths if key not in wanted or path.name.endswith(left))
                 if not _KEY.fullmatch(key) or not unwanted or not locks.is_free(lock_of(stage / key)):
                     continue
                 bytes_ = sum(map(_size, unwanted))
                 count, size = count + 1, size + bytes_
                 print("{:>10}  {}".format(_megabytes(bytes_), stage / key))
-                if self.delete:
+                # It may take long, and other runs go on: one may have come to want this meanwhile.
+                if self.delete and (key in wanted or key not in self._wanted()):
                     unwanted += (self.root / "logs").glob("*-{}.log".format(key)) if key not in wanted else []
                     _remove(stage / key, unwanted)
         print(
@@ -121,6 +123,10 @@ class Clean(Command):
                 _megabytes(size), count, "deleted" if self.delete else "--delete deletes them"
             )
         )
+
+    def _wanted(self) -> Set[str]:
+        """The keys of all that is to be kept, as of now."""
+        return reached(self.root, [str(task.made().get("key")) for task in self.clone(FullRun).stages().values()])
 
 
 def made_in(root: Path) -> List[Path]:
@@ -131,25 +137,28 @@ def made_in(root: Path) -> List[Path]:
 
 def lineage(folder: Path, folders: Dict[str, Path], depth: int) -> Iterator[str]:
     """How an output came to be, in lines; `folders` are the workspace's by key."""
-    made = outputs.read_manifest(folder)
+    made = reasons.read(folder)
+    if not made:
+        yield "  " * depth + "{} {}  its manifest cannot be read".format(folder.parent.name, folder.name)
+        return
     git = made.get("git") or {}
     state = "" if git.get("clean", True) else " with changes"
     facts = [
-        "{stage} {key}  made {started} on {host} in {seconds} s".format(**made),
+        "{stage} {key}  made {started} on {host} in {seconds} s".format(**dict({"host": "an unknown host"}, **made)),
         "commit {}{}".format(git.get("commit", "unknown")[:12], state),
         "why: {}".format(made.get("why", "not known")),
         *("{} {}".format(*pair) for pair in made.get("packages", {}).items() if pair[0] in ("tensorflow", "numpy")),
     ]
     facts += ["accepted {when}: {reason}".format(**entry) for entry in made.get("accepted", ())]
     yield "  " * depth + "; ".join(facts)
-    for name, value in made.get("covers", {}).get("settings", {}).items():
+    for name, value in made["covers"].get("settings", {}).items():
         yield "  " * depth + "    {} = {}".format(name, value)
-    for identity in made.get("inputs", {}).values():
+    for identity in made["inputs"].values():
         before = folders.get(str(identity.get("key")))
         if before is None:
             yield "  " * (depth + 1) + "{stage} {key}  is not there any more".format(**identity)
             continue
-        if outputs.read_manifest(before).get("content") != identity.get("content"):
+        if reasons.read(before).get("content") not in (None, identity.get("content")):
             yield "  " * (depth + 1) + "(made again since, with another content:)"
         yield from lineage(before, folders, depth + 1)
 
@@ -165,10 +174,12 @@ def accept(task: StageTask, reason: str) -> str:
     if not last or not changes or not all(change.startswith("code of ") for change in changes):
         return "not accepted: {}".format(reasons.in_words(changes) or "output missing")
     old = last["covers"]["code"]
-    for made in {str(made["key"]): made for made in before}.values():
-        if made["covers"]["code"] == old and not outputs.problem(task.folder / str(made["key"])):
-            _stamp(task.folder / str(made["key"]), made, parts.code, reason)
+    for made in {made["key"]: made for made in before}.values():
+        if made["covers"].get("code") == old and not outputs.problem(task.folder / made["key"]):
+            _stamp(task.folder / made["key"], made, parts.code, reason)
     task.forget()
+    if not task.complete():
+        return "not accepted: {}".format(outputs.problem(task.folder / last["key"]))
     return "accepted: {}".format(reasons.in_words(changes))
 
 
@@ -194,10 +205,11 @@ def _named(root: Path) -> Iterator[str]:
     for parent, folders, files in os.walk(str(root)):
         folders[:] = [name for name in folders if Path(parent, name) not in (root / "artifacts", root / "logs")]
         for path in (Path(parent, name) for name in [*folders, *files]):
-            if path.is_symlink():
-                yield from _KEY.findall(os.readlink(str(path)))
-            elif path.suffix in _RECORDS and path.stat().st_size < _LARGEST_RECORD:
-                yield from _KEY.findall(path.read_text(errors="replace"))
+            with contextlib.suppress(FileNotFoundError):  # another run replaced it
+                if path.is_symlink():
+                    yield from _KEY.findall(os.readlink(str(path)))
+                elif path.suffix in _RECORDS and path.stat().st_size < _LARGEST_RECORD:
+                    yield from _KEY.findall(path.read_text(errors="replace"))
 
 
 def _find(text: str, folders: Dict[str, Path]) -> Path:

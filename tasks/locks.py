@@ -62,16 +62,17 @@ def holder(path: Path) -> str:
         return "another process"
 
 
-def is_free(path: Path) -> bool:
-    """Whether nobody holds a lock, shared or not."""
+def is_free(path: Path, shared: bool = False) -> bool:
+    """Whether nobody holds a lock; `shared`: whether it could be held shared."""
     if not path.exists():
         return True
-    with contextlib.suppress(OSError):
-        descriptor = _locked(path, False)
-        if descriptor is not None:
-            os.close(descriptor)
-            return True
-    return False
+    try:
+        descriptor = _locked(path, shared)
+    except OSError as error:
+        return error.errno == errno.EROFS  # where nobody can make anything
+    if descriptor is not None:
+        os.close(descriptor)
+    return descriptor is not None
 
 
 def of_devices(device: str, cards: Iterable[str]) -> Dict[str, Path]:

@@ -7,8 +7,8 @@ from typing import Any, Dict, List, NamedTuple, Optional
 
 from fse import config as configuration
 from fse.stages import STAGES
-from tasks import reasons
-from tasks.stage import Command, StageTask, all_settings, building
+from tasks import locks, reasons
+from tasks.stage import Command, StageTask, all_settings, building, lock_of
 from tasks.stages import FullRun
 
 
@@ -60,6 +60,8 @@ def step(task: StageTask) -> Step:
     last = reasons.nearest(task.parts(), [made for made in before if not made.get("resumed")] or before)
     seconds = last["seconds"] if last else None
     folder = task.output().folder
+    if folder and not locks.is_free(lock_of(folder), shared=True):
+        return Step(task.task_family, "is running", "in {}".format(locks.holder(lock_of(folder))), seconds)
     reached = _reached(building(folder)) if folder and STAGES[task.verb].resumes else ""
     if reached:
         return Step(task.task_family, "will resume", "{}: {}".format(reached, task.reason()), seconds)

@@ -27,10 +27,10 @@ class Parts(NamedTuple):
 
 def of_manifest(made: Dict[str, Any]) -> Parts:
     """What the output with this manifest depended on."""
-    covers = made.get("covers", {})
-    inputs = {stage: identity.get("content") for stage, identity in made.get("inputs", {}).items()}
+    covers = made["covers"]
+    inputs = {stage: identity.get("content") for stage, identity in made["inputs"].items()}
     return Parts(
-        str(made.get("stage")),
+        made["stage"],
         covers.get("settings", {}),
         covers.get("code", {}),
         inputs,
@@ -41,16 +41,15 @@ def of_manifest(made: Dict[str, Any]) -> Parts:
 def made_before(folder: Path) -> List[Dict[str, Any]]:
     """Manifests of a stage's outputs in `folder` that can be read, oldest first."""
     found = [read(path.parent) for path in folder.glob("*/" + outputs.MANIFEST)]
-    return sorted(filter(None, found), key=lambda made: str(made.get("started")))
+    return sorted(filter(None, found), key=lambda made: str(made["started"]))
 
 
 def read(folder: Path) -> Dict[str, Any]:
     """The manifest of an output; empty if there is none of this version that can be read."""
     try:
-        made = outputs.read_manifest(folder)
+        return outputs.read_manifest(folder)
     except FseError:
         return {}
-    return made if made.get("schema") == outputs.SCHEMA else {}
 
 
 def nearest(parts: Parts, made: List[Dict[str, Any]]) -> Optional[Dict[str, Any]]:

@@ -7,8 +7,10 @@ import mmap
 import multiprocessing
 import os
 import re
+import socket
 import sys
 import time
+import uuid
 from pathlib import Path
 from typing import Any, Dict, List, NoReturn, Optional, Tuple
 
@@ -82,6 +84,10 @@ class Settings(luigi.Task):
         """The workspace, absolute."""
         return Path(self.workspace).absolute()
 
+    def other(self, kind: Any) -> Any:
+        """A task of the same experiment; what else it takes is its own (`--Train-force`)."""
+        return kind(**{name: getattr(self, name) for name, _ in Settings.get_params()})
+
     def on_failure(self, exception: BaseException) -> str:
         """What the scheduler's page shows: a user's mistake needs no traceback."""
         codes = {DeviceBusyError: DEVICE_BUSY, DeviceUnusedError: DEVICE_UNUSED, MachineError: MACHINE_FAILED}
@@ -101,8 +107,15 @@ class Command(Settings):
         return self._done
 
     def run(self) -> None:
-        """Does it."""
-        self.act()
+        """Does it.
+
+        Raises:
+          StageError: a file cannot be read or written.
+        """
+        try:
+            self.act()
+        except OSError as error:
+            raise StageError("{}: cannot be used: {}".format(error.filename, error.strerror)) from error
         self._done = True
 
     def act(self) -> None:
@@ -148,7 +161,8 @@ class StageTask(Settings):
         """
         super().__init__(*arguments, **parameters)
         self._made: Dict[str, Any] = {}
-        self._ran = False
+        # In the manifest of what it makes: so the processes that Luigi forks know that a forced stage has run.
+        self._run = uuid.uuid4().hex
         missing = [task for task in self.before() if not task.complete()] if self.only else []
         if missing:
             words = "{} --only: it needs what is not there: {}; run these first, or leave --only out"
@@ -157,7 +171,7 @@ class StageTask(Settings):
 
     def before(self) -> List["StageTask"]:
         """The stages whose outputs it reads, of the same experiment."""
-        return [self.clone(kind, force=False, only=False) for kind in self.inputs]
+        return [self.other(kind) for kind in self.inputs]
 
     def requires(self) -> List[luigi.Task]:
         """The stages before it."""
@@ -194,14 +208,15 @@ class StageTask(Settings):
         return self.root / "artifacts" / self.task_family
 
     def made(self) -> Dict[str, Any]:
-        """The manifest of the output; empty while it, or an input, is not there or not what it should be."""
+        """The manifest of the output; empty while it, or an input, is not there, not what it should be, or to be forced."""
         if not self._made:
             folder = self.output().folder
             try:
-                if folder and not outputs.problem(folder):
-                    self._made = outputs.read_manifest(folder)
+                made = outputs.read_manifest(folder) if folder and not outputs.problem(folder) else {}
             except StageError as error:
                 end(error, SCHEDULING_FAILED)
+            if not self.force or made.get("run") == self._run:
+                self._made = made
         return self._made
 
     def forget(self) -> None:
@@ -210,7 +225,7 @@ class StageTask(Settings):
 
     def complete(self) -> bool:
         """Whether the output is there, made of the inputs that are there, by the code that is there."""
-        return bool(self.made()) and (self._ran or not self.force)
+        return bool(self.made())
 
     def reason(self) -> str:
         """Why it has to run, in words."""
@@ -228,7 +243,10 @@ class StageTask(Settings):
         changes = list(reasons.differences(parts, reasons.of_manifest(before))) if before else ["never run"]
         waits = [task.task_family for task in self.before() if not task.made()]
         if waits and not changes:
-            changes = ["{} runs first; kept if its output stays the same".format(" and ".join(waits))]
+            words = "{} runs first; kept if its output stays the same"
+            if len(waits) > 1:
+                words = words.replace("runs", "run").replace("its output stays", "their outputs stay")
+            changes = [words.format(" and ".join(waits))]
         return reasons.in_words(changes)
 
     def run(self) -> None:
@@ -238,20 +256,23 @@ class StageTask(Settings):
           StageError: the stage failed, an input is not what it was, or the workspace cannot be written.
           DeviceBusyError: another process has the device.
         """
-        if isinstance(multiprocessing.current_process(), TaskProcess):  # Luigi forked
-            processes.die_with_parent(os.getppid())
+        process: Any = multiprocessing.current_process()
+        if isinstance(process, TaskProcess):  # Luigi forked
+            processes.die_with_parent(process._parent_pid)
         name = self.task_family
         try:
             with contextlib.ExitStack() as stack:
                 for task in self.before():
                     task.hold(stack)
-                folder = self.output().folder
+                parts, folder = self.parts(), self.output().folder
                 assert folder is not None
                 self.link(folder)
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 lock = stack.enter_context(locks.held(lock_of(folder), "{} {}".format(name, folder), _LOCK_SECONDS))
                 if self.force or outputs.problem(folder):
-                    self._make(folder, [lock, *self.hold_devices(stack)])
+                    held = [lock, *self.hold_devices(stack)]
+                    self._expect(parts, "it waited for other runs")
+                    self._make(folder, held)
                     _say("{}: done: {}".format(name, folder))
                 else:
                     _say("{}: inputs, settings and code are those of an earlier run: {}".format(name, folder))
@@ -260,8 +281,16 @@ class StageTask(Settings):
                 "{}: cannot be written: {}".format(error.filename or self.folder, error.strerror)
             ) from error
         self.forget()
-        self._ran = True
         fingerprint.remember(self.root)
+        self._expect(parts, "it ran; what it made is kept for what that was")
+
+    def _expect(self, parts: Parts, meanwhile: str) -> None:
+        """Raises a StageError if the stage depends on something else now than at first, on `parts`."""
+        fingerprint.forget()
+        changes = list(reasons.differences(self.parts(), parts))
+        if changes:
+            words = "{}: {} while {}; start again"
+            raise StageError(words.format(self.task_family, reasons.in_words(changes), meanwhile))
 
     def hold(self, stack: contextlib.ExitStack) -> None:
         """Has nobody replace or remove the output until `stack` ends, and looks at all of it anew.
@@ -293,7 +322,8 @@ class StageTask(Settings):
         facts = folder.with_name(folder.name + ".facts.json")
         code_hash = fingerprint.key(parts.code)
         outputs.write_json(configuration_of(folder), as_tables(self.experiment))
-        outputs.write_json(facts, {"key": folder.name, "why": why, "code": code_hash, "covers": covers})
+        known = {"key": folder.name, "run": self._run, "why": why, "code": code_hash, "covers": covers}
+        outputs.write_json(facts, known)
         command = [sys.executable, "-m", "fse", self.verb, "--config", str(configuration_of(folder))]
         for verb, task in zip(STAGES[self.verb].inputs, self.before()):
             command += ["--" + STAGES[verb].flag, str(task.output().folder)]
@@ -350,7 +380,7 @@ def point(link: Path, target: Path) -> None:
     if link.is_symlink() and os.readlink(str(link)) == os.path.relpath(str(target), str(link.parent)):
         return
     link.parent.mkdir(parents=True, exist_ok=True)
-    temporary = link.with_name("{}.{}.new".format(link.name, os.getpid()))
+    temporary = link.with_name("{}.{}-{}.new".format(link.name, socket.gethostname(), os.getpid()))
     with contextlib.suppress(FileNotFoundError):
         temporary.unlink()
     temporary.symlink_to(os.path.relpath(str(target), str(link.parent)))
@@ -381,7 +411,12 @@ def _say(line: str) -> None:
 
 @functools.lru_cache(maxsize=None)
 def _load(path: str, overrides: str) -> Config:
-    return configuration.load(path or None, overrides)
+    experiment = configuration.load(path or None, overrides)
+    if experiment.dataset.name != "synthetic":
+        from fse import datasets  # takes a while to import, and most runs have the data
+
+        datasets.check(experiment)
+    return experiment
 
 
 def metrics_of(folder: Path) -> Dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, Dict, List
 import luigi
 
 from fse import ranks
+from fse.config import label
 from fse.errors import ConfigError, DeviceBusyError, StageError
 from fse.outputs import MANIFEST
 from tasks import fingerprint, locks
@@ -19,6 +20,7 @@ class Archive(luigi.ExternalTask):
     """An archive or folder of pictures on this machine, which nothing here can make."""
 
     path = luigi.Parameter()
+    advice = luigi.Parameter(default="", significant=False)
 
     def output(self) -> luigi.LocalTarget:
         """The archive."""
@@ -27,7 +29,8 @@ class Archive(luigi.ExternalTask):
 
 @Archive.event_handler(luigi.Event.DEPENDENCY_MISSING)
 def _say_missing(task: Archive) -> None:
-    print("error: dataset.archive: {}: no such file or folder".format(task.path), file=sys.stderr, flush=True)
+    told = task.advice or "dataset.archive: {}: no such file or folder".format(task.path)
+    print("error: {}".format(told), file=sys.stderr, flush=True)
 
 
 class Download(StageTask):
@@ -36,10 +39,13 @@ class Download(StageTask):
     verb = "download"
 
     def requires(self) -> List[luigi.Task]:
-        """The archive, if it is a local one."""
-        archive = self.experiment.dataset.archive
-        local = self.experiment.dataset.name != "synthetic" and not archive.startswith(("http://", "https://"))
-        return [Archive(path=str(fingerprint.local(archive)))] if local else []
+        """The archive, if it is a local one; the files of a known data set that have to be fetched by hand."""
+        dataset = self.experiment.dataset
+        if dataset.name == "synthetic" or dataset.archive.startswith(("http://", "https://")):
+            return []
+        if dataset.archive:
+            return [Archive(path=str(fingerprint.local(dataset.archive)))]
+        return [Archive(path=path, advice=advice) for path, advice in fingerprint.missing(self.experiment).items()]
 
     def settings(self) -> Dict[str, Any]:
         """What the data set is, not where it comes from."""
@@ -141,7 +147,8 @@ class Report(StageTask):
     def settings(self) -> Dict[str, Any]:
         """All of them, since the page lists them; of the archive its name, so that the key is the same anywhere."""
         settings = all_settings(self.experiment)
-        settings["dataset.archive"] = Path(settings["dataset.archive"]).name
+        settings["dataset.archive"] = Path(label(settings["dataset.archive"])).name
+        settings["download.data_path"] = settings["download.mirrors"] = ""
         return settings
 
 
@@ -189,7 +196,7 @@ class FullRun(Settings):
 
     def stages(self) -> Dict[str, StageTask]:
         """All stages by name, in their order."""
-        return {kind.__name__: self.clone(kind) for kind in [*Report.inputs, Report]}
+        return {kind.__name__: self.other(kind) for kind in [*Report.inputs, Report]}
 
     def _links(self) -> Dict[Path, Path]:
         folders = {name: task.folder / str(task.made()["key"]) for name, task in self.stages().items()}

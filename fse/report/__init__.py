@@ -21,7 +21,7 @@ from PIL import Image
 
 import fse
 from fse import geometry
-from fse.config import Config
+from fse.config import Config, label
 from fse.errors import DataError
 from fse.report import data, drawing, figures, results
 
@@ -209,6 +209,9 @@ def _data(config: Config, dataset: Path, crops: Path, skipped: List[Dict[str, st
 def _settings(config: Config) -> List[Dict[str, Any]]:
     """The configuration, section by section: each key with its value, its default and its meaning."""
     sections = []
+    shown = dataclasses.replace(config.dataset, archive=label(config.dataset.archive))
+    mirrors = tuple(map(label, config.download.mirrors))
+    config = dataclasses.replace(config, dataset=shown, download=dataclasses.replace(config.download, mirrors=mirrors))
     for part in dataclasses.fields(config):
         section, default = getattr(config, part.name), getattr(Config(), part.name)
         rows = [

@@ -64,8 +64,8 @@ def run(hook: Hook, message: Dict[str, Any]) -> str:
 
     It has a process group of its own, which is killed when its time is up.
     """
-    command = [sys.executable, "-c", _POST] if hook.url else shlex.split(hook.command)
     try:
+        command = [sys.executable, "-c", _POST] if hook.url else shlex.split(hook.command)
         child = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

@@ -205,7 +205,10 @@ def _conclude(record: Record, accepted: List[baseline.Baseline]) -> Tuple[str, L
             reasons.append(dict(finding, level=gates.WARN, words=words))
         else:
             reasons.append(finding)
-    reasons += [dict(finding, words="repeat: " + finding["words"]) for finding in _regressions(record["repeated"])]
+    repeated = {
+        finding["metric"]: finding for finding in reversed(_regressions(record["repeated"]))
+    }  # one of each metric
+    reasons += [dict(finding, words="repeat: " + finding["words"]) for finding in repeated.values()]
     if accepted and not baseline.in_force(accepted, record["fingerprint"]):
         words = "the baseline is of another environment ({}): nothing is compared with it; accept a night of this one"
         reasons.append(_reason("", "baseline", gates.WARN, words.format(accepted[-1].about)))

@@ -1,12 +1,15 @@
 """One training and all that follows from it, as a child `luigi` program; and what came of it, read from the manifests."""
 
+import contextlib
 import csv
 import json
 import statistics
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Dict, List, Optional
 
+import fse
+from fse import config as configuration
 from fse import outputs
 from fse.errors import MachineError, StageError
 from tasks import children
@@ -14,6 +17,9 @@ from tasks.nightly.night import INFRASTRUCTURE, NO_DATA, Played
 from tasks.nightly.settings import METRICS, Run
 from tasks.stage import DATA_MISSING, DEVICE_BUSY, DEVICE_UNUSED, MACHINE_FAILED, StageTask, point
 from tasks.stages import FullRun
+
+# Where the code is: a checkout, if it has a commit.
+CODE = Path(fse.__file__).resolve().parents[1]
 
 # Exit codes of `luigi` that say nothing of the code: another's lock or scheduler, and the machine.
 _MACHINE = (10, 25, DEVICE_BUSY, MACHINE_FAILED, DEVICE_UNUSED)
@@ -59,18 +65,46 @@ def run(run_: Run, overrides: str, workspace: Path, wait: int, log: Path, folder
         }
         for name, manifest in made.items()
     }
-    for name, task in tasks.items():
-        point(folder / name, task.folder / stages[name]["key"])
-    return Played("ok", "", stages, measure(tasks, made), "{}/Report/report.html".format(folder.name))
+    folders = {name: task.folder / stages[name]["key"] for name, task in tasks.items()}
+    for name, target in folders.items():
+        point(folder / name, target)
+    return Played("ok", "", stages, measure(folders), "{}/Report/report.html".format(folder.name))
 
 
-def measure(tasks: Dict[str, StageTask], made: Dict[str, Dict[str, Any]]) -> Dict[str, Optional[float]]:
-    """The metrics of finished stages, by name; None where there is none.
+def at_commit(run_: Run, overrides: str, workspace: Path, code: Path, log: Path, metric: str) -> float:
+    """A metric of an experiment as the code of another checkout has it; runs what that code changes.
+
+    Args:
+      run_: names the experiment; a file of this repository is read as it is in the other checkout.
+      overrides: its `--set`, which names the experiment too.
+      workspace: absolute.
+      code: the checkout.
+      log: what the run says is added to it.
+      metric: its name.
+
+    Raises:
+      StageError: it cannot be run there, or has no such metric.
+    """
+    config = run_.config
+    if Path(config).is_file():
+        with contextlib.suppress(ValueError):  # it is no file of this repository
+            config = str(code / Path(config).resolve().relative_to(CODE))
+    arguments = ["Evaluate", "--config", config, "--set", overrides, "--workspace", str(workspace)]
+    children.run([*_COMMAND, *arguments], log, folder=code)
+    name = configuration.parse_overrides(overrides)["experiment"]["name"]
+    value = measure({stage: (workspace / name / "stages" / stage).resolve() for stage in _OWN})[metric]
+    if value is None:
+        raise StageError("it has no {}".format(metric))
+    return value
+
+
+def measure(folders: Dict[str, Path]) -> Dict[str, Optional[float]]:
+    """The metrics of finished stages, whose folders are given, by name; None where there is none.
 
     Speed is the median of what `losses.csv` says, without its first line, whose steps include building the graph.
     `end_to_end_seconds` are those of training, export and evaluation; none of a training that was interrupted.
     """
-    folders = {name: task.folder / made[name]["key"] for name, task in tasks.items()}
+    made = {name: outputs.read_manifest(folders[name]) for name in _OWN}
     figures = json.loads((folders["Evaluate"] / "metrics.json").read_text())
     with open(str(folders["Train"] / "losses.csv"), newline="") as stream:
         speeds: List[float] = [float(row["pairs_per_second"]) for row in csv.DictReader(stream)]

@@ -8,7 +8,7 @@ from typing import Dict, List
 
 import pytest
 
-from fse import cli, config, doctor, npu_smi, processes
+from fse import cli, config, doctor, npu_smi, processes, rank_table
 from fse.doctor import Check
 from tests import ascend_host
 
@@ -18,7 +18,7 @@ NPU = config.load(None, "train.device=npu")
 # What a person's environment may hold.
 VARIABLES = (
     "ASCEND_TOOLKIT_HOME ASCEND_HOME_PATH ASCEND_OPP_PATH ASCEND_DEVICE_ID DEVICE_ID RANK_TABLE_FILE RANK_SIZE RANK_ID "
-    "CM_CHIEF_IP HCCL_IF_BASE_PORT FSE_LOCKS"
+    "CM_CHIEF_IP HCCL_IF_BASE_PORT FSE_LOCKS FSE_HOST"
 ).split()
 
 
@@ -32,6 +32,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PATH", "{}:/usr/bin:/bin".format(tmp_path))
     monkeypatch.setattr(doctor, "ASCEND", tmp_path / "Ascend")
+    monkeypatch.setattr(rank_table, "ADDRESSES", tmp_path / "hccn.conf")
     monkeypatch.setattr(doctor, "_python", lambda device: Check("python", "ok", "3.7.5"))
     monkeypatch.setattr(doctor, "_tensorflow", lambda device, version: Check("tensorflow", "ok", "1.15.0"))
     monkeypatch.setattr(doctor, "_is_reserved", lambda first, last: True)
@@ -39,6 +40,10 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ascend_host.cann(tmp_path, monkeypatch)
     ascend_host.npu_bridge(tmp_path / "site", monkeypatch)
     return tmp_path
+
+
+def npus(**train: object) -> config.Config:
+    return config.from_tables({"train": dict(train, device="npu")})
 
 
 def found(settings: config.Config, workspace: Path) -> Dict[str, Check]:
@@ -70,7 +75,7 @@ def test_an_npu_machine_without_a_fault(host: Path, capsys: pytest.CaptureFixtur
     assert told["cards"][0]["processes"] == []
 
 
-def test_a_fault_is_told_with_what_to_do_and_the_exit_code_is_1(host: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_fault_is_told_with_what_to_do_and_the_exit_code_is_3(host: Path, capsys: pytest.CaptureFixture) -> None:
     (host / "npu-smi").unlink()
     assert cli.main(["doctor", "--set", "train.device=npu", "--workspace", str(host)]) == 3
     said = capsys.readouterr()
@@ -170,54 +175,101 @@ def test_an_ill_card_that_is_not_needed_is_a_warning_only(host: Path) -> None:
 
 def test_memory_in_use_by_nobody_seen_is_a_warning() -> None:
     card = npu_smi.Card(0, 0, "910A", "OK", hbm_used=30_000, hbm_total=32_768)
-    (check,) = doctor._cards([card], [])
+    (check,) = doctor._cards([card], [0])
     assert (check.status, check.found) == ("warning", "910A, OK, 30000 of 32768 MB in use by a process not seen here")
 
 
 @pytest.mark.parametrize(
-    ("value", "words"), [("3", "wants card 3, and there are 3"), ("one", "ASCEND_DEVICE_ID is 'one'")]
+    ("value", "name", "words"),
+    [
+        ("3", "card", "training wants card 3, and there are 3"),
+        ("one", "ranks", "ASCEND_DEVICE_ID must be a card's number, got 'one'"),
+    ],
 )
-def test_a_device_id_that_is_none(host: Path, value: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_id_that_is_none(
+    host: Path, value: str, name: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ASCEND_DEVICE_ID", value)
-    check = found(NPU, host)["card"]
-    assert check.status == "failed"
-    assert words in check.found
+    check = found(NPU, host)[name]
+    assert (check.status, check.found) == ("failed", words)
 
 
 def test_a_rank_table_that_is_right(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RANK_TABLE_FILE", str(ascend_host.rank_table(host / "ranks.json", (0, 1))))
     monkeypatch.setenv("HCCL_IF_BASE_PORT", "50000")
-    checks = found(NPU, host)
-    assert checks["rank table"].found.endswith("2 ranks on 1 servers, 2 of them here")
-    assert checks["ports"].found == "50000-50015 are free"
+    settings = npus(rank_table=str(ascend_host.rank_table(host / "ranks.json", (0, 1))))
+    checks = found(settings, host)
+    assert checks["ranks"].found == "2 in all, here 2 on 0, 1"
+    assert checks["HCCL ports"].found == "50000-50015 are free"
     assert [checks["card {}".format(number)].found for number in (1, 2)] == ["910A, OK", "910A, OK, not needed"]
-    assert faults(NPU, host) == []
+    assert faults(settings, host) == []
+
+
+def test_cards_without_a_rank_table_need_addresses(host: Path) -> None:
+    check = found(npus(devices=2), host)["ranks"]
+    assert (check.status, "hccn.conf" in check.found) == ("failed", True)
+    (host / "hccn.conf").write_text("address_0=192.168.1.1\naddress_1=192.168.1.2\n")
+    checks = found(npus(devices=2), host)
+    assert checks["ranks"].status == "ok"
+    assert checks["card 1"].found == "910A, OK"
 
 
 @pytest.mark.parametrize(
-    ("variables", "words"),
+    ("train", "variables", "name", "words"),
     [
-        ({"RANK_SIZE": "8"}, "it has 2 ranks, but RANK_SIZE is 8"),
-        ({"RANK_ID": "2"}, "RANK_ID is '2', wanted 0 to 1"),
-        ({"CM_CHIEF_IP": "10.0.0.1"}, "CM_CHIEF_IP is set too"),
-        ({"RANK_TABLE_FILE": "nowhere.json"}, "cannot be read"),
-        ({"RANK_TABLE_FILE": "", "RANK_SIZE": "8"}, "neither RANK_TABLE_FILE nor CM_CHIEF_IP is set"),
+        ({"rank_table": "nowhere.json"}, {}, "ranks", "cannot be read"),
+        ({"rank_table": "{}", "devices": 4}, {}, "ranks", "lists 2 devices for this host"),
+        ({"rank_table": "{}", "hosts": ["a:1", "b:1"]}, {"FSE_HOST": "0"}, "ranks", "lists 1 servers"),
+        ({"hosts": ["a:1", "b:1"]}, {"FSE_HOST": "0"}, "ranks", "several hosts need train.rank_table"),
+        ({"devices": 3}, {}, "ranks", "1, 2, 4 or 8 cards, not on 3"),
+        ({}, {"RANK_SIZE": "8"}, "ranks", "RANK_SIZE is 8 in the environment, but train.devices is 0"),
+        ({"rank_table": "{}"}, {"CM_CHIEF_IP": "10.0.0.1"}, "rank table", "CM_CHIEF_IP is set"),
     ],
 )
-def test_a_rank_table_that_contradicts(
-    host: Path, variables: Dict[str, str], words: str, monkeypatch: pytest.MonkeyPatch
+def test_ranks_that_cannot_be(
+    host: Path, train: dict, variables: Dict[str, str], name: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RANK_TABLE_FILE", str(ascend_host.rank_table(host / "ranks.json", (0, 1))))
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    check = found(NPU, host)["rank table"]
+    table = ascend_host.rank_table(host / "ranks.json", (0, 1))
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+    if "rank_table" in train:
+        train = dict(train, rank_table=train["rank_table"].format(table))
+    check = found(npus(**train), host)[name]
     assert check.status == "failed"
     assert words in check.found
 
 
-def test_more_ranks_than_cards(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RANK_TABLE_FILE", str(ascend_host.rank_table(host / "ranks.json", (0, 1, 2, 3))))
-    assert found(NPU, host)["card"].found == "the rank table wants card 3, and there are 3"
+def test_a_rank_table_of_the_environment_alone_is_not_used(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK_TABLE_FILE", "/somewhere.json")
+    check = found(NPU, host)["rank table"]
+    assert (check.status, check.mend) == ("warning", "set train.rank_table to it, or unset it")
+
+
+def test_more_ranks_than_cards(host: Path) -> None:
+    table = ascend_host.rank_table(host / "ranks.json", (0, 1, 2, 3))
+    assert found(npus(rank_table=str(table)), host)["card"].found == "training wants card 3, and there are 3"
+
+
+def test_hosts_and_their_ports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_tensorflow", lambda device, version: Check("tensorflow", "ok", version))
+    monkeypatch.delenv("RANK_SIZE", raising=False)
+    monkeypatch.setenv("FSE_HOST", "0")
+
+    def checks(first: str, second: str) -> Dict[str, Check]:
+        return found(config.from_tables({"train": {"devices": 2, "hosts": [first, second]}}), tmp_path)
+
+    with socket.socket() as busy:
+        busy.bind(("", 0))
+        busy.listen(1)
+        port = busy.getsockname()[1]
+        told = checks("127.0.0.1:{}".format(min(port, 65_000)), "127.0.0.2:1")
+        assert told["ranks"].found == "4 in all, here 2 on 0, 1"
+        assert told["hosts"].status == "ok"
+        assert told["host ports"].status == ("failed" if port <= 65_000 else "ok")
+        # A rank's own port, one after the host's.
+        assert checks("127.0.0.1:{}".format(min(port - 1, 65_000)), "127.0.0.2:1")["host ports"].status == (
+            "failed" if port <= 65_001 else "ok"
+        )
+    assert checks("127.0.0.1:1000", "b.invalid:1")["hosts"].found.startswith("b.invalid:1: ")
 
 
 def test_ports_that_are_taken_not_reserved_or_no_ports(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,18 +279,17 @@ def test_ports_that_are_taken_not_reserved_or_no_ports(monkeypatch: pytest.Monke
         port = busy.getsockname()[1]
         first = min(port - 3, 65_520)
         monkeypatch.setenv("HCCL_IF_BASE_PORT", str(first))
-        (check,) = doctor._ports(2)
+        (check,) = doctor._hccl_ports()
         assert check.status == "failed"
         assert str(port) in check.found
     monkeypatch.setattr(doctor, "_is_reserved", lambda first, last: False)
     monkeypatch.setattr(doctor, "_is_free", lambda port: True)
     monkeypatch.delenv("HCCL_IF_BASE_PORT")
-    (check,) = doctor._ports(2)
+    (check,) = doctor._hccl_ports()
     assert (check.status, check.found[:11]) == ("warning", "60000-60015")
     assert "ip_local_reserved_ports=60000-60015" in check.mend
     monkeypatch.setenv("HCCL_IF_BASE_PORT", "80")
-    assert doctor._ports(2)[0].status == "failed"
-    assert doctor._ports(1) == []
+    assert doctor._hccl_ports()[0].status == "failed"
 
 
 def test_a_disk_that_is_full_or_has_no_room_for_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

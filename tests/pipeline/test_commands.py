@@ -146,7 +146,9 @@ def test_a_newer_manifest_is_a_scheduling_error(ran: Path) -> None:
         (["Lineage", "--artefact", "nothing"], 30, "no output of this workspace"),
         (["Accept"], 30, "--reason: say why"),
         (["Plan", "--set", "train.stepps=3"], 45, "did you mean train.steps"),
-        (["Train", "--device-wait", "soon"], 40, "soon"),
+        (["Train", "--device-wait", "soon"], 40, "error: --device-wait soon: wanted a whole number\n"),
+        (["Sweep", "--seeds", "x"], 40, "error: --seeds x: wanted a whole number\n"),
+        (["FullRun", "--Train-device-wait", "x"], 40, "error: --Train-device-wait x: wanted a whole number\n"),
         (["Train", "--no-such-flag"], 2, "--no-such-flag"),
         (["Trian"], 1, "Trian"),
     ],
@@ -155,6 +157,14 @@ def test_exit_codes(ran: Path, arguments: List[str], code: int, message: str) ->
     failed = luigi(ran, *arguments)
     assert failed.returncode == code, failed.stderr
     assert message in failed.stderr
+    assert code != 40 or failed.stderr == message
+
+
+def test_a_wrong_value_in_a_luigi_cfg_is_named(tmp_path: Path) -> None:
+    (tmp_path / "luigi.cfg").write_text("[Train]\ndevice_wait = soon\n")
+    failed = luigi(tmp_path, "FullRun")
+    assert failed.returncode == 40
+    assert failed.stderr == "error: [Train] device_wait = soon: wanted a whole number\n"
 
 
 def test_scheduling_imports_nothing_large(ran: Path) -> None:

@@ -35,6 +35,29 @@ def test_digests_of_code_are_noted_and_worked_out_anew_when_a_source_changes(
     assert fingerprint.code("toy:run", tmp_path) != before
 
 
+def test_digests_of_sources_that_are_edited_while_they_are_read_are_not_noted_for_what_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(code_identity, "PACKAGES", {"toy": tmp_path / "toy"})
+    (tmp_path / "toy").mkdir()
+    source = tmp_path / "toy" / "__init__.py"
+    source.write_text("def run(): return 1\n")
+    original = code_identity.functions
+
+    def edited_first(entry: str) -> dict:
+        source.write_text("def run(): return 2\n")
+        return original(entry)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(code_identity, "functions", edited_first)
+        fingerprint.forget()
+        after = fingerprint.code("toy:run", tmp_path)
+        fingerprint.remember(tmp_path)
+    source.write_text("def run(): return 1\n")
+    fingerprint.forget()
+    assert fingerprint.code("toy:run", tmp_path) != after
+
+
 def test_broken_notes_are_as_good_as_none(tmp_path: Path) -> None:
     (tmp_path / "artifacts").mkdir()
     for text in ("{", "[]"):

@@ -75,6 +75,15 @@ def test_accept_is_for_code_alone(capsys) -> None:
         Accept(reason=" ").act()
 
 
+def test_an_output_that_was_edited_is_not_accepted(capsys) -> None:
+    toy.run()
+    (toy.folder() / "number").write_text("99")
+    toy.sources["third"] = toy.sources["third"].replace("y // 2", "int(y / 2)")
+    said = do(Accept(reason="the same"), capsys)
+    assert said[2] == "Third            not accepted: content differs from manifest: number"
+    assert toy.run() == ["third"]
+
+
 def test_an_accepted_output_can_be_forced_and_accepted_again(capsys) -> None:
     toy.run()
     for number in (3, 4):
@@ -99,6 +108,19 @@ def test_verify_reads_everything_and_names_what_differs(capsys) -> None:
         do(Verify(), capsys)
     assert "DIFFERS   {}  number".format(file.parent) in capsys.readouterr().out
     assert toy.run() == ["second"]
+
+
+def test_a_manifest_that_cannot_be_read_stops_neither_verify_nor_lineage(capsys) -> None:
+    for broken in ("{", '{"schema": 99}'):
+        toy.run()
+        (toy.folder("first") / outputs.MANIFEST).write_text(broken)
+        with pytest.raises(StageError, match="1 outputs differ"):
+            do(Verify(), capsys)
+        said = capsys.readouterr().out.splitlines()
+        assert [line.split()[0] for line in said] == ["DIFFERS", "ok", "ok"]
+        key = next(folder.name for folder in made_in(Path("workspace").absolute()) if folder.parent.name == "Third")
+        assert do(Lineage(artefact=key), capsys)[-1].endswith("its manifest cannot be read")
+        (toy.folder("first") / outputs.MANIFEST).unlink()
 
 
 def test_lineage_goes_back_to_the_beginning(capsys) -> None:
@@ -176,6 +198,22 @@ def test_clean_keeps_an_interrupted_stage_of_the_experiment_and_removes_others(c
     assert sorted(path.name for path in kept.parent.iterdir()) == sorted([kept.name, "notes.txt"])
 
 
+def test_clean_removes_what_an_interrupted_forced_run_left_beside_the_whole_output(capsys) -> None:
+    toy.run()
+    building(toy.folder()).mkdir()
+    do(Clean(delete=True), capsys)
+    assert not building(toy.folder()).exists()
+    assert toy.run() == []
+
+
+def test_clean_leaves_what_a_run_came_to_want_meanwhile(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy.run()
+    answers = iter([set(), *[there()] * 9])
+    monkeypatch.setattr(Clean, "_wanted", lambda self: next(answers))
+    do(Clean(delete=True), capsys)
+    assert toy.run() == []
+
+
 def test_clean_leaves_what_is_in_use(capsys) -> None:
     toy.run()
     old = toy.folder()
@@ -186,6 +224,19 @@ def test_clean_leaves_what_is_in_use(capsys) -> None:
     assert old.exists()
     assert do(Clean(delete=True), capsys)[-1].endswith("in 1 outputs; deleted")
     assert not old.exists()
+
+
+def test_a_workspace_that_cannot_be_written_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    toy.run()
+    toy.sources["third"] = toy.sources["third"].replace("y // 2", "int(y / 2)")
+    toy.changed()
+
+    def refuse(*_: object) -> None:
+        raise OSError(30, "Read-only file system", "workspace")
+
+    monkeypatch.setattr(outputs.os, "replace", refuse)
+    with pytest.raises(StageError, match="workspace: cannot be used: Read-only file system"):
+        Accept(reason="the same").run()
 
 
 def test_commands_are_run_every_time(capsys) -> None:

@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import subprocess
@@ -116,6 +117,21 @@ def test_there_is_a_lock_per_card_and_one_for_the_processor(monkeypatch: pytest.
         "gpu-2": Path("/locks/fse-device-gpu-2.lock"),
         "gpu-GPU-a/b": Path("/locks/fse-device-gpu-GPU-a_b.lock"),
     }
+
+
+def test_nobody_holds_a_lock_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.lock").write_text("")
+
+    def refuse(number: int) -> None:
+        def open_(*_: object) -> None:
+            raise OSError(number, "")
+
+        monkeypatch.setattr(locks.os, "open", open_)
+
+    refuse(errno.EROFS)
+    assert locks.is_free(tmp_path / "a.lock")
+    refuse(errno.EACCES)
+    assert not locks.is_free(tmp_path / "a.lock")
 
 
 def test_a_wait_has_an_end(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Every reason that a plan can give, on the toy pipeline."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import List
@@ -8,9 +9,9 @@ import pytest
 
 from fse import outputs
 from fse.stages import STAGES, Stage
-from tasks import fingerprint, plan
+from tasks import fingerprint, locks, plan
 from tasks.reasons import Parts, differences, in_words
-from tasks.stage import building
+from tasks.stage import building, lock_of
 from tests.tasks import toy
 
 
@@ -110,6 +111,15 @@ def test_a_stage_was_interrupted() -> None:
     for step in (900, 1000):
         (folder / "checkpoints" / "model-{}.index".format(step)).write_text("")
     assert planned()[2] == "will resume: from step 1000: it was interrupted"
+
+
+def test_a_stage_is_running() -> None:
+    toy.run("second")
+    building(toy.folder()).mkdir(parents=True)
+    toy.made.clear()
+    with locks.held(lock_of(toy.folder()), "Third", 0.0):
+        assert planned()[2].startswith("is running: in process {} of ".format(os.getpid()))
+    assert planned()[2] == "will run: it was interrupted"
 
 
 def test_the_nearest_earlier_output_is_the_one_that_is_compared() -> None:

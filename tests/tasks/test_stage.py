@@ -1,5 +1,7 @@
 """Which stages run again, on a toy pipeline in this process. The real one is in tests/pipeline."""
 
+import datetime
+import json
 import multiprocessing
 import os
 import shutil
@@ -132,6 +134,106 @@ def test_code_that_changes_while_a_run_is_under_way_counts_for_the_stages_after(
     toy.sources["third"] = toy.sources["third"].replace("y // 2", "y // 3")
     assert toy.run() == []
     assert toy.number() == 5
+
+
+def _edit(old: str, new: str) -> None:
+    file = Path("toy/code.py")
+    file.write_text(file.read_text().replace(old, new))
+
+
+def test_a_stage_whose_own_code_changed_while_it_ran_says_so_and_what_it_made_is_that_of_the_old_code(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    toy.run("first")
+    original = toy.Second._make
+
+    def make(self: Any, *rest: Any) -> None:
+        original(self, *rest)
+        _edit("x * 10 + y", "x * 11 + y")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(toy.Second, "_make", make)
+        with pytest.raises(StageError, match=r"Second: code of toy.code.second changed while it ran; .* start again"):
+            toy.Second().run()
+    assert toy.run("second") == []
+    toy.sources["second"] = toy.sources["second"].replace("x * 10 + y", "x * 11 + y")
+    assert toy.run("second") == ["second"]
+
+
+def test_code_that_changed_while_a_stage_waited_for_a_device_makes_nothing_under_the_old_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    toy.run("first")
+
+    def wait(self: Any, stack: Any) -> List[int]:
+        _edit("x * 10 + y", "x * 11 + y")
+        return []
+
+    with monkeypatch.context() as patch:
+        patch.setattr(toy.Second, "hold_devices", wait)
+        with pytest.raises(StageError, match="code of toy.code.second changed while it waited for other runs"):
+            toy.Second().run()
+    assert toy.run("second") == ["second"]
+    assert toy.number("second") == 12
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_stage_in_the_middle_can_be_forced_and_what_depends_on_it_follows(
+    workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `Third --Second-force` does; with more workers than one, Luigi forks for each task."""
+    toy.sources["second"] = (
+        "def second(x, y):\n    from pathlib import Path\n    return int(Path('counted').read_text())\n"
+    )
+    Path("counted").write_text("10")
+    toy.run()
+    Path("counted").write_text("20")
+    settings = luigi.configuration.get_config()
+    settings.set("Second", "force", "true")
+    try:
+        toy.changed()
+        assert luigi.build([toy.Third()], local_scheduler=True, log_level="CRITICAL", workers=workers)
+    finally:
+        settings.remove_section("Second")
+    assert outputs.read_manifest(toy.folder("second"))["why"] == "--force"
+    assert toy.number() == 11
+    assert toy.run() == []
+
+
+@pytest.mark.parametrize(("name", "value"), [("files", None), ("covers", []), ("key", 7), ("seconds", "long")])
+def test_a_manifest_without_what_every_manifest_has_is_none(name: str, value: Any) -> None:
+    toy.run()
+    file = toy.folder("second") / outputs.MANIFEST
+    file.write_text(json.dumps(dict(json.loads(file.read_text()), **{name: value})))
+    toy.changed()
+    assert toy.Second().reason() == "manifest cannot be read"
+    assert toy.run() == ["second"]
+
+
+def test_a_clock_that_went_back_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Clock(datetime.datetime):
+        year_now = 2100
+
+        @classmethod
+        def now(cls, tz: Any = None) -> "datetime.datetime":
+            return datetime.datetime(cls.year_now, 1, 1, tzinfo=tz)
+
+    monkeypatch.setattr(outputs.datetime, "datetime", Clock)
+    toy.run()
+    for path in Path.cwd().rglob("*"):
+        os.utime(str(path), (4e9, 4e9))
+    assert toy.run() == []
+    Clock.year_now = 2001
+    toy.settings["second"] = 2
+    assert toy.run() == ["second", "third"]
+    assert toy.number() == 12
+    toy.settings["second"] = 1
+    assert toy.run() == []
+    assert toy.number() == 7
+    assert toy.run("second", force=True) == ["second"]
+    (toy.folder("second") / "number").write_text("99")
+    os.utime(str(toy.folder("second") / "number"), (1, 1))
+    assert toy.run() == ["second"]
 
 
 def test_force_runs_a_complete_stage_again_and_keeps_the_old_output_until_then() -> None:

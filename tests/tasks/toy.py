@@ -33,7 +33,9 @@ class Toy(StageTask):
         parts = self.parts()
         covers = {"settings": parts.settings, "code": parts.code, "tensorflow": ""}
         inputs = {task.verb: task.output().folder for task in self.before()}
-        facts = outputs.manifest(self.verb, self.experiment, inputs, {"key": folder.name, "covers": covers})
+        facts = outputs.manifest(
+            self.verb, self.experiment, inputs, {"key": folder.name, "run": self._run, "covers": covers}
+        )
         names: Dict[str, Any] = {}
         exec((code_identity.PACKAGES["toy"] / "code.py").read_text(), names)
         values = [int((path / "number").read_text()) for path in inputs.values()]
