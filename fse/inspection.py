@@ -21,6 +21,7 @@ from fse.report import data, results
 
 _LISTED = 12  # names of each kind that are shown
 _SHOWN, _COLUMNS, _TILE = 48, 8, 160  # of the contact sheet, the tile in pixels
+_NO_MANIFEST = "its manifest cannot be read, or an older version of this program wrote it"
 
 _Line = Tuple[str, str]
 # An encoded picture or its file, and its points [L, 2] in [-1, 1].
@@ -95,7 +96,7 @@ def _workspace(root: Path) -> _Found:
     for path in sorted((path for path in folders if (path / outputs.MANIFEST).is_file()), key=_begun):
         made = outputs.read_manifest(path)
         about = (str(made.get("started")), _seconds(made.get("seconds")), _size(made.get("bytes")))
-        lines.append(("{} {}".format(path.parent.name, path.name), ", ".join(about)))
+        lines.append(("{} {}".format(path.parent.name, path.name), ", ".join(about) if made else _NO_MANIFEST))
     unfinished = sorted(path for path in folders if path.name.endswith(".building"))
     lines += [("{} {}".format(path.parent.name, path.stem), "unfinished") for path in unfinished]
     return _Found(lines)
@@ -108,7 +109,9 @@ def _begun(folder: Path) -> Tuple[str, str]:
 
 def _output(folder: Path) -> _Found:
     """An output of a stage: what its manifest says of it, and its pictures."""
-    made = outputs.read_manifest(folder)
+    made, inside = outputs.read_manifest(folder), _pictures_in(folder)
+    if not made:
+        return inside._replace(lines=[("output", _NO_MANIFEST), *inside.lines])
     inputs = made.get("inputs")
     lines = [
         ("output of", str(made.get("stage"))),
@@ -123,7 +126,6 @@ def _output(folder: Path) -> _Found:
     for part in ("counts", "metrics"):
         values = made.get(part)
         lines += [(name, _number(value)) for name, value in values.items()] if isinstance(values, dict) else []
-    inside = _pictures_in(folder)
     return inside._replace(lines=lines + inside.lines)
 
 

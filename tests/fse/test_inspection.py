@@ -126,15 +126,11 @@ def test_an_archive_and_its_contact_sheet(capsys, tmp_path: Path, name: str) -> 
 
 
 def made(folder: Path, stage: str, **facts: object) -> Path:
+    """An output of a stage, as far as its manifest goes."""
     folder.mkdir(parents=True, exist_ok=True)
-    about = {
-        "schema": outputs.SCHEMA,
-        "stage": stage,
-        "key": folder.name,
-        "started": "2026",
-        "seconds": 61,
-        "bytes": 2e6,
-    }
+    about: Dict[str, object] = {"content": "", "listing": ""}
+    about.update(schema=outputs.SCHEMA, stage=stage, key=folder.name, started="2026", seconds=61.0, bytes=2_000_000)
+    about.update({name: {} for name in ("inputs", "covers", "files", "folders")})
     (folder / "manifest.json").write_text(json.dumps(dict(about, **facts)))
     return folder
 
@@ -249,8 +245,8 @@ def test_names_in_an_archive_cannot_steer_the_terminal(capsys, tmp_path: Path) -
 @pytest.mark.parametrize(
     "content",
     [
-        {"seconds": "soon", "bytes": [1], "counts": [], "metrics": {"a": None, "b": True, "c": "\x1b[2J"}, "inputs": 7},
-        {"seconds": 10**400, "bytes": float("inf"), "counts": {"\x1b": 10**400}, "inputs": {"\n": {}}, "started": {}},
+        {"bytes": [1], "counts": [], "metrics": {"a": None, "b": True, "c": "\x1b[2J"}, "host": "\x1b[2J"},
+        {"bytes": 10**400, "counts": {"\x1b": 10**400}, "inputs": {"\n": {}}, "why": {}, "seconds": float("inf")},
     ],
 )
 def test_a_manifest_with_odd_values_is_shown_as_it_is(capsys, tmp_path: Path, content: dict) -> None:
@@ -259,6 +255,16 @@ def test_a_manifest_with_odd_values_is_shown_as_it_is(capsys, tmp_path: Path, co
     text = capsys.readouterr().out
     assert "unknown" in text
     assert all(one.isprintable() or one == "\n" for one in text)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"schema": 1}'])
+def test_a_manifest_that_cannot_be_read_is_said_so(capsys, tmp_path: Path, content: str) -> None:
+    folder = write_crops(tmp_path / "artifacts" / "AlignCrop" / "aa", 2, 1)
+    (folder / "manifest.json").write_text(content)
+    found = shown(capsys, folder)
+    assert found["output"].startswith("its manifest cannot be read")
+    assert found["picture files"] == "3"
+    assert shown(capsys, tmp_path)["AlignCrop aa"].startswith("its manifest cannot be read")
 
 
 def test_a_manifest_that_is_nested_without_end(capsys, tmp_path: Path) -> None:
