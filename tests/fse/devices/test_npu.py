@@ -241,7 +241,9 @@ def test_a_run_that_was_not_compiled_for_the_npu_fails(tiny, shards: Path, tmp_p
 
 @pytest.mark.slow
 def test_two_npus_train_what_two_ranks_of_the_processor_do(tiny, shards: Path, tmp_path: Path) -> None:
-    device = [{"device_id": str(card), "device_ip": "127.0.0.1", "rank_id": str(card)} for card in range(2)]
+    device = [
+        {"device_id": str(card), "device_ip": "127.0.0.{}".format(card + 1), "rank_id": str(card)} for card in range(2)
+    ]
     table = {"status": "completed", "version": "1.0", "server_count": "1"}
     table["server_list"] = [{"server_id": "node_0", "device": device}]  # type: ignore[assignment]
     (tmp_path / "table.json").write_text(json.dumps(table))
