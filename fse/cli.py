@@ -1,4 +1,4 @@
-"""The `fse` command: every stage without Luigi, landmarks of a person's own pictures, and a look at the machine.
+"""The `fse` command: every stage without Luigi, landmarks of a person's own pictures, and looks at outputs and machine.
 
 Exit codes: 0 done; 1 it failed, and standard error says why; 2 the command line or the configuration is wrong; 3 it
 failed for the machine: a download, the device, the disk; 4 the NPU was not used.
@@ -97,6 +97,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--format", choices=("csv", "json"), default="csv")
     command.add_argument("--draw", type=Path, metavar="DIR", help="also draw them on copies of the pictures, as PNG")
     command.set_defaults(run=_run_landmarks)
+    command = verbs.add_parser("inspect", help="what is in a workspace, an output, a TFRecord file or an archive")
+    command.add_argument("path", type=Path, metavar="WORKSPACE_OR_FILE")
+    command.add_argument("--sheet", type=Path, metavar="FILE.png", help="also a contact sheet of its pictures, as PNG")
+    command.set_defaults(run=_run_inspect)
     return parser
 
 
@@ -178,6 +182,10 @@ def _run_doctor(options: argparse.Namespace) -> None:
 
 def _run_landmarks(options: argparse.Namespace) -> None:
     importlib.import_module("fse.landmarks").landmarks(options.model, options.pictures, options.format, options.draw)
+
+
+def _run_inspect(options: argparse.Namespace) -> None:
+    importlib.import_module("fse.inspection").inspect(options.path, options.sheet)
 
 
 def _given(options: argparse.Namespace, flag: str) -> Path:

@@ -4,10 +4,10 @@ import io
 import os
 import warnings
 from pathlib import Path
-from typing import IO, Callable, List, Optional, Tuple, TypeVar, Union
+from typing import IO, Callable, List, Tuple, TypeVar, Union
 
 import numpy as np
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from fse.errors import DataError, PictureError
 
@@ -21,7 +21,7 @@ _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 # What shows through transparent pixels: neutral, so that neither dark nor light figures vanish.
 _BACKGROUND = (128, 128, 128, 255)
 
-_ORIENTATION = 0x0112
+_WIDTH, _HEIGHT, _ORIENTATION = 0x0100, 0x0101, 0x0112
 # EXIF orientation: whether to exchange rows and columns, then whether to reverse the rows, and the columns.
 _TURNS = {
     2: (False, False, True),
@@ -138,8 +138,9 @@ def _decode(stream: IO[bytes], max_pixels: int, coarsest: Callable[[int, int], f
             raise PictureError("{} x {} pixels, more than {}".format(width, height, max_pixels))
         if not width * height:
             raise PictureError("the picture has no pixels")
-        turn = _turn(image)
-        upright = (height, width) if turn and turn[0] else (width, height)
+        upright = _upright(image)
+        # Pillow turns TIFF pictures itself.
+        turn = None if image.format == "TIFF" else _TURNS.get(_orientation(image))
         factor = _factor(image, coarsest(*upright), turned=bool(turn))
         if factor > 1:
             image.draft(None, (width // factor, height // factor))
@@ -154,15 +155,16 @@ def _decode(stream: IO[bytes], max_pixels: int, coarsest: Callable[[int, int], f
 
 def _size(stream: IO[bytes]) -> Tuple[int, int]:
     with Image.open(stream, formats=_FORMATS) as image:
-        width, height = image.size
-        turn = _turn(image)
+        return _upright(image)
+
+
+def _upright(image: Image.Image) -> Tuple[int, int]:
+    """Width and height of an open picture when it is set upright."""
+    width, height = image.size
+    if isinstance(image, TiffImagePlugin.TiffImageFile):  # which old Pillows turn when they load it, newer ones at once
+        width, height = int(image.tag_v2[_WIDTH]), int(image.tag_v2[_HEIGHT])
+    turn = _TURNS.get(_orientation(image))
     return (height, width) if turn and turn[0] else (width, height)
-
-
-def _turn(image: Image.Image) -> Optional[Tuple[bool, bool, bool]]:
-    """How to set a picture upright, a value of `_TURNS`; None where there is nothing to do."""
-    # Pillow turns TIFF pictures itself.
-    return None if image.format == "TIFF" else _TURNS.get(_orientation(image))
 
 
 def _factor(image: Image.Image, coarsest: float, turned: bool) -> int:

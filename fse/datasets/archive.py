@@ -37,6 +37,14 @@ _BROKEN = (
 )
 
 
+class Content(NamedTuple):
+    """A file of an archive as it was read: `data` are its first bytes, at most 64 MiB, of a wanted one; else none."""
+
+    name: PurePosixPath
+    size: int
+    data: bytes
+
+
 class _Member(NamedTuple):
     """A regular file in an archive."""
 
@@ -96,6 +104,44 @@ def folders(archive: Path, max_bytes: int, max_files: int) -> List[str]:
     """
     with _explained(archive, archive), open(str(archive), "rb") as stream:
         return sorted({str(member.name.parent) for member in _members(archive, stream, max_bytes, max_files)})
+
+
+def contents(
+    archive: Path, wanted: Callable[[PurePosixPath], bool], max_bytes: int, max_files: int
+) -> Iterator[Content]:
+    """Reads every file of an archive, which shows whether it is whole, and writes none.
+
+    Args:
+      archive, max_files: as of `unpack`.
+      wanted: says of a file's name in the archive whether to keep what is in it.
+      max_bytes: limit of all that is read.
+
+    Raises:
+      DataError, StageError: as `unpack`.
+    """
+    total = 0
+    with _explained(archive, archive), open(str(archive), "rb") as stream:
+        for member in _members(archive, stream, max_bytes, max_files):
+            source = member.open()
+            assert source is not None  # None is tarfile's answer for links and folders
+            size, kept = 0, []
+            with source:
+                for chunk in iter(functools.partial(source.read, _CHUNK), b""):
+                    size, total = size + len(chunk), total + len(chunk)
+                    if total > max_bytes:
+                        raise _too_large(archive, max_bytes)
+                    if size <= _LARGEST_READ and wanted(member.name):
+                        kept.append(chunk)
+            yield Content(member.name, size, b"".join(kept))
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file begins like an archive that `unpack` knows."""
+    with open(str(path), "rb") as stream:
+        start = stream.read(_TAR_BLOCK)
+    return start.startswith((b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00")) or (
+        start[257:262] == b"ustar"
+    )
 
 
 def _progress(archive: Path) -> Any:

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from pathlib import Path
-from typing import List, NamedTuple, Optional, Tuple
+from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 from PIL import Image
@@ -75,12 +75,12 @@ def look(config: Config, crops: Path) -> Look:
     return Look(sheets, drawing.enlarge(mean), len(chosen), spread, points)
 
 
-def sheet(crops: List[np.ndarray], points: np.ndarray, tile: int, columns: int) -> Image.Image:
+def sheet(crops: Sequence[np.ndarray], points: Sequence[np.ndarray], tile: int, columns: int) -> Image.Image:
     """A contact sheet of pictures with their annotated points.
 
     Args:
       crops: n pictures, uint8 [height, width, 3] each; what is not square is padded.
-      points: [n, L, 2] in [-1, 1].
+      points: n times [L, 2] in [-1, 1].
       tile: width and height of each on the sheet in pixels.
       columns: how many beside each other.
     """

@@ -251,11 +251,14 @@ def test_jpeg_is_decoded_to_as_few_pixels_as_are_good_enough(coarsest: float, fa
 
 
 @pytest.mark.parametrize("orientation", range(9))
-def test_size_is_that_of_the_decoded_picture(orientation):
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_size_is_that_of_the_decoded_picture(kind, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    data = encoded(Image.fromarray(CORNER), "JPEG", exif=exif)
-    assert pictures.size(data) == decode(data).shape[1::-1]
+    data = encoded(Image.fromarray(CORNER), kind, exif=exif)
+    told = []
+    picture, _ = pictures.decode_coarsely(data, 100, lambda *size: told.append(size) or 1.0)
+    assert told == [pictures.size(data)] == [picture.shape[1::-1]]
 
 
 def test_size_of_what_is_no_picture():

@@ -101,7 +101,9 @@ def write_inputs(root, points=POINTS, name="faces", steps=(20, 40, 60)):
     folders = {stage: root / stage for stage in STAGES}
     for seconds, (stage, folder) in enumerate(folders.items(), 1):
         folder.mkdir()
-        write_json(folder / "manifest.json", stage=stage, key="key-" + stage, seconds=seconds * 10.0, host=name)
+        about = {"stage": stage, "key": "key-" + stage, "seconds": seconds * 10.0, "host": name}
+        versions = {"packages": {"tensorflow": "9.9"}, "git": {"commit": "c0ffee", "clean": True}, "device": "cpu"}
+        write_json(folder / "manifest.json", **about, **versions)
     write_json(
         folders["Download"] / "dataset.json",
         name=name,
@@ -353,6 +355,10 @@ def test_each_stage_has_its_share_of_the_time(faces):
     text = plain(faces)
     assert "Train 40.0 s 19.0 %" in text
     assert "Together 3 min 30 s" in text
+
+
+def test_provenance_says_what_made_each_stage(faces):
+    assert "Train key-Train \N{EN DASH} faces \N{EN DASH} 9.9 cpu c0ffee" in plain(faces)
 
 
 def test_untrained_model_with_even_maps(tmp_path):
