@@ -8,13 +8,14 @@ import shutil
 import statistics
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterable, List
+from typing import Any, Dict, Iterable, List, Tuple
 
 import luigi
 from luigi.worker import TaskProcess
 
 from fse import outputs, processes
 from fse.config import Config
+from fse.doctor import installed
 from fse.errors import ConfigError, DataError, FseError, StageError, is_machines
 from tasks import fingerprint, locks
 from tasks.nightly import alarms, baseline, bisect, environment, night, runner
@@ -190,10 +191,14 @@ class NightlyRegression(_Nightly):
 
     def _circumstances(self, history: History) -> night.Circumstances:
         plan = self.plan
-        found = environment.describe([config.train.device for config in plan.experiments(self.set)])
+        reports, ill = self._look() if plan.nightly.doctor else ([], "")
+        versions = dict(installed())
+        for report in reports:
+            versions.update({name: value for name, value in report["versions"].items() if value})
+        devices = [experiment.train.device for experiment in plan.experiments(self.set)]
+        found = environment.describe(devices, versions)
         commit, clean = environment.commit(CODE)
         good = history.before(str(self.date))
-        doctor, ill = environment.doctor(self.root) if plan.nightly.doctor else (None, "")
         return night.Circumstances(
             found,
             environment.fingerprint(found),
@@ -201,9 +206,18 @@ class NightlyRegression(_Nightly):
             commit,
             clean,
             environment.commits(CODE, good[-1]["commit"] if good else "", commit),
-            doctor,
+            reports,
             ill,
         )
+
+    def _look(self) -> Tuple[List[Dict[str, Any]], str]:
+        """What `fse doctor` finds, once for all runs that need the same of the machine; and why one cannot be run."""
+        needs: Dict[Any, Run] = {}
+        for run, experiment in zip(self.plan.runs, self.plan.experiments(self.set)):
+            train = experiment.train
+            needs.setdefault((train.device, train.devices, train.hosts, train.rank_table), run)
+        looked = [environment.doctor(run.config, run.overrides(self.set), self.root) for run in needs.values()]
+        return [report for report, _ in looked if report], "; ".join(ill for _, ill in looked if ill)
 
     def _run(self, run: Run, seed: int, occasion: str) -> night.Played:
         more = "train.seed={},train.occasion='{}',experiment.name='nightly-{}-{}'".format(

@@ -50,7 +50,7 @@ def began(folder: Path, date: str, name: str = "accuracy-1") -> List[str]:
 
 def test_nights(tmp_path: Path) -> None:
     (tmp_path / "tiny.toml").write_text(TINY)
-    (tmp_path / "n.toml").write_text(NIGHTLY)
+    (tmp_path / "n.toml").write_text(NIGHTLY.replace("doctor = false", "doctor = true"))
     code = tmp_path / "code"
     for package in ("fse", "tasks", "pipeline", "configs"):
         shutil.copytree(str(ROOT / package), str(code / package), ignore=shutil.ignore_patterns("__pycache__"))
@@ -62,7 +62,14 @@ def test_nights(tmp_path: Path) -> None:
     assert began(tmp_path, "2026-01-01") == STAGES
     page = tmp_path / "workspace" / "nightly" / "n" / "index.html"
     assert "<h1>pass</h1>" in page.read_text()
-    assert (page.parent / "2026-01-01" / "accuracy-1" / "Report" / "report.html").is_file()
+    assert verdict(tmp_path, "2026-01-01")["doctor"][0]["fit"]
+    (tmp_path / "n.toml").write_text(NIGHTLY)
+    links = page.parent / "2026-01-01" / "accuracy-1"
+    assert (links / "Report" / "report.html").is_file()
+    case = (links / "Factorized_ID1301_for_TensorFlow_bs4_1p_acc.log").read_text()
+    figures = verdict(tmp_path, "2026-01-01")["plays"][0]["metrics"]
+    assert "\nTrainAccuracy = {}\n".format(round(1.0 - figures["failure_rate_10"], 4)) in case
+    assert "\nE2ETrainingTime = {}\n".format(round(figures["end_to_end_seconds"])) in case
     accepted = luigi(
         tmp_path, "AcceptBaseline", "--config", "n.toml", "--date", "2026-01-01", "--reason", "the first", code=code
     )
@@ -122,6 +129,24 @@ def test_nights(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "h.jsonl").read_text().splitlines()]
     assert [line["verdict"] for line in lines] == ["pass", "pass", "regression", "pass"]
     assert lines[0]["plays"][0]["stages"]["Train"]["key"]
+
+
+def test_a_machine_that_is_not_fit(tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(TINY)
+    (tmp_path / "n.toml").write_text(NIGHTLY.replace("doctor = false", "doctor = true"))
+    broken = night(tmp_path, "2026-01-01", "--set", "train.device=npu")
+    assert broken.returncode == 61, broken.stderr
+    assert "n 2026-01-01: infrastructure" in broken.stdout
+    assert started(broken) == []
+    record = verdict(tmp_path, "2026-01-01")
+    assert "driver: npu-smi" in record["reasons"][0]["words"]
+    (report,) = record["doctor"]
+    assert (report["device"], report["fit"]) == ("npu", False)
+    assert record["environment"]["tensorflow"] == report["versions"]["tensorflow"]
+    page = (tmp_path / "workspace" / "nightly" / "n" / "index.html").read_text()
+    assert "not fit</b> for train.device=npu" in page
+    assert "npu-smi info" in page  # what to do
+    assert "Traceback" not in broken.stderr
 
 
 @pytest.mark.parametrize(
