@@ -154,17 +154,17 @@ class NightlyRegression(_Nightly):
         plan, history, date = self.plan, self.history(), str(self.date)
         accepted = baseline.read(plan.baselines, plan.nightly.name)
         for closed in night.close_unfinished(history, date):
-            self._write_verdict(history.record(closed) or {})
+            self.write_verdict(history.record(closed) or {})
         record = history.record(date)
         if record is None or record["verdict"] not in night.FINAL:
             now = self._circumstances(history)
             record = night.play(plan, date, history, accepted, now, self._run)
-        self._write_verdict(record)
+        self.write_verdict(record)
         page.write(self.folder, plan, history, accepted)
         for told in alarms.tell(record, history, plan.hooks):
             words = "told {}: {}" if not told.outcome else "could NOT tell {}: {}: {}"
             print(words.format(told.hook, told.state, told.outcome), file=sys.stderr, flush=True)
-        _forget_old(self.folder, plan.nightly.keep, {entry.date for entry in accepted})
+        forget_old(self.folder, plan.nightly.keep, {entry.date for entry in accepted})
         beat = {
             "time": datetime.datetime.now(datetime.timezone.utc).isoformat(),
             "date": date,
@@ -173,8 +173,8 @@ class NightlyRegression(_Nightly):
         outputs.write_json(Path(plan.nightly.heartbeat or self.folder / "heartbeat"), beat)
         return record
 
-    def _write_verdict(self, record: Dict[str, Any]) -> None:
-        """Without the outputs' keys, by which Clean would keep them for ever: links do, for a while."""
+    def write_verdict(self, record: Dict[str, Any]) -> None:
+        """Writes `verdict.json`, without the outputs' keys, by which Clean would keep them for ever: links do, for a while."""
         plays = [
             dict(
                 play,
@@ -344,8 +344,14 @@ def summary(record: Dict[str, Any], folder: Path) -> str:
     return "\n".join(lines)
 
 
-def _forget_old(folder: Path, keep: int, accepted: "set[str]") -> None:
-    """Removes the links by which nights keep their outputs, but of the newest and of those that were accepted."""
+def forget_old(folder: Path, keep: int, accepted: "set[str]") -> None:
+    """Removes the links by which nights keep their outputs, but of the newest and of those that were accepted.
+
+    Args:
+      folder: of the nightly.
+      keep: how many of the newest.
+      accepted: dates.
+    """
     dates = sorted(path.name for path in folder.iterdir() if (path / "verdict.json").is_file())
     for date in dates[:-keep]:
         for links in (path for path in (folder / date).iterdir() if path.is_dir() and date not in accepted):
