@@ -97,7 +97,11 @@ def at_commit(run_: Run, overrides: str, workspace: Path, code: Path, log: Path,
     arguments = ["Evaluate", "--config", config, "--set", overrides, "--workspace", str(workspace)]
     children.run([*_COMMAND, *arguments], log, folder=code)
     name = configuration.parse_overrides(overrides)["experiment"]["name"]
-    value = measure({stage: (workspace / name / "stages" / stage).resolve() for stage in _OWN})[metric]
+    evaluated = (workspace / name / "stages" / "Evaluate").resolve()
+    # Links to the stages before may be another seed's: a finished evaluation is not asked how it was made.
+    before = outputs.read_manifest(evaluated)["inputs"]
+    folders = {stage: evaluated.parents[1] / stage / before[stage.lower()]["key"] for stage in ("Train", "Export")}
+    value = measure(dict(folders, Evaluate=evaluated))[metric]
     if value is None:
         raise StageError("it has no {}".format(metric))
     return value
