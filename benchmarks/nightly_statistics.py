@@ -4,7 +4,7 @@
 
 A night is one value with normal noise; a night whose value is a regression is repeated once, with noise of its own, and is
 red if the repeat is one too. Red nights do not enter the past; the first night is the accepted baseline. Prints the tables
-of docs/nightly.md and fails if a figure misses what the gates must reach.
+of docs/nightly.md; exits with 1 if a figure misses what the gates must reach.
 """
 
 import argparse

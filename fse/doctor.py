@@ -111,7 +111,7 @@ def examine(config: Config, workspace: Path) -> Machine:
       workspace: where its outputs will be; need not exist.
     """
     device = config.train.device
-    versions = _versions()
+    versions = installed()
     checks = [_python(device), _tensorflow(device, versions["tensorflow"])]
     cards: List[npu_smi.Card] = []
     if device == "gpu":
@@ -163,7 +163,8 @@ def cann_version() -> str:
     return ""
 
 
-def _versions() -> Dict[str, str]:
+def installed() -> Dict[str, str]:
+    """Versions as packages and files have them, by name; '' where there is none. Of driver and firmware npu-smi knows more."""
     return {
         "fse": __version__,
         "python": platform.python_version(),

@@ -1,10 +1,10 @@
 """The contract of Huawei ModelZoo's test scripts: options in, `Final …` lines and `${CaseName}.log` out.
 
 `scripts/train_{full,performance}_{1p,8p}.sh` are this module. It runs `luigi --module pipeline` as a person would and
-reads what the training wrote. Units, which ModelZoo leaves open: BatchSize in pictures a step over all cards; speed in
-pictures a second over all cards, without the first line of `losses.csv`, in which the graph is compiled; TrainingTime in
-milliseconds a step; E2ETrainingTime in seconds; TrainAccuracy the share of test pictures with an error below 10 % of the
-inter-ocular distance.
+reads what the training wrote; the nightly writes this log of each of its runs too. Units, which ModelZoo leaves open:
+BatchSize in pictures a step over all cards; speed in pictures a second over all cards, without the first line of
+`losses.csv`, in which the graph is compiled; TrainingTime in milliseconds a step; E2ETrainingTime in seconds;
+TrainAccuracy the share of test pictures with an error below 10 % of the inter-ocular distance.
 """
 
 import argparse
@@ -17,10 +17,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from fse import config as configuration
-from fse import pictures, processes, ranks
+from fse import pictures, processes
 from fse.errors import ConfigError, FseError, StageError
 
 NETWORK = "Factorized_ID1301_for_TensorFlow"
@@ -57,11 +57,16 @@ PRECISIONS = {
 }
 
 
+# The lines of `losses.csv`.
+Losses = List[Dict[str, float]]
+
+
 class Result(NamedTuple):
     """What a case comes to.
 
     batch_size: pictures a step, over all ranks. kind: acc (full) or perf (performance).
-    fps: pictures a second, over all ranks. loss: the last loss_align. seconds: from the first command to the last.
+    fps: pictures a second, over all ranks. loss: the last loss_align. seconds: from the first command to the last, None if
+    it is not known.
     accuracy: in [0, 1], None if it was not measured.
     """
 
@@ -70,8 +75,24 @@ class Result(NamedTuple):
     kind: str
     fps: float
     loss: float
-    seconds: float
+    seconds: Optional[float]
     accuracy: Optional[float] = None
+
+
+def read(trained: Path, kind: str, seconds: Optional[float], metrics: Optional[Path]) -> Tuple[Result, Losses]:
+    """What a finished training comes to, and the lines of its `losses.csv`.
+
+    Args:
+      trained: the folder that `fse train` wrote.
+      kind: acc or perf.
+      seconds: from the first command to the last, None if it is not known.
+      metrics: an evaluation's `metrics.json`; None if there was none.
+    """
+    with open(str(trained / "losses.csv"), newline="") as stream:
+        rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(stream)]
+    summary = json.loads((trained / "training.json").read_text())
+    batch, accuracy = summary["batch_size"], _accuracy(metrics) if metrics else None
+    return Result(summary["ranks"], batch, kind, speed(rows, batch), rows[-1]["loss_align"], seconds, accuracy), rows
 
 
 def case_name(result: Result) -> str:
@@ -80,7 +101,7 @@ def case_name(result: Result) -> str:
 
 
 def case_log(result: Result) -> str:
-    """The contents of `${CaseName}.log`: `Key = value`, in ModelZoo's order; TrainAccuracy only if it was measured."""
+    """The contents of `${CaseName}.log`: `Key = value`, in ModelZoo's order; what was not measured is left out."""
     values: Dict[str, Any] = {
         "Network": NETWORK,
         "RankSize": result.ranks,
@@ -91,21 +112,21 @@ def case_log(result: Result) -> str:
         "TrainingTime": "{:.3f}".format(1000.0 * result.batch_size / result.fps),
         "TrainAccuracy": result.accuracy,
         "ActualLoss": result.loss,
-        "E2ETrainingTime": round(result.seconds),
+        "E2ETrainingTime": None if result.seconds is None else round(result.seconds),
     }
     return "".join("{} = {}\n".format(key, value) for key, value in values.items() if value is not None)
 
 
-def write_case_log(folder: Path, result: Result, losses: List[float]) -> Path:
+def write_case_log(folder: Path, result: Result, rows: Losses) -> Path:
     """Writes `<CaseName>.log` and `<CaseName>_loss.txt`, every logged loss_align on a line. Returns the log's path."""
     folder.mkdir(parents=True, exist_ok=True)
     name = case_name(result)
-    (folder / (name + "_loss.txt")).write_text("".join("{}\n".format(loss) for loss in losses))
+    (folder / (name + "_loss.txt")).write_text("".join("{}\n".format(row["loss_align"]) for row in rows))
     (folder / (name + ".log")).write_text(case_log(result))
     return folder / (name + ".log")
 
 
-def final_lines(result: Result, rows: List[Dict[str, float]], progress: str) -> str:
+def final_lines(result: Result, rows: Losses, progress: str) -> str:
     """What is printed at the end: ModelZoo's lines and the port's own.
 
     Args:
@@ -119,14 +140,14 @@ def final_lines(result: Result, rows: List[Dict[str, float]], progress: str) -> 
         "Final Performance images/sec : {:.2f}".format(result.fps),
         "Final Performance sec/step : {:.5f}".format(result.batch_size / result.fps),
         "Final Train Accuracy : {}".format(accuracy),
-        "E2E Training Duration sec : {}".format(round(result.seconds)),
+        "E2E Training Duration sec : {}".format("unknown" if result.seconds is None else round(result.seconds)),
         progress,
     ]
     lines += ["{} {}".format(name, rows[-1][name]) for name in ("loss_align", "loss_diversity", "loss_decay")]
     return "\n".join(lines)
 
 
-def speed(rows: List[Dict[str, float]], batch_size: int) -> float:
+def speed(rows: Losses, batch_size: int) -> float:
     """Pictures a second in `losses.csv` without its first line, if there are more."""
     first = rows[0] if len(rows) > 1 else dict.fromkeys(rows[0], 0.0)
     return (rows[-1]["step"] - first["step"]) * batch_size / max(rows[-1]["seconds"] - first["seconds"], 1e-9)
@@ -197,7 +218,6 @@ def _run(options: argparse.Namespace) -> None:
     text = _joined(changes, options.set)
     output.mkdir(parents=True, exist_ok=True)
     settings = configuration.load(name, text)
-    size = ranks.size(settings.train)
     workspace = output / "workspace"
     common = ["--config", str(configuration.find(name).absolute()), "--set", text, "--workspace", str(workspace)]
     for stale in [*output.glob(NETWORK + "_*"), *output.glob("train_*.log")]:
@@ -220,14 +240,11 @@ def _run(options: argparse.Namespace) -> None:
         measured = options.kind == "full" and packed["test"] > 0
         if options.kind == "full":
             _luigi(["FullRun" if measured else "Export", *common], log)
-    rows = _rows(trained / "losses.csv")
-    accuracy = _accuracy(workspace / settings.experiment.name / "metrics.json") if measured else None
-    batch, kind = settings.train.batch_size, KINDS[options.kind]
-    seconds = time.monotonic() - began
-    result = Result(size, batch, kind, speed(rows, batch), rows[-1]["loss_align"], seconds, accuracy)
+    metrics = workspace / settings.experiment.name / "metrics.json" if measured else None
+    result, rows = read(trained, KINDS[options.kind], time.monotonic() - began, metrics)
     progress = [line for line in said.decode(errors="replace").splitlines() if line.startswith("progress ")]
     print(final_lines(result, rows, progress[-1] if progress else ""), flush=True)
-    print("log: {}".format(write_case_log(output, result, [row["loss_align"] for row in rows])))
+    print("log: {}".format(write_case_log(output, result, rows)))
 
 
 def _changes(options: argparse.Namespace) -> Dict[str, Any]:
@@ -326,11 +343,6 @@ def _keep(output: Path, checkpoints: Path) -> None:
     """Copies the checkpoints to `ckpt`, where ModelZoo's users look for them."""
     shutil.rmtree(str(output / "ckpt"), ignore_errors=True)
     shutil.copytree(str(checkpoints), str(output / "ckpt"))
-
-
-def _rows(path: Path) -> List[Dict[str, float]]:
-    with open(str(path), newline="") as stream:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(stream)]
 
 
 def _accuracy(path: Path) -> Optional[float]:

@@ -8,13 +8,14 @@ import shutil
 import statistics
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterable, List
+from typing import Any, Dict, Iterable, List, Tuple
 
 import luigi
 from luigi.worker import TaskProcess
 
 from fse import outputs, processes
 from fse.config import Config
+from fse.doctor import installed
 from fse.errors import ConfigError, DataError, FseError, StageError, is_machines
 from tasks import fingerprint, locks
 from tasks.nightly import alarms, baseline, bisect, environment, night, runner
@@ -153,17 +154,17 @@ class NightlyRegression(_Nightly):
         plan, history, date = self.plan, self.history(), str(self.date)
         accepted = baseline.read(plan.baselines, plan.nightly.name)
         for closed in night.close_unfinished(history, date):
-            self._write_verdict(history.record(closed) or {})
+            self.write_verdict(history.record(closed) or {})
         record = history.record(date)
         if record is None or record["verdict"] not in night.FINAL:
             now = self._circumstances(history)
             record = night.play(plan, date, history, accepted, now, self._run)
-        self._write_verdict(record)
+        self.write_verdict(record)
         page.write(self.folder, plan, history, accepted)
         for told in alarms.tell(record, history, plan.hooks):
             words = "told {}: {}" if not told.outcome else "could NOT tell {}: {}: {}"
             print(words.format(told.hook, told.state, told.outcome), file=sys.stderr, flush=True)
-        _forget_old(self.folder, plan.nightly.keep, {entry.date for entry in accepted})
+        forget_old(self.folder, plan.nightly.keep, {entry.date for entry in accepted})
         beat = {
             "time": datetime.datetime.now(datetime.timezone.utc).isoformat(),
             "date": date,
@@ -172,8 +173,8 @@ class NightlyRegression(_Nightly):
         outputs.write_json(Path(plan.nightly.heartbeat or self.folder / "heartbeat"), beat)
         return record
 
-    def _write_verdict(self, record: Dict[str, Any]) -> None:
-        """Without the outputs' keys, by which Clean would keep them for ever: links do, for a while."""
+    def write_verdict(self, record: Dict[str, Any]) -> None:
+        """Writes `verdict.json`, without the outputs' keys, by which Clean would keep them for ever: links do, for a while."""
         plays = [
             dict(
                 play,
@@ -190,10 +191,14 @@ class NightlyRegression(_Nightly):
 
     def _circumstances(self, history: History) -> night.Circumstances:
         plan = self.plan
-        found = environment.describe([config.train.device for config in plan.experiments(self.set)])
+        reports, ill = self._look() if plan.nightly.doctor else ([], "")
+        versions = dict(installed())
+        for report in reports:
+            versions.update({name: value for name, value in report["versions"].items() if value})
+        devices = [experiment.train.device for experiment in plan.experiments(self.set)]
+        found = environment.describe(devices, versions)
         commit, clean = environment.commit(CODE)
         good = history.before(str(self.date))
-        doctor, ill = environment.doctor(self.root) if plan.nightly.doctor else (None, "")
         return night.Circumstances(
             found,
             environment.fingerprint(found),
@@ -201,9 +206,18 @@ class NightlyRegression(_Nightly):
             commit,
             clean,
             environment.commits(CODE, good[-1]["commit"] if good else "", commit),
-            doctor,
+            reports,
             ill,
         )
+
+    def _look(self) -> Tuple[List[Dict[str, Any]], str]:
+        """What `fse doctor` finds, once for all runs that need the same of the machine; and why one cannot be run."""
+        needs: Dict[Any, Run] = {}
+        for run, experiment in zip(self.plan.runs, self.plan.experiments(self.set)):
+            train = experiment.train
+            needs.setdefault((train.device, train.devices, train.hosts, train.rank_table), run)
+        looked = [environment.doctor(run.config, run.overrides(self.set), self.root) for run in needs.values()]
+        return [report for report, _ in looked if report], "; ".join(ill for _, ill in looked if ill)
 
     def _run(self, run: Run, seed: int, occasion: str) -> night.Played:
         more = "train.seed={},train.occasion='{}',experiment.name='nightly-{}-{}'".format(
@@ -330,8 +344,14 @@ def summary(record: Dict[str, Any], folder: Path) -> str:
     return "\n".join(lines)
 
 
-def _forget_old(folder: Path, keep: int, accepted: "set[str]") -> None:
-    """Removes the links by which nights keep their outputs, but of the newest and of those that were accepted."""
+def forget_old(folder: Path, keep: int, accepted: "set[str]") -> None:
+    """Removes the links by which nights keep their outputs, but of the newest and of those that were accepted.
+
+    Args:
+      folder: of the nightly.
+      keep: how many of the newest.
+      accepted: dates.
+    """
     dates = sorted(path.name for path in folder.iterdir() if (path / "verdict.json").is_file())
     for date in dates[:-keep]:
         for links in (path for path in (folder / date).iterdir() if path.is_dir() and date not in accepted):

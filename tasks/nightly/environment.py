@@ -1,41 +1,36 @@
-"""What nights must have in common to be compared: versions, device and host; and the state of the code."""
+"""What nights must have in common to be compared, versions, device and host; the machine's health; the code's state."""
 
 import hashlib
 import json
 import os
 import platform
-import re
 import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, Iterable, List, Tuple
 
-from fse.outputs import tensorflow_version
+from fse import processes
+from fse.cli import MACHINE
 
-# CANN's own: what is installed where.
-_CANN = ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME")
-_INSTALLED = Path("/usr/local/Ascend")
+# Of the versions that `fse doctor` knows.
+_VERSIONS = ("python", "tensorflow", "npu_bridge", "cann", "driver", "firmware")
 
 _COMMITS = 30
 
+# It tries TensorFlow, and npu_bridge, each of which may take five minutes from a cold network disk.
+_DOCTOR_SECONDS = 900.0
 
-def describe(devices: List[str], installed: Path = _INSTALLED) -> Dict[str, str]:
+
+def describe(devices: Iterable[str], versions: Dict[str, str]) -> Dict[str, str]:
     """Versions, device and host by name.
 
     Args:
       devices: what the runs compute on: cpu, gpu, npu.
-      installed: where Ascend's driver, firmware and CANN are; without them their versions are left out.
+      versions: as `fse doctor` has them.
     """
-    home = next(
-        (Path(os.environ[name]) for name in _CANN if os.environ.get(name)), installed / "ascend-toolkit" / "latest"
-    )
     found = {
-        "python": platform.python_version(),
-        "tensorflow": tensorflow_version(),
-        "cann": _version(sorted([*home.glob("version.*"), *home.glob("*-linux/*_install.info")])),
-        "driver": _version([installed / "driver" / "version.info"]),
-        "firmware": _version([installed / "firmware" / "version.info"]),
+        **{name: versions.get(name, "") for name in _VERSIONS},
         "device": ", ".join(sorted({*devices})),
         "machine": "{} with {} processors".format(platform.machine(), os.cpu_count()),
         "host": socket.gethostname(),
@@ -84,33 +79,26 @@ def git(folder: Path, *arguments: str) -> str:
     return done.stdout.decode(errors="replace").strip()
 
 
-def doctor(root: Path) -> Tuple[Any, str]:
-    """What `fse doctor` says of this machine, and why it cannot be used; '' if it can."""
-    command = [sys.executable, "-m", "fse", "doctor", "--json"]
+def doctor(config: str, overrides: str, root: Path) -> Tuple[Dict[str, Any], str]:
+    """Looks at the machine with `fse doctor`.
+
+    Args:
+      config, overrides: the experiment that it is to be fit for, as `--config` and `--set` take it.
+      root: the workspace.
+
+    Returns:
+      what it found, as its JSON has it, {} if it did not get that far; and why the machine cannot be used, '' if it can.
+    """
+    command = [sys.executable, "-m", "fse", "doctor", "--json", "--set", overrides, "--workspace", str(root)]
+    ended = processes.run([*command, *(["--config", config] if config else [])], _DOCTOR_SECONDS)
     try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=600, cwd=str(root))
-    except (OSError, subprocess.SubprocessError) as error:
-        return None, "fse doctor: {}".format(error)
-    said = done.stdout.decode(errors="replace")
-    try:
-        found = json.loads(said)
+        found = dict(json.loads(ended.output))
     except ValueError:
-        found = said.strip()
-    if done.returncode == 0:
+        found = {}
+    if ended.code == 0:
         return found, ""
-    lines = (done.stderr.decode(errors="replace").strip() or said.strip()).splitlines()
-    return found, "fse doctor ended with exit code {}: {}".format(
-        done.returncode, lines[-1] if lines else "it said nothing"
-    )
-
-
-def _version(files: List[Path]) -> str:
-    """The version that the first readable of some files names, as `Version=7.0.0` or `version: 7.0.0`."""
-    for file in files:
-        try:
-            found = re.search(r"(?im)^\s*(?:\w*_)?version\s*[=:]\s*\[?([\w.\-+:]+)", file.read_text(errors="replace"))
-        except OSError:
-            continue
-        if found:
-            return found.group(1)
-    return ""
+    if ended.code is None:
+        return found, "fse doctor did not end within {:.0f} seconds".format(_DOCTOR_SECONDS)
+    failed = ["{name}: {found}".format(**check) for check in found.get("checks", ()) if check["status"] == "failed"]
+    said = ended.errors.strip().splitlines() or ["exit code {}".format(ended.code)]
+    return found, "fse doctor: " + ("; ".join(failed) if ended.code == MACHINE and failed else said[-1])

@@ -52,7 +52,8 @@ class Circumstances(NamedTuple):
 
     environment: versions and device, by name; fingerprint: of these. config: hash of what is run and how it is judged.
     commit: of the code; clean: whether nothing in it was changed. commits: those since the last good night, newest first.
-    doctor: what `fse doctor` said; ill: why the machine cannot be used, '' if it can.
+    doctor: what `fse doctor` found, as its JSON has it, for each kind of training; empty if it was not asked. ill: why the
+    machine cannot be used, '' if it can.
     """
 
     environment: Dict[str, str]
@@ -61,7 +62,7 @@ class Circumstances(NamedTuple):
     commit: str
     clean: bool
     commits: List[str]
-    doctor: Any
+    doctor: List[Dict[str, Any]]
     ill: str
 
 

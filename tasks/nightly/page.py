@@ -67,7 +67,6 @@ def write(folder: Path, settings: Settings, history: History, accepted: Sequence
         since=_since(records),
         charts=[chart(metric, gate, records, accepted) for metric, gate in settings.gates().items()],
         nights=[_night(folder, record) for record in reversed(records)],
-        health=flat(tonight["doctor"]),
         told=history.told()[-10:],
         accepted=list(reversed(accepted))[:10],
     )
@@ -133,15 +132,6 @@ def chart(metric: str, gate: gates.Gate, records: Sequence[Dict[str, Any]], acce
         [(across(days[0]), "start", records[0]["date"])] * (len(records) > 1)
         + [(across(days[-1]), "end", tonight["date"])],
     )
-
-
-def flat(value: Any, name: str = "") -> List[Tuple[str, str]]:
-    """Names and values of nested JSON, in a list; nothing of None."""
-    if isinstance(value, dict):
-        return [pair for key, item in value.items() for pair in flat(item, "{} {}".format(name, key).strip())]
-    if isinstance(value, list):
-        return [pair for number, item in enumerate(value) for pair in flat(item, "{} {}".format(name, number).strip())]
-    return [] if value is None else [(name, str(value))]
 
 
 def _beside(value: Optional[float], usual: Optional[float], before: Sequence[Optional[float]]) -> str:

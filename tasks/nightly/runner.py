@@ -39,8 +39,10 @@ def run(run_: Run, overrides: str, workspace: Path, wait: int, log: Path, folder
       workspace: absolute.
       wait: seconds to wait for a device.
       log: what it says is added to it.
-      folder: gets a link to each output, which keeps it from Clean.
+      folder: gets a link to each output, which keeps it from Clean, and ModelZoo's `${CaseName}.log`.
     """
+    from fse import modelzoo  # brings Pillow, which scheduling does without
+
     tasks = FullRun(config=run_.config, set=overrides, workspace=str(workspace)).stages()
     there = {name: {path.name for path in task.folder.glob("*")} for name, task in tasks.items()}
     arguments = ["Report", "--config", run_.config, "--set", overrides, "--workspace", str(workspace)]
@@ -68,7 +70,10 @@ def run(run_: Run, overrides: str, workspace: Path, wait: int, log: Path, folder
     folders = {name: task.folder / stages[name]["key"] for name, task in tasks.items()}
     for name, target in folders.items():
         point(folder / name, target)
-    return Played("ok", "", stages, measure(folders), "{}/Report/report.html".format(folder.name))
+    figures = measure(folders)
+    kind, metrics = ("acc", folders["Evaluate"] / "metrics.json") if run_.kind == "accuracy" else ("perf", None)
+    modelzoo.write_case_log(folder, *modelzoo.read(folders["Train"], kind, figures["end_to_end_seconds"], metrics))
+    return Played("ok", "", stages, figures, "{}/Report/report.html".format(folder.name))
 
 
 def at_commit(run_: Run, overrides: str, workspace: Path, code: Path, log: Path, metric: str) -> float:
@@ -92,7 +97,11 @@ def at_commit(run_: Run, overrides: str, workspace: Path, code: Path, log: Path,
     arguments = ["Evaluate", "--config", config, "--set", overrides, "--workspace", str(workspace)]
     children.run([*_COMMAND, *arguments], log, folder=code)
     name = configuration.parse_overrides(overrides)["experiment"]["name"]
-    value = measure({stage: (workspace / name / "stages" / stage).resolve() for stage in _OWN})[metric]
+    evaluated = (workspace / name / "stages" / "Evaluate").resolve()
+    # Links to the stages before may be another seed's: a finished evaluation is not asked how it was made.
+    before = outputs.read_manifest(evaluated)["inputs"]
+    folders = {stage: evaluated.parents[1] / stage / before[stage.lower()]["key"] for stage in ("Train", "Export")}
+    value = measure(dict(folders, Evaluate=evaluated))[metric]
     if value is None:
         raise StageError("it has no {}".format(metric))
     return value

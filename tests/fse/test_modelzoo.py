@@ -86,6 +86,19 @@ def test_the_case_log_has_modelzoos_keys_in_order() -> None:
         "E2ETrainingTime = 62",
     ]
     assert "TrainAccuracy" not in modelzoo.case_log(Result(1, 32, "perf", 1.0, 1.0, 1.0))
+    assert "E2E" not in modelzoo.case_log(Result(1, 32, "perf", 1.0, 1.0, None))
+
+
+def test_what_a_training_left_is_read(tmp_path: Path) -> None:
+    lines = ["step,seconds,loss_align", *("{step},{seconds},{loss_align}".format(**row) for row in ROWS)]
+    (tmp_path / "losses.csv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "training.json").write_text('{"batch_size": 32, "ranks": 2}')
+    (tmp_path / "metrics.json").write_text('{"failure_rate_10": 0.25}')
+    result, rows = modelzoo.read(tmp_path, "acc", None, tmp_path / "metrics.json")
+    assert result == Result(2, 32, "acc", 160.0, 5.0, None, 0.75)
+    log = modelzoo.write_case_log(tmp_path / "new", result, rows)
+    assert log.name == "Factorized_ID1301_for_TensorFlow_bs32_2p_acc.log"
+    assert (tmp_path / "new" / (log.stem + "_loss.txt")).read_text() == "9.0\n5.0\n"
 
 
 def test_the_first_line_which_compiles_is_no_speed() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from tasks import locks
 from tests.pipeline.program import ROOT, STAGES, TINY, luigi, started
+from tests.tasks.nightly.test_bisect import git
 
 pytestmark = pytest.mark.slow
 
@@ -34,6 +35,18 @@ command = "sh -c 'cat >> told.jsonl; echo >> told.jsonl'"
 """
 
 
+# In fse/evaluation.py, in place of its first line: the error is a third larger.
+WORSE = 'summary.update(figures)\n    summary["nme"] *= 1.3'
+
+
+def copy_of_the_code(folder: Path) -> Path:
+    """What can be changed without changing this repository."""
+    for package in ("fse", "tasks", "pipeline", "configs"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(str(ROOT / package), str(folder / "code" / package), ignore=ignored)
+    return folder / "code"
+
+
 def night(folder: Path, date: str, *arguments: str, code: Path = ROOT) -> Any:
     return luigi(folder, "NightlyRegression", "--config", "n.toml", "--date", date, *arguments, code=code)
 
@@ -50,10 +63,8 @@ def began(folder: Path, date: str, name: str = "accuracy-1") -> List[str]:
 
 def test_nights(tmp_path: Path) -> None:
     (tmp_path / "tiny.toml").write_text(TINY)
-    (tmp_path / "n.toml").write_text(NIGHTLY)
-    code = tmp_path / "code"
-    for package in ("fse", "tasks", "pipeline", "configs"):
-        shutil.copytree(str(ROOT / package), str(code / package), ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "n.toml").write_text(NIGHTLY.replace("doctor = false", "doctor = true"))
+    code = copy_of_the_code(tmp_path)
     good = (code / "fse" / "evaluation.py").read_text()
 
     first = night(tmp_path, "2026-01-01", code=code)
@@ -62,7 +73,14 @@ def test_nights(tmp_path: Path) -> None:
     assert began(tmp_path, "2026-01-01") == STAGES
     page = tmp_path / "workspace" / "nightly" / "n" / "index.html"
     assert "<h1>pass</h1>" in page.read_text()
-    assert (page.parent / "2026-01-01" / "accuracy-1" / "Report" / "report.html").is_file()
+    assert verdict(tmp_path, "2026-01-01")["doctor"][0]["fit"]
+    (tmp_path / "n.toml").write_text(NIGHTLY)
+    links = page.parent / "2026-01-01" / "accuracy-1"
+    assert (links / "Report" / "report.html").is_file()
+    case = (links / "Factorized_ID1301_for_TensorFlow_bs4_1p_acc.log").read_text()
+    figures = verdict(tmp_path, "2026-01-01")["plays"][0]["metrics"]
+    assert "\nTrainAccuracy = {}\n".format(round(1.0 - figures["failure_rate_10"], 4)) in case
+    assert "\nE2ETrainingTime = {}\n".format(round(figures["end_to_end_seconds"])) in case
     accepted = luigi(
         tmp_path, "AcceptBaseline", "--config", "n.toml", "--date", "2026-01-01", "--reason", "the first", code=code
     )
@@ -80,7 +98,7 @@ def test_nights(tmp_path: Path) -> None:
     assert [name for name in STAGES if stages[name]["reused"]][:3] == ["Download", "AlignCrop", "ConvertTFRecord"]
     assert not stages["Train"]["reused"]
 
-    worse = good.replace("summary.update(figures)", 'summary.update(figures)\n    summary["nme"] *= 1.3')
+    worse = good.replace("summary.update(figures)", WORSE)
     assert worse != good
     (code / "fse" / "evaluation.py").write_text(worse)
     red = night(tmp_path, "2026-01-03", code=code)
@@ -122,6 +140,48 @@ def test_nights(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "h.jsonl").read_text().splitlines()]
     assert [line["verdict"] for line in lines] == ["pass", "pass", "regression", "pass"]
     assert lines[0]["plays"][0]["stages"]["Train"]["key"]
+
+
+def test_a_machine_that_is_not_fit(tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(TINY)
+    (tmp_path / "n.toml").write_text(NIGHTLY.replace("doctor = false", "doctor = true"))
+    broken = night(tmp_path, "2026-01-01", "--set", "train.device=npu")
+    assert broken.returncode == 61, broken.stderr
+    assert "n 2026-01-01: infrastructure" in broken.stdout
+    assert started(broken) == []
+    record = verdict(tmp_path, "2026-01-01")
+    assert "driver: npu-smi" in record["reasons"][0]["words"]
+    (report,) = record["doctor"]
+    assert (report["device"], report["fit"]) == ("npu", False)
+    assert record["environment"]["tensorflow"] == report["versions"]["tensorflow"]
+    page = (tmp_path / "workspace" / "nightly" / "n" / "index.html").read_text()
+    assert "not fit</b> for train.device=npu" in page
+    assert "npu-smi info" in page  # what to do
+    assert "Traceback" not in broken.stderr
+
+
+def test_bisect_runs_what_a_commit_changes(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(str(finished / "workspace"), str(tmp_path / "workspace"), symlinks=True)
+    (tmp_path / "tiny.toml").write_text(TINY)
+    (tmp_path / "n.toml").write_text(NIGHTLY.replace('set = "train.threads=1"', "seeds = [1234]"))
+    code = copy_of_the_code(tmp_path)
+    git(code, "init", "-q")
+    evaluation = code / "fse" / "evaluation.py"
+    commits = []
+    for change in ("", "docs", WORSE, "more docs"):
+        if change == WORSE:
+            evaluation.write_text(evaluation.read_text().replace("summary.update(figures)", WORSE))
+        (code / "README").write_text(change)
+        git(code, "add", "-A")
+        git(code, "commit", "-q", "-m", "a change")
+        commits.append(git(code, "rev-parse", "HEAD"))
+    ends = ["--good", commits[0], "--bad", commits[-1]]
+    found = luigi(tmp_path, "Bisect", "--config", "n.toml", "--metric", "nme", *ends, code=code)
+    assert found.returncode == 0, found.stderr
+    assert "the first bad commit:\n{}".format(commits[2]) in found.stdout
+    log = (tmp_path / "workspace" / "logs" / "bisect.log").read_text()
+    assert [stage for stage in STAGES for _ in range(log.count(stage + ": started"))] == ["Evaluate"]
+    assert git(code, "worktree", "list").count("\n") == 0
 
 
 @pytest.mark.parametrize(

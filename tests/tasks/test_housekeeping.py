@@ -1,5 +1,6 @@
 """Accept, Verify, Lineage and Clean, on the toy pipeline. `FullRun.stages` stands for its three stages here."""
 
+import datetime
 import json
 import os
 from pathlib import Path
@@ -12,7 +13,8 @@ from fse import outputs
 from fse.errors import DataError, StageError
 from tasks import fingerprint, locks
 from tasks.housekeeping import Accept, Clean, Command, Lineage, Verify, made_in
-from tasks.stage import building, lock_of
+from tasks.nightly.commands import NightlyRegression, forget_old
+from tasks.stage import building, lock_of, point
 from tasks.stages import FullRun
 from tests.tasks import toy
 
@@ -180,6 +182,25 @@ def test_clean_keeps_what_links_and_records_lead_to_and_what_it_is_made_of(capsy
     assert len(there()) == 7
     Path("workspace/nightly/history.jsonl").unlink()
     assert do(Clean(delete=True), capsys)[-1].endswith("in 2 outputs; deleted")
+
+
+def test_clean_keeps_the_outputs_of_the_last_nights_and_of_accepted_ones(tmp_path: Path, capsys) -> None:
+    (tmp_path / "n.toml").write_text('[nightly]\nname = "n"\n[[run]]\nname = "a"\n[run.metrics.nme]\n')
+    nights = [datetime.date(2026, 1, 1) + datetime.timedelta(days=number) for number in range(33)]
+    for date in nights:
+        key = "{:016x}".format(date.toordinal())
+        output = Path("workspace").absolute() / "artifacts" / "Train" / key
+        output.mkdir(parents=True)
+        played = NightlyRegression(date, config="n.toml")
+        point(played.folder / str(date) / "a-1" / "Train", output)
+        (played.folder / str(date) / "a-1" / "case.log").write_text("")
+        record = {"date": str(date), "plays": [{"stages": {"Train": {"key": key, "seconds": 1.0}}}]}
+        played.write_verdict(record)
+    assert do(Clean(), capsys)[-1].startswith("    0.0 MB  in 0 outputs")
+    forget_old(played.folder, 30, {"2026-01-02"})
+    do(Clean(delete=True), capsys)
+    assert there() == {"{:016x}".format(date.toordinal()) for date in [nights[1], *nights[3:]]}
+    assert all((played.folder / str(date) / "verdict.json").is_file() for date in nights)
 
 
 def test_clean_keeps_an_interrupted_stage_of_the_experiment_and_removes_others(capsys) -> None:

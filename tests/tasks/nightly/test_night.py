@@ -1,6 +1,7 @@
 """Verdicts of simulated nights, with a player that only says what came of a training."""
 
 import datetime
+import json
 import os
 import shutil
 import subprocess
@@ -12,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fse import doctor, npu_smi, processes
 from fse.errors import ConfigError
-from tasks.nightly import alarms, baseline, night, page, settings
+from tasks.nightly import alarms, baseline, environment, night, page, settings
 from tasks.nightly.history import History
 from tasks.nightly.night import Circumstances, Played
 from tasks.nightly.settings import Hook
@@ -36,6 +38,16 @@ noise = 0.05
 """
 
 HERE = {"python": "3.13", "host": "here"}
+
+# An NPU's machine, as `fse doctor` finds it.
+DOCTOR = doctor.as_dictionary(
+    doctor.Machine(
+        "npu",
+        [doctor.Check("cann", "ok", "8.0.0"), doctor.Check("disk", "warning", "5.0 GB free", "free some")],
+        {"cann": "8.0.0"},
+        [npu_smi.Card(0, 0, "910A", "OK", 66.5, 41.0, "0000:C1:00.0", 2000, 32768)],
+    )
+)
 
 
 class Toy:
@@ -68,9 +80,8 @@ class Toy:
 
     def play(self, day: int) -> Dict[str, Any]:
         date = str(datetime.date(2026, 1, 1) + datetime.timedelta(days=day - 1))
-        doctor = {"devices": [{"health": "OK", "temperature": 41}]}
         now = Circumstances(
-            HERE, self.environment, "k", "c{}".format(day), True, ["abc someone: a change"], doctor, self.ill
+            HERE, self.environment, "k", "c{}".format(day), True, ["abc someone: a change"], [DOCTOR], self.ill
         )
         night.close_unfinished(self.history, date)
         return night.play(self.plan, date, self.history, self.accepted, now, self.player)
@@ -145,6 +156,35 @@ def test_code_that_fails_is_a_regression_and_a_machine_that_fails_is_none(toy: T
     toy.ill = ""
     assert toy.history.past("here", "accuracy", "nme", "", "2026-02-01") == []
     assert toy.verdict(4) == "pass"
+
+
+def test_the_environment_is_what_nights_must_have_in_common() -> None:
+    versions = {"python": "3.7.5", "cann": "8.0.0", "driver": "24.1", "firmware": "", "system": "Linux 5", "fse": "1"}
+    found = environment.describe(["npu", "npu"], versions)
+    assert {*found} == {"python", "cann", "driver", "device", "machine", "host"}
+    assert environment.fingerprint(found) != environment.fingerprint(dict(found, driver="25.0"))
+
+
+@pytest.mark.parametrize(
+    ("code", "output", "errors", "ill"),
+    [
+        (0, json.dumps(DOCTOR), "", ""),
+        (
+            3,
+            json.dumps(dict(DOCTOR, checks=[{"name": "cann", "status": "failed", "found": "none"}])),
+            "",
+            "cann: none",
+        ),
+        (1, "", "Traceback\nValueError: x", "ValueError: x"),
+        (1, "", "", "exit code 1"),
+        (None, "", "", "did not end within 900 seconds"),
+    ],
+)
+def test_what_the_doctor_says(monkeypatch: pytest.MonkeyPatch, code: Any, output: str, errors: str, ill: str) -> None:
+    monkeypatch.setattr(processes, "run", lambda command, seconds: processes.Ended(code, output, errors))
+    found, words = environment.doctor("", "", Path("w"))
+    assert bool(found) == bool(output)
+    assert words.startswith("fse doctor") and words.endswith(ill) if ill else words == ""
 
 
 def test_a_night_that_the_machine_stopped_goes_on_where_it_was(toy: Toy) -> None:
@@ -343,7 +383,8 @@ def test_the_page_says_what_happened(toy: Toy) -> None:
     assert "abc someone: a change" in text
     assert 'href="2026-02-09/accuracy-1/Report/report.html"' in text
     assert "2026-01-20 accepted: meant" in text
-    assert "devices 0 health" in text
+    assert "910A, OK, 41.0 °C, 66.5 W, 2000 of 32768 MB used" in text
+    assert '<b class="warn">warning</b> 5.0 GB free' in text
     assert "device npu of this host is in use" in text
     assert "Bisect --metric accuracy.nme --good c39 --bad c40" in text
     assert "http" not in text.replace("http-equiv", "")
