@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from fse.errors import CheckpointError
-from fse.tf1 import tf
+from fse.tf1 import reason, tf
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,8 @@ def restore_newest(session: Any, saver: Any, variables: Dict[str, Any], folder: 
             restore(session, saver, variables, prefix)
             return prefix
         except (tf.errors.OpError, ValueError, RuntimeError) as error:
-            log.warning("checkpoint %s cannot be read (%s); trying the one before", prefix, str(error).split("\n")[0])
+            why = reason(error) if isinstance(error, tf.errors.OpError) else str(error).split("\n")[0]
+            log.warning("checkpoint %s cannot be read (%s); trying the one before", prefix, why)
     return None
 
 

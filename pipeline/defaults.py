@@ -27,14 +27,19 @@ DEFAULTS: Dict[str, Dict[str, str]] = {
         "scheduling_error": "35",
         "unhandled_exception": "40",
     },
-    "worker": {"check_complete_on_run": "true"},
+    # The stages look at their inputs themselves, and say what is wrong with them.
+    "worker": {"check_complete_on_run": "true", "check_unfulfilled_deps": "false"},
     "scheduler": {"stable_done_cooldown_secs": "0"},
     # The stages say themselves what they do; `--log-level INFO` adds what Luigi does.
-    "core": {"log_level": "WARNING", "autoload_range": "false"},
+    # Luigi refuses a command line that runs already, be it in another folder; here the second one waits where it must.
+    "core": {"log_level": "WARNING", "autoload_range": "false", "no_lock": "true"},
 }
 
 # What a parameter wants, where Luigi's own words do not say it.
 _WANTED = {"IntParameter": "a whole number", "FloatParameter": "a number", "DateParameter": "a date as 2026-11-23"}
+
+# What shells have for a program that Ctrl-C ended.
+INTERRUPTED = 130
 
 
 def install() -> None:
@@ -65,7 +70,11 @@ def _run(run: Callable[[List[str]], Any], arguments: List[str]) -> Any:
         if mistake:
             print("error: {}".format(mistake), file=sys.stderr)
             raise SystemExit(luigi.retcodes.retcode().unhandled_exception)
-    result = run(arguments)
+    try:
+        result = run(arguments)
+    except KeyboardInterrupt:
+        print("interrupted; the next run goes on", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
     if failure_code():
         raise SystemExit(failure_code())
     return result

@@ -166,7 +166,15 @@ class FullRun(Settings):
         return all(os.path.realpath(str(link)) == os.path.realpath(str(to)) for link, to in self._links().items())
 
     def run(self) -> None:
-        """Points `<workspace>/<experiment>/` at the results."""
+        """Points `<workspace>/<experiment>/` at the results.
+
+        Raises:
+          StageError: a result is not there, or the workspace cannot be written.
+        """
+        missing = [name for name, task in self.stages().items() if not task.complete()]
+        if missing:
+            words = "{}: made by other code or of other data than are here now, or removed meanwhile; start again"
+            raise StageError(words.format(", ".join(missing)))
         try:
             for link, target in self._links().items():
                 point(link, target)

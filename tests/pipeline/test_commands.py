@@ -129,6 +129,16 @@ def test_two_trainings_on_one_device_follow_one_another(ran: Path) -> None:
     assert sum("waiting for device cpu of this host, in use by process" in text for text in said) == 1
 
 
+def test_the_same_command_twice_at_once_makes_it_once(ran: Path) -> None:
+    arguments = command("Train", "--config", "tiny.toml", "--set", "train.steps=40,train.seed=23")
+    pipes = {"stderr": subprocess.PIPE, "universal_newlines": True}
+    runs = [subprocess.Popen(arguments, cwd=str(ran), env=environment(ran), **pipes) for _ in range(2)]  # type: ignore[call-overload]
+    said = [run.communicate(timeout=300)[1] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], said
+    assert sum("Train: started" in text for text in said) == 1
+    assert sum("those of an earlier run" in text and "in use by process" in text for text in said) == 1
+
+
 def test_a_newer_manifest_is_a_scheduling_error(ran: Path) -> None:
     folder = ran.parent / "newer"
     shutil.copytree(str(ran), str(folder), symlinks=True)

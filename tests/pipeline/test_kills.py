@@ -59,8 +59,9 @@ def test_a_stopped_run_leaves_no_process_no_lock_and_no_half_output(copy: Path, 
     checkpoints(copy)
     assert len(kill_test.processes(copy)) >= 2
     os.kill(run.pid, way)
-    run.wait(10)
+    assert run.wait(10) == (130 if way == signal.SIGINT else -way)
     assert kill_test.problems(copy) == []
+    assert "Traceback" not in (copy / "log").read_text()
 
 
 def test_luigis_own_timeout_leaves_nothing_either(copy: Path) -> None:
