@@ -436,9 +436,12 @@ def parse_overrides(text: str) -> Dict[str, Dict[str, Any]]:
 
 def _split(text: str) -> Iterator[str]:
     """Cuts at the commas that stand outside quotes and brackets."""
-    part, depth, quote = "", 0, ""
+    part, depth, quote, escaped = "", 0, "", False
     for character in text:
-        if quote:
+        if escaped:
+            escaped = False
+        elif quote:
+            escaped = character == "\\" and quote == '"'
             quote = "" if character == quote else quote
         elif character in "\"'":
             quote = character
@@ -607,6 +610,8 @@ def _npu_problems(train: Train, npu: Npu) -> Iterator[str]:
         yield "npu.dump_path must be an existing folder when dumps are enabled, got {!r}".format(npu.dump_path)
     if npu.enable_dump and npu.enable_dump_debug:
         yield "npu.enable_dump and npu.enable_dump_debug exclude each other"
+    if npu.dump_step and not re.match(r"\d+([|-]\d+)*\Z", npu.dump_step):
+        yield "npu.dump_step must be steps as '0|5|10' or '3-5', got {!r}".format(npu.dump_step)
     if npu.profiling_options:
         try:
             json.loads(npu.profiling_options)

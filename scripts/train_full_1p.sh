@@ -3,4 +3,4 @@
 #   ASCEND_DEVICE_ID=0 bash scripts/train_full_1p.sh --data_path=/data/celeba
 PYTHONPATH=$(cd "$(dirname "$0")/.." && pwd)${PYTHONPATH:+:$PYTHONPATH}
 export PYTHONPATH
-exec "${FSE_PYTHON:-python3}" -m fse.modelzoo full "$@"
+exec "${FSE_PYTHON:-python3}" -m fse.modelzoo full 1p "$@"

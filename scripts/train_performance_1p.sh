@@ -3,4 +3,4 @@
 #   ASCEND_DEVICE_ID=0 bash scripts/train_performance_1p.sh --data_path=/data/celeba
 PYTHONPATH=$(cd "$(dirname "$0")/.." && pwd)${PYTHONPATH:+:$PYTHONPATH}
 export PYTHONPATH
-exec "${FSE_PYTHON:-python3}" -m fse.modelzoo performance "$@"
+exec "${FSE_PYTHON:-python3}" -m fse.modelzoo performance 1p "$@"

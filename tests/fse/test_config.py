@@ -33,6 +33,15 @@ def test_overrides_take_toml_values_lists_and_bare_words() -> None:
     assert (settings.train.learning_rate, settings.train.steps) == (3e-4, 7)
 
 
+def test_quotes_within_quotes_end_nothing() -> None:
+    text = 'npu.profiling_options="{\\"output\\": \\"a,b\\"}",dataset.archive=\'c\\\',train.steps=2'
+    assert config.parse_overrides(text) == {
+        "npu": {"profiling_options": '{"output": "a,b"}'},
+        "dataset": {"archive": "c\\"},
+        "train": {"steps": 2},
+    }
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
