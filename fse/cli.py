@@ -14,12 +14,8 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from fse import __version__, config, datasets, doctor, outputs, processes, seed_flags
-from fse.errors import ConfigError, DeviceUnusedError, FseError, StageError, is_machines
+from fse.errors import MACHINE, NOT_USED, ConfigError, DeviceUnusedError, FseError, StageError, is_machines
 from fse.stages import STAGES
-
-# The exit code where the machine is to blame, and where a training for an NPU was not compiled for it.
-MACHINE = 3
-NOT_USED = 4
 
 
 def main(arguments: Optional[List[str]] = None) -> int:

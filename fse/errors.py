@@ -22,6 +22,10 @@ import errno
 import os
 from typing import Optional
 
+# The exit codes of `fse` where the machine is to blame, and where a training for an NPU was not compiled for it.
+MACHINE = 3
+NOT_USED = 4
+
 
 class FseError(Exception):
     """Base of all errors of this package."""

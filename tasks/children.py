@@ -9,8 +9,7 @@ import sys
 from pathlib import Path
 from typing import IO, Any, Callable, Deque, Iterable, List, Optional
 
-from fse.cli import MACHINE, NOT_USED
-from fse.errors import DeviceUnusedError, MachineError, StageError
+from fse.errors import MACHINE, NOT_USED, DeviceUnusedError, MachineError, StageError
 
 # TensorFlow's C++ side prints these before any of its settings takes effect. They stay in the log file.
 _CHATTER = re.compile(rb"(?:I0000 |WARNING: All log messages before absl)")

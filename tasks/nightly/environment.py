@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterable, List, Tuple
 
 from fse import processes
-from fse.cli import MACHINE
+from fse.errors import MACHINE
 
 # Of the versions that `fse doctor` knows.
 _VERSIONS = ("python", "tensorflow", "npu_bridge", "cann", "driver", "firmware")

@@ -82,7 +82,7 @@ def test_a_stage_can_be_named_alone(ran: Path) -> None:
         ('dataset.name="mine",dataset.archive="nowhere.zip"', 20, "nowhere.zip: no such file"),
         ("train.batch_size=64", 30, "only 24 training pictures"),
         ("network.view=18", 30, "multiple of 4"),
-        ("train.device=npu", 30, "npu_bridge cannot be imported"),
+        ("train.device=npu", 55, "npu_bridge cannot be imported"),
     ],
 )
 def test_a_mistake_is_told_without_a_traceback_and_with_an_exit_code(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fse.cli import NOT_USED
+from fse.errors import NOT_USED
 from fse.errors import DeviceUnusedError, StageError
 from tasks import children
 

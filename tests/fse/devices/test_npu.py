@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Set
 import pytest
 from conftest import write_crops
 
-from fse import checkpoints, cli, config, devices, export, outputs, records, training
+from fse import checkpoints, config, devices, errors, export, outputs, records, training
 from fse.devices import npu
 from fse.errors import ConfigError
 from fse.tf1 import tf
@@ -231,7 +231,7 @@ def test_an_npu_run_with_overflows(tiny, shards: Path, tmp_path: Path) -> None:
 
 def test_a_run_that_was_not_compiled_for_the_npu_fails(tiny, shards: Path, tmp_path: Path) -> None:
     done = fse(tmp_path, on_npu(tiny, loss_scale=1024.0), shards, STAND_IN_ON_HOST="1")
-    assert done.returncode == cli.NOT_USED, done.stderr
+    assert done.returncode == errors.NOT_USED, done.stderr
     assert (
         "error: train.device is 'npu', but the log of rank 0 does not say that a step was compiled for it"
         in done.stderr
