@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fse.errors import NOT_USED
-from fse.errors import DeviceUnusedError, StageError
+from fse.errors import NOT_USED, DeviceUnusedError, StageError
 from tasks import children
 
 
