@@ -9,6 +9,7 @@ kernels, without batch norm, activation, softmax, losses, input pipeline and opt
 """
 
 import argparse
+import json
 import statistics
 import tempfile
 import time
@@ -47,6 +48,7 @@ def write_records(experiment: Config, folder: Path, count: int) -> records.Recor
         Image.fromarray(noise).resize((size, size)).save(str(folder / "crops" / "pictures" / name))
     splits = ["train"] * count
     annotations.write(folder / "crops" / "landmarks.csv", names, names, splits, [], [np.zeros((0, 2))] * count)
+    (folder / "crops" / "crop.json").write_text(json.dumps({"size": size, "landmarks": []}))
     (folder / "records").mkdir()
     records.convert(experiment, folder / "crops", folder / "records")
     return records.read(folder / "records")

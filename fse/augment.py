@@ -76,10 +76,16 @@ def unchanged(settings: Augment, batch: int) -> Draw:
     return Draw(targets, np.ones((batch, 1, 3), np.float32), np.zeros((batch, 1, 3), np.float32))
 
 
-def draws(settings: Augment, seed: int, batch: int, views: int, first: int, last: int) -> Iterator[Draw]:
-    """The draws of steps `first` … `last - 1`; each depends on the seed and its own step alone."""
+def draws(
+    settings: Augment, seed: int, batch: int, views: int, first: int, last: int, part: int = 0, parts: int = 1
+) -> Iterator[Draw]:
+    """The draws of steps `first` … `last - 1`; each depends on the seed and its own step alone.
+
+    Of a batch's draws, pictures `part`, `part + parts`, … (see `records.endless`).
+    """
     for step in range(first, last):
-        yield draw(settings, np.random.RandomState([seed, step]), batch, views)
+        drawn = draw(settings, np.random.RandomState([seed, step]), batch, views)
+        yield Draw(*(values[part::parts] for values in drawn))
 
 
 def render(pictures: Any, sampled: Any, basis: np.ndarray, view: int) -> Any:

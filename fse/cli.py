@@ -1,6 +1,7 @@
-"""The `fse` command: every stage without Luigi, and landmarks of a person's own pictures.
+"""The `fse` command: every stage without Luigi, landmarks of a person's own pictures, and a look at the machine.
 
-Exit codes: 0 done; 1 it failed, and standard error says why; 2 the command line or the configuration is wrong.
+Exit codes: 0 done; 1 it failed, and standard error says why; 2 the command line or the configuration is wrong; 3 it
+failed for the machine: a download, the device, the disk; 4 the NPU was not used.
 """
 
 import argparse
@@ -12,9 +13,13 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-from fse import __version__, config, outputs, processes, seed_flags
-from fse.errors import ConfigError, FseError, StageError
+from fse import __version__, config, datasets, doctor, outputs, processes, seed_flags
+from fse.errors import ConfigError, DeviceUnusedError, FseError, StageError, is_machines
 from fse.stages import STAGES
+
+# The exit code where the machine is to blame, and where a training for an NPU was not compiled for it.
+MACHINE = 3
+NOT_USED = 4
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
@@ -30,12 +35,15 @@ def main(arguments: Optional[List[str]] = None) -> int:
     except ConfigError as error:
         print("error: {}".format(error), file=sys.stderr)
         return 2
+    except DeviceUnusedError as error:
+        print("error: {}".format(error), file=sys.stderr)
+        return NOT_USED
     except FseError as error:
         print("error: {}".format(error), file=sys.stderr)
-        return 1
+        return MACHINE if is_machines(error) else 1
     except OSError as error:
         print("error: {}: {}".format(error.filename or "input or output", error.strerror or error), file=sys.stderr)
-        return 1
+        return MACHINE
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 1
@@ -59,9 +67,30 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--facts", type=Path, help=argparse.SUPPRESS)
         command.add_argument("--replace", action="store_true", help=argparse.SUPPRESS)
         command.set_defaults(run=_run_stage)
+        if verb == "download":
+            command.add_argument("--data_path", type=Path, metavar="DIR", help="download.data_path: where archives lie")
+            command.set_defaults(run=_run_download)
         if verb == "train":
             seed_flags.add(command)
             command.set_defaults(run=_run_train)
+    command = verbs.add_parser("doctor", help="is this machine fit for an experiment? exit code 0 if it is")
+    command.add_argument("--config", metavar="PATH", help="experiment file or shipped name (default: synthetic)")
+    command.add_argument("--set", default="", metavar="KEY=VALUE,…", help="settings that override the file's")
+    command.add_argument(
+        "--workspace", type=Path, default=Path("workspace"), metavar="DIR", help="folder of all outputs"
+    )
+    command.add_argument("--json", action="store_true", help="the findings as a JSON object on standard output")
+    command.set_defaults(run=_run_doctor)
+    for verb, run, text in (
+        ("join", _run_join, "compute this host's ranks of a training that another host runs"),
+        ("rank", _run_rank, "be one rank of a training; `train` and `join` start it"),
+    ):
+        command = verbs.add_parser(verb, help=text, description="{}.".format(text.capitalize()))
+        command.add_argument("--config", metavar="PATH", help="the training's experiment")
+        command.add_argument("--set", default="", metavar="KEY=VALUE,…", help="settings that override the file's")
+        command.add_argument("--records", type=Path, metavar="DIR", help="the training's records")
+        command.add_argument("--output", type=Path, metavar="DIR", help="folder of the ranks' logs")
+        command.set_defaults(run=run)
     command = verbs.add_parser("landmarks", help="landmarks of your own pictures, with an exported model")
     command.add_argument("model", type=Path, help="folder that `fse export` wrote")
     command.add_argument("pictures", type=Path, nargs="+", metavar="picture")
@@ -72,14 +101,23 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run_stage(options: argparse.Namespace) -> None:
+    settings = config.load(options.config, options.set)
+    datasets.check(settings)
     run_stage(
         options.verb,
-        config.load(options.config, options.set),
+        settings,
         [_given(options, STAGES[needed].flag) for needed in STAGES[options.verb].inputs],
         _given(options, "output"),
         _facts(options),
         options.replace,
     )
+
+
+def _run_download(options: argparse.Namespace) -> None:
+    if options.data_path:
+        path = json.dumps(str(options.data_path.absolute()))
+        options.set = ",".join(filter(None, [options.set, "download.data_path={}".format(path)]))
+    _run_stage(options)
 
 
 def run_stage(
@@ -120,8 +158,22 @@ def _run_train(options: argparse.Namespace) -> None:
         run_stage("train", settings, [_given(options, "records")], output, facts, options.replace)
 
 
+def _run_join(options: argparse.Namespace) -> None:
+    folders = [_given(options, "records"), _given(options, "output")]
+    importlib.import_module("fse.training").join(config.load(options.config, options.set), *folders)
+
+
+def _run_rank(options: argparse.Namespace) -> None:
+    settings = config.load(options.config, options.set)
+    importlib.import_module("fse.training").rank(settings, _given(options, "records"), _given(options, "output"))
+
+
 def _facts(options: argparse.Namespace) -> Dict[str, Any]:
     return dict(json.loads(options.facts.read_text())) if options.facts else {}
+
+
+def _run_doctor(options: argparse.Namespace) -> None:
+    doctor.doctor(config.load(options.config, options.set), options.workspace, options.json)
 
 
 def _run_landmarks(options: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ import difflib
 import json
 import re
 import sys
+import urllib.parse
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
@@ -22,11 +23,18 @@ else:
     import tomli as tomllib
 
 
+# Settings that name files or folders; in a file they are relative to it.
+_PATHS = (("dataset", "archive"), ("download", "data_path"))
+
+
 def _setting(
     default: Any, help: str, low: Optional[float] = None, high: Optional[float] = None, choices: tuple = ()
 ) -> Any:
     """A field with its one-line description and its range (both ends included) or its permitted values."""
     return field(default=default, metadata={"help": help, "low": low, "high": high, "choices": choices})
+
+
+setting = _setting  # for sections of other files than an experiment's
 
 
 @dataclass(frozen=True)
@@ -36,10 +44,11 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Where pictures and annotations come from; see `fse.datasets`."""
+    """Which pictures and annotations; see `fse.datasets`."""
 
-    name: str = _setting("synthetic", "'synthetic' renders faces; any other name reads `archive`")
-    archive: str = _setting("", "zip or tar file, folder, file:// or http(s):// address; '' only for synthetic")
+    name: str = _setting("synthetic", "'synthetic' renders faces; one of fse.datasets.KNOWN; any other reads `archive`")
+    part: str = _setting("", "which pictures of a known data set to train on; '' is its first part")
+    archive: str = _setting("", "zip or tar file, folder, file:// or http(s):// address; '' for known data sets")
     sha256: str = _setting("", "checksum of the archive, 64 hexadecimal digits; '' accepts any")
     images: str = _setting("images", "folder of the pictures inside the archive")
     annotations: str = _setting(
@@ -54,17 +63,40 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class Crop:
-    """How a picture becomes a square; see `fse.crop`."""
+class Download:
+    """How archives are brought here, which says nothing about what is in them; see `fse.datasets.source`."""
 
-    mode: str = _setting("centre", "which square is cut out", choices=("centre", "box", "landmarks"))
+    data_path: str = _setting(
+        "", "folder where archives lie already, or are to be put; what is there is not downloaded"
+    )
+    mirrors: Tuple[str, ...] = _setting((), "http(s):// addresses of folders that hold copies, tried first")
+
+
+@dataclass(frozen=True)
+class Crop:
+    """How a picture becomes a square; see `fse.squares`."""
+
+    mode: str = _setting("centre", "which square is cut out", choices=("centre", "squash", "box", "landmarks"))
     size: int = _setting(
         146, "width and height of the stored square, in pixels (the replaced codes' scale_size)", 16, 1024
     )
+    margins: Tuple[int, ...] = _setting(
+        (0, 0, 0, 0), "centre, squash: pixels cut off the picture's left, top, right and bottom before", 0, 100_000
+    )
     scale: float = _setting(
-        1.0, "side of the square: of the picture's shorter side (centre), of the box's longer one (box)", 0.05, 10.0
+        1.0,
+        "side of the square: of the picture's shorter side (centre), of both (squash), of the box's side (box)",
+        0.05,
+        10.0,
+    )
+    box_side: str = _setting("longer", "box: the side that `scale` is relative to", choices=("longer", "width"))
+    shift: Tuple[float, ...] = _setting(
+        (0.0, 0.0), "shift of the square to the right and down, as shares of its width and height", -1.0, 1.0
     )
     face_width: float = _setting(0.33, "landmarks: distance of the eyes, as a share of the square's side", 0.02, 0.9)
+    overhang: float = _setting(
+        0.0, "how far outside its picture a landmark may lie, as a share of the picture's longer side", 0.0, 10.0
+    )
     max_pixels: int = _setting(64_000_000, "a picture with more pixels is left out", 1)
     max_skipped: float = _setting(0.01, "share of unusable pictures above which the stage fails", 0.0, 1.0)
     processes: int = _setting(0, "parallel processes; 0 is one per processor", 0, 512)
@@ -113,6 +145,9 @@ class Loss:
         1.0, "share of the maps' variance in the alignment loss; 1 is the paper's", 0.0, 1.0
     )
     diversity_weight: float = _setting(500.0, "weight of the diversity loss of a pair of views", 0.0)
+    diversity_end: float = _setting(
+        1.0, "share of the diversity weight that is left at the end; it falls along half a cosine", 0.0, 1.0
+    )
     diversity_window: int = _setting(4, "M, the side of the diversity loss's pooling window, in map cells", 1, 64)
     weight_decay: float = _setting(5e-4, "weight of the convolution kernels' L2 norm", 0.0)
 
@@ -135,12 +170,88 @@ class Train:
     )
     warmup: int = _setting(0, "steps over which the learning rate first rises from zero", 0)
     seed: int = _setting(1234, "seed of weights, data order, warps and colours", 0, 2**31 - 1)
+    occasion: str = _setting("", "a training of another occasion is another training, though all else is the same")
     summary_freq: int = _setting(20, "steps between log lines and TensorBoard summaries", 1)
     save_freq: int = _setting(500, "steps between checkpoints", 1)
     keep_checkpoints: int = _setting(3, "number of checkpoints kept", 1)
     shuffle_buffer: int = _setting(20_000, "records from which the next picture is drawn at random", 1)
+    clip: float = _setting(0.0, "gradients are scaled down to this global norm; 0 is without", 0.0)
     device: str = _setting("cpu", "where to compute", choices=("cpu", "gpu", "npu"))
-    threads: int = _setting(0, "processor threads for computing; 0 is one per processor", 0, 1024)
+    threads: int = _setting(0, "processor threads of a rank for computing; 0 is one per processor", 0, 1024)
+    devices: int = _setting(
+        0, "ranks a host, one process a card, that share each batch; 0 is one, or what the rank table lists", 0, 64
+    )
+    hosts: Tuple[str, ...] = _setting((), "name:port of every host that takes part; empty is this one alone")
+    rank_table: str = _setting("", "npu: HCCL's rank table, a JSON file; '' makes one for the cards of this host")
+    connect_timeout: int = _setting(300, "seconds to wait for other ranks at the start", 1, 7200)
+    step_timeout: int = _setting(1836, "seconds a step may take, waiting for other ranks included", 1, 86_400)
+    mixed_precision: str = _setting(
+        "auto",
+        "half precision where it is safe, with loss scaling; auto is on for npu only",
+        choices=("auto", "on", "off"),
+    )
+    loss_scale: float = _setting(
+        0.0, "fixed loss scale of mixed precision; 0 has it found while training", 0.0, 2.0**40
+    )
+
+
+@dataclass(frozen=True)
+class Npu:
+    """Session options of Ascend's TF Adapter, by its names; '' and -1 leave one to it. See `fse.devices.npu`."""
+
+    precision_mode: str = _setting(
+        "",
+        "'' follows train.mixed_precision",
+        choices=(
+            "",
+            "allow_mix_precision",
+            "allow_mix_precision_fp16",
+            "allow_fp32_to_fp16",
+            "force_fp32",
+            "force_fp16",
+            "cube_fp16in_fp32out",
+            "must_keep_origin_dtype",
+        ),
+    )
+    precision_mode_v2: str = _setting(
+        "", "instead of precision_mode", choices=("", "fp16", "origin", "cube_fp16in_fp32out", "mixed_float16")
+    )
+    modify_mixlist: str = _setting("", "JSON file: operators that mixed precision does or does not lower")
+    customize_dtypes: str = _setting("", "file: data types of single operators")
+    op_precision_mode: str = _setting("", "ini file: precision of single operators' kernels")
+    op_select_implmode: str = _setting(
+        "",
+        "kernels by precision or by speed",
+        choices=("", "high_precision", "high_performance", "high_precision_for_all", "high_performance_for_all"),
+    )
+    optypelist_for_implmode: str = _setting("", "operators that op_select_implmode is about")
+    deterministic: int = _setting(-1, "1: deterministic kernels, slower", -1, 1)
+    iterations_per_loop: int = _setting(1, "steps per call of the device", 1, 10_000)
+    enable_data_pre_proc: bool = _setting(False, "the device fetches its input itself; needed for several steps a call")
+    mix_compile_mode: bool = _setting(False, "operators that the device lacks run on the host")
+    hcom_parallel: bool = _setting(True, "gradients are averaged while others are computed")
+    graph_run_mode: int = _setting(1, "1: training", 0, 1)
+    op_debug_level: int = _setting(-1, "not 0 switches the compiler's cache off", -1, 4)
+    fusion_switch_file: str = _setting("", "JSON file: fusions to leave out")
+    op_compiler_cache_mode: str = _setting("", "the compiler's cache", choices=("", "enable", "force", "disable"))
+    op_compiler_cache_dir: str = _setting("", "folder of the compiler's cache")
+    aoe_mode: str = _setting("", "tuning: 1 subgraphs, 2 operators, 4 gradient splits", choices=("", "1", "2", "4"))
+    work_path: str = _setting("", "folder of the tuning's work")
+    aoe_config_file: str = _setting("", "JSON file of the tuning's settings")
+    profiling_mode: bool = _setting(False, "record a profile")
+    profiling_options: str = _setting("", "what to record, a JSON object")
+    enable_dump: bool = _setting(False, "write operators' inputs and outputs to dump_path")
+    dump_path: str = _setting("", "an existing folder")
+    dump_step: str = _setting("", "steps to write, as '0|5|10' or '3-5'")
+    dump_mode: str = _setting("", "what to write", choices=("", "input", "output", "all"))
+    enable_dump_debug: bool = _setting(False, "write operators that overflow to dump_path")
+    dump_debug_mode: str = _setting("", "which overflows", choices=("", "aicore_overflow", "atomic_overflow", "all"))
+    enable_exception_dump: int = _setting(-1, "what to write when an operator fails", -1, 2)
+    hccl_timeout: int = _setting(-1, "seconds that ranks wait for each other within a step", -1, 86_400)
+    op_wait_timeout: int = _setting(-1, "seconds that an operator waits", -1, 86_400)
+    op_execute_timeout: int = _setting(-1, "seconds that an operator may take", -1, 86_400)
+    stream_max_parallel_num: str = _setting("", "parallel streams per engine")
+    variable_placement: str = _setting("", "where variables are", choices=("", "Device", "Host"))
 
 
 @dataclass(frozen=True)
@@ -149,6 +260,9 @@ class Export:
 
     tolerance: float = _setting(1e-4, "largest permitted difference between checkpoint and exported model", 0.0)
     pictures: int = _setting(32, "number of pictures on which the two are compared", 1)
+    soc_version: str = _setting("", "chip of Ascend's offline model, such as Ascend910A; '' asks npu-smi")
+    offline_batch: int = _setting(1, "pictures per run of the offline model", 1, 4096)
+    offline_seconds: int = _setting(1800, "seconds that making the offline model may take", 1)
 
 
 @dataclass(frozen=True)
@@ -178,12 +292,14 @@ class Config:
 
     experiment: Experiment = Experiment()
     dataset: Dataset = Dataset()
+    download: Download = Download()
     crop: Crop = Crop()
     records: Records = Records()
     augment: Augment = Augment()
     network: Network = Network()
     loss: Loss = Loss()
     train: Train = Train()
+    npu: Npu = Npu()
     export: Export = Export()
     evaluate: Evaluate = Evaluate()
     report: Report = Report()
@@ -194,10 +310,9 @@ def load(path: Union[str, Path, None] = None, overrides: str = "") -> Config:
 
     Args:
       path: a TOML file (or the same as JSON, `*.json`), or the name of a configuration that ships with the package
-        (`synthetic`, `faces`). None is `synthetic`. A relative `dataset.archive` in the file is relative to the file's
-        folder.
-      overrides: `dotted.key=value` pairs, comma-separated, values as in TOML (a bare word is taken as a string). A
-        relative `dataset.archive` here is relative to the current folder.
+        (`synthetic`, `celeba`, …). None is `synthetic`. Relative paths in the file are relative to the file's folder.
+      overrides: `dotted.key=value` pairs, comma-separated, values as in TOML (a bare word is taken as a string).
+        Relative paths here are relative to the current folder.
 
     Raises:
       ConfigError: the file cannot be read, or a value in it or in `overrides` cannot be meant.
@@ -205,7 +320,7 @@ def load(path: Union[str, Path, None] = None, overrides: str = "") -> Config:
     file = find(path)
     tables = read(file)
     changes = parse_overrides(overrides)
-    _anchor_archive(changes, Path.cwd())
+    _anchor(changes, Path.cwd())
     for section, values in changes.items():
         if isinstance(tables.get(section, {}), dict):
             tables.setdefault(section, {}).update(values)
@@ -213,7 +328,7 @@ def load(path: Union[str, Path, None] = None, overrides: str = "") -> Config:
 
 
 def read(file: Path) -> Dict[str, Any]:
-    """What a file sets, section by section, unchecked; a relative `dataset.archive` made absolute.
+    """What a file sets, section by section, unchecked; relative paths made absolute.
 
     Raises:
       ConfigError: the file cannot be read.
@@ -227,17 +342,21 @@ def read(file: Path) -> Dict[str, Any]:
         raise ConfigError("configuration {}: not valid {}: {}".format(file, file.suffix[1:].upper(), error)) from None
     if not isinstance(tables, dict):
         raise ConfigError("configuration {}: wanted sections, got {!r}".format(file, tables))
-    _anchor_archive(tables, file.resolve().parent)
+    _anchor(tables, file.resolve().parent)
     return dict(tables)
 
 
 def shipped() -> Dict[str, Path]:
-    """The configurations that come with the package, by name."""
+    """The experiments that come with the package, by name."""
+    others = ("nightly", "baselines")
+    return {file.stem: file for file in sorted(folder().glob("*.toml")) if not file.stem.startswith(others)}
+
+
+def folder() -> Path:
+    """Where the configurations are that come with the package."""
     here = Path(__file__).resolve().parent
-    folder = here / "configs"  # installed
-    if not folder.is_dir():
-        folder = here.parent / "configs"  # a source checkout
-    return {file.stem: file for file in sorted(folder.glob("*.toml"))}
+    installed = here / "configs"
+    return installed if installed.is_dir() else here.parent / "configs"  # a source checkout
 
 
 def find(path: Union[str, Path, None]) -> Path:
@@ -272,7 +391,7 @@ def from_tables(tables: Dict[str, Any], source: str = "configuration") -> Config
             raise ConfigError("{}: unknown section [{}]{}".format(source, section, _nearest(section, "", known)))
         if not isinstance(values, dict):
             raise ConfigError("{}: {} must be a section, [{}], not a value".format(source, section, section))
-        sections[section] = _section(known[section], section, values, source)
+        sections[section] = checked_section(known[section], section, values, source)
     config = Config(**sections)
     _check_combinations(config, source)
     return config
@@ -281,6 +400,22 @@ def from_tables(tables: Dict[str, Any], source: str = "configuration") -> Config
 def as_tables(config: Config) -> Dict[str, Dict[str, Any]]:
     """The configuration as nested dictionaries that JSON can hold; `from_tables` reads them back."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def shown(config: Config) -> Dict[str, Dict[str, Any]]:
+    """The configuration as `as_tables`, for others to see: addresses as `label` shows them."""
+    tables = as_tables(config)
+    tables["dataset"]["archive"] = label(tables["dataset"]["archive"])
+    tables["download"]["mirrors"] = [label(mirror) for mirror in tables["download"]["mirrors"]]
+    return tables
+
+
+def label(address: str) -> str:
+    """The address as it may be shown: without user, password, query and fragment."""
+    if "://" not in address:
+        return address
+    parts = urllib.parse.urlsplit(address)
+    return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def parse_overrides(text: str) -> Dict[str, Dict[str, Any]]:
@@ -301,9 +436,12 @@ def parse_overrides(text: str) -> Dict[str, Dict[str, Any]]:
 
 def _split(text: str) -> Iterator[str]:
     """Cuts at the commas that stand outside quotes and brackets."""
-    part, depth, quote = "", 0, ""
+    part, depth, quote, escaped = "", 0, "", False
     for character in text:
-        if quote:
+        if escaped:
+            escaped = False
+        elif quote:
+            escaped = character == "\\" and quote == '"'
             quote = "" if character == quote else quote
         elif character in "\"'":
             quote = character
@@ -329,7 +467,12 @@ def _value(text: str, part: str) -> Any:
         raise ConfigError("--set {!r}: {!r} is not a TOML value (strings take quotes)".format(part, text)) from None
 
 
-def _section(kind: Any, section: str, values: Dict[str, Any], source: str) -> Any:
+def checked_section(kind: Any, section: str, values: Dict[str, Any], source: str) -> Any:
+    """A dataclass of `setting` fields from what a file's section says; what it leaves out keeps its default.
+
+    Raises:
+      ConfigError: names the key, what was wanted and what was given, and `source`.
+    """
     fields = {item.name: item for item in dataclasses.fields(kind)}
     checked = {}
     for key, value in values.items():
@@ -345,14 +488,16 @@ def _checked(item: "dataclasses.Field[Any]", name: str, value: Any, source: str)
     if wanted is float and type(value) is int:
         value = float(value)
     entries = value if wanted is tuple else [value]
-    kind = type(default[0]) if wanted is tuple else wanted
+    kind = type(default[0] if default else "") if wanted is tuple else wanted
     kinds = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
-    lists = {int: "a list of whole numbers", str: "a list of strings"}
+    lists = {int: "a list of whole numbers", float: "a list of numbers", str: "a list of strings"}
+    if kind is float and wanted is tuple and isinstance(entries, (list, tuple)):
+        value = entries = [float(entry) if type(entry) is int else entry for entry in entries]
     if not isinstance(entries, (list, tuple)) or any(type(entry) is not kind for entry in entries):
         meant = (lists if wanted is tuple else kinds)[kind]
         raise ConfigError("{}: {} wants {} ({}), got {!r}".format(source, name, meant, item.metadata["help"], value))
     low, high, choices = item.metadata["low"], item.metadata["high"], item.metadata["choices"]
-    if wanted is float and value != value:
+    if kind is float and any(entry != entry for entry in entries):
         raise ConfigError("{}: {} is not a number".format(source, name))
     if any((low is not None and entry < low) or (high is not None and entry > high) for entry in entries):
         limits = "at least {}".format(low) if high is None else "between {} and {}".format(low, high)
@@ -385,8 +530,17 @@ def _check_combinations(config: Config, source: str) -> None:
         problems.append("experiment.name {!r} must be letters, digits, '.', '_' and '-'".format(config.experiment.name))
     if config.experiment.name == "artifacts":
         problems.append("experiment.name 'artifacts' is the folder of the stages' outputs; choose another")
-    if config.dataset.name != "synthetic" and not config.dataset.archive:
-        problems.append("dataset.archive must say where the data set {!r} is".format(config.dataset.name))
+    addresses = [("dataset.archive", config.dataset.archive)]
+    addresses += [("download.mirrors", mirror) for mirror in config.download.mirrors]
+    for key, address in addresses:
+        if "@" in urllib.parse.urlsplit(address).netloc:
+            problems.append(
+                "{} must not hold a user or password, which would be written into outputs; put them into ~/.netrc and "
+                "write {}".format(key, label(address))
+            )
+    for mirror in config.download.mirrors:
+        if not mirror.lower().startswith(("http://", "https://")):
+            problems.append("download.mirrors wants http(s):// addresses, got {!r}".format(mirror))
     if config.dataset.sha256 and not re.match(r"[0-9a-fA-F]{64}\Z", config.dataset.sha256):
         problems.append("dataset.sha256 must be 64 hexadecimal digits, got {!r}".format(config.dataset.sha256))
     for key in ("images", "annotations"):
@@ -401,17 +555,82 @@ def _check_combinations(config: Config, source: str) -> None:
                 config.network.view, config.crop.size
             )
         )
+    for key, count in (("margins", 4), ("shift", 2)):
+        if len(getattr(config.crop, key)) != count:
+            problems.append("crop.{} wants {} numbers, got {}".format(key, count, list(getattr(config.crop, key))))
+    if any(config.crop.margins) and config.crop.mode in ("box", "landmarks"):
+        problems.append("crop.margins are for crop.mode centre and squash, not {}".format(config.crop.mode))
+    problems += [*_device_problems(config.train), *_npu_problems(config.train, config.npu)]
     if len(config.evaluate.eyes) != 2:
         problems.append("evaluate.eyes wants two landmark names, got {}".format(list(config.evaluate.eyes)))
     if problems:
         raise ConfigError("{}: {}".format(source, "; ".join(problems)))
 
 
-def _anchor_archive(tables: Dict[str, Any], folder: Path) -> None:
-    """Makes a relative `dataset.archive` absolute, in place."""
-    dataset = tables.get("dataset")
-    if not isinstance(dataset, dict):
+def _device_problems(train: Train) -> Iterator[str]:
+    """Settings of devices and ranks that contradict each other."""
+    for host in train.hosts:
+        if not re.match(r"[^\s:]+:[1-9]\d{0,4}\Z", host) or int(host.rpartition(":")[2]) > 65_000:
+            yield "train.hosts wants name:port, the port at most 65000, got {!r}".format(host)
+    if len({*train.hosts}) != len(train.hosts):
+        yield "train.hosts names a host twice: {}".format(", ".join(train.hosts))
+    if train.rank_table and train.device != "npu":
+        yield "train.rank_table is for train.device 'npu', which is {!r}".format(train.device)
+    if train.mixed_precision == "on" and train.device == "cpu":
+        yield "train.mixed_precision 'on': TensorFlow offers none on processors; choose a gpu, an npu, or 'auto'"
+    if train.loss_scale and train.loss_scale < 1.0:
+        yield "train.loss_scale must be at least 1, or 0 for one that is found, got {}".format(train.loss_scale)
+
+
+def _npu_problems(train: Train, npu: Npu) -> Iterator[str]:
+    """Options that npu_bridge ignores, or fails on after minutes."""
+    if train.device != "npu":
         return
-    archive = dataset.get("archive")
-    if isinstance(archive, str) and archive and "://" not in archive:
-        dataset["archive"] = str((folder / Path(archive).expanduser()).resolve())
+    mode = npu.precision_mode or ("allow_fp32_to_fp16" if train.mixed_precision == "off" else "allow_mix_precision")
+    if npu.precision_mode and npu.precision_mode_v2:
+        yield "npu.precision_mode and npu.precision_mode_v2 exclude each other"
+    if npu.modify_mixlist and (npu.precision_mode_v2 or mode).split("_")[0:2] not in (
+        ["allow", "mix"],
+        ["mixed", "float16"],
+    ):
+        yield "npu.modify_mixlist needs mixed precision, got {!r}".format(npu.precision_mode_v2 or mode)
+    if npu.optypelist_for_implmode and not npu.op_select_implmode:
+        yield "npu.optypelist_for_implmode needs npu.op_select_implmode"
+    if npu.iterations_per_loop > 1:
+        if npu.mix_compile_mode:
+            yield "npu.iterations_per_loop above 1 and npu.mix_compile_mode exclude each other"
+        if not npu.enable_data_pre_proc:
+            yield "npu.iterations_per_loop above 1 needs npu.enable_data_pre_proc = true"
+        for name in ("steps", "summary_freq", "save_freq"):
+            if getattr(train, name) % npu.iterations_per_loop:
+                yield "train.{} must be a multiple of npu.iterations_per_loop ({}), got {}".format(
+                    name, npu.iterations_per_loop, getattr(train, name)
+                )
+    if (npu.enable_dump or npu.enable_dump_debug) and not Path(npu.dump_path or "-").is_dir():
+        yield "npu.dump_path must be an existing folder when dumps are enabled, got {!r}".format(npu.dump_path)
+    if npu.enable_dump and npu.enable_dump_debug:
+        yield "npu.enable_dump and npu.enable_dump_debug exclude each other"
+    if npu.dump_step and not re.match(r"\d+([|-]\d+)*\Z", npu.dump_step):
+        yield "npu.dump_step must be steps as '0|5|10' or '3-5', got {!r}".format(npu.dump_step)
+    if npu.profiling_options:
+        try:
+            json.loads(npu.profiling_options)
+        except ValueError as error:
+            yield "npu.profiling_options must be JSON, got {!r} ({})".format(npu.profiling_options, error)
+    for name in ("modify_mixlist", "customize_dtypes", "op_precision_mode", "fusion_switch_file", "aoe_config_file"):
+        value = getattr(npu, name)
+        if value and not Path(value).is_file():
+            yield "npu.{}: {}: no such file".format(name, value)
+    if train.connect_timeout < 120:
+        yield "train.connect_timeout must be at least 120 seconds on an npu (HCCL), got {}".format(
+            train.connect_timeout
+        )
+
+
+def _anchor(tables: Dict[str, Any], folder: Path) -> None:
+    """Makes relative paths of archives and their folder absolute, in place."""
+    for section, key in _PATHS:
+        values = tables.get(section)
+        path = values.get(key) if isinstance(values, dict) else None
+        if isinstance(values, dict) and isinstance(path, str) and path and "://" not in path:
+            values[key] = str((folder / Path(path).expanduser()).resolve())

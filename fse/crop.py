@@ -8,26 +8,31 @@ repeated: a reflection would show a second eye.
 import csv
 import functools
 import hashlib
+import itertools
 import json
 import re
+import shutil
 from collections import Counter
 from pathlib import Path, PurePosixPath
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 from PIL import Image
 
-from fse import geometry, pictures, processes
+from fse import geometry, pictures, processes, squares
 from fse.config import Config
 from fse.config import Crop as Settings
 from fse.datasets import annotations
 from fse.errors import DataError, PictureError, StageError
+from fse.outputs import write_json
 from fse.progress import bar
 
-# A square whose side is more than this many times the picture's longer side cannot be meant.
-_LARGEST_SQUARE = 20.0
-# A shape with a point farther than this from the eyes' middle, in eye distances, is a mistake or a profile.
-_FARTHEST_POINT = 10.0
+# Pictures a shard: what an interrupted run has to crop again at the most.
+_SHARD = 500
+# Where the results of finished shards are noted while the stage runs.
+FINISHED = "finished"
+# A picture is decoded to no fewer pixels than this many per pixel of the crop along a side; then it is resampled.
+_FINER = 2.0
 
 
 class _Job(NamedTuple):
@@ -52,7 +57,8 @@ def align_crop(config: Config, dataset: Path, output: Path) -> None:
 
     Writes `pictures/*.png` (RGB, `crop.size` square), `landmarks.csv` (file, source, split and the landmarks in
     [-1, 1] over the crop, which may lie outside), `skipped.csv` (source, reason) and `crop.json`. The rows are in the
-    order of the sources' names; nothing depends on the number of processes.
+    order of the sources' names; nothing depends on the number of processes. What an interrupted attempt left in
+    `output` is gone on from at the last finished shard of 500 pictures.
 
     A picture is skipped if it is broken or too large, if the data set is annotated and it is not, if its annotated size
     is another, and if a landmark is missing or outside the picture.
@@ -60,7 +66,7 @@ def align_crop(config: Config, dataset: Path, output: Path) -> None:
     Args:
       config: `crop` is read, and `evaluate.eyes` in mode `landmarks`.
       dataset: what `fse.datasets.download` wrote.
-      output: an empty folder, or one to be made.
+      output: an empty folder, one to be made, or one in which the same was begun.
 
     Raises:
       DataError: there is no picture, more are skipped than `crop.max_skipped` permits, or the mode wants annotations
@@ -76,43 +82,12 @@ def align_crop(config: Config, dataset: Path, output: Path) -> None:
         ) from None
 
 
-def mean_shape(points: np.ndarray, eyes: Tuple[int, int], face_width: float) -> np.ndarray:
-    """Where the landmarks of an average face go in the crop.
-
-    Every shape is turned, scaled and shifted until its eyes are at (-1/2, 0) and (1/2, 0). Their mean is placed with
-    its centroid in the middle of the crop. Shapes that reach farther than ten eye distances from the eyes are left out.
-
-    Args:
-      points: [n, L, 2] pixels; shapes with NaN are left out.
-      eyes: places of the two eyes among the landmarks, in any order.
-      face_width: distance of the eyes in the crop, as a share of its width.
-
-    Returns:
-      float64 [L, 2] in [-1, 1] over the crop.
-
-    Raises:
-      DataError: no shape is left.
-    """
-    plane = points[..., 0] + 1j * points[..., 1]
-    plane = plane[np.isfinite(plane).all(1) & (plane[:, eyes[0]] != plane[:, eyes[1]])]
-    left, right = plane[:, eyes[0]], plane[:, eyes[1]]
-    if (right - left).real.sum() < 0.0:
-        left, right = right, left
-    shapes = (plane - (left + right)[:, None] / 2.0) / (right - left)[:, None]
-    shapes = shapes[(np.abs(shapes) < _FARTHEST_POINT).all(1)]
-    if not len(shapes):
-        raise DataError("crop.mode landmarks: no training picture has usable landmarks to take the mean shape from")
-    mean = shapes.mean(0)
-    mean = 2.0 * face_width * (mean - mean.mean())
-    return np.stack([mean.real, mean.imag], axis=-1)
-
-
 def sample(picture: np.ndarray, square: np.ndarray, size: int) -> np.ndarray:
     """Resamples a square of a picture, bicubic and antialiased.
 
     Args:
       picture: uint8 [height, width, 3].
-      square: [2, 3], from [-1, 1] over the crop to pixels of the picture: without shear, of either direction.
+      square: [2, 3], from [-1, 1] over the crop to pixels of the picture: without shear; turned ones are square.
       size: width and height of the crop in pixels.
 
     Returns:
@@ -121,10 +96,11 @@ def sample(picture: np.ndarray, square: np.ndarray, size: int) -> np.ndarray:
     Raises:
       PictureError: the square lies outside the picture.
     """
-    step = _side(square) / size  # picture pixels per crop pixel
+    sides = squares.sides(square) / size  # picture pixels per crop pixel
+    step = float(np.min(sides))
     # Blocks stay small against the picture: it is the outermost of them that are repeated beyond the border.
     whole = max(1, min(int(step / 2.0), max(picture.shape[:2]) // 64))
-    part, origin = _cut(picture, square, margin=4.0 * max(1.0, step), factor=whole)
+    part, origin = _cut(picture, square, margin=4.0 * max(1.0, float(np.max(sides))), factor=whole)
     square = np.concatenate([square[:, :2], square[:, 2:] - origin[:, None]], axis=1) / whole
     image = Image.fromarray(part)
     if square[0, 1] == 0.0 == square[1, 0]:
@@ -150,7 +126,7 @@ def _align_crop(config: Config, dataset: Path, output: Path) -> None:
     crops = crop_names(sources)
     jobs = [_job(dataset, output, table, row, crop) for row, crop in zip(order, crops)]
     work = functools.partial(_crop, config.crop, _mean_shape(config, table))
-    results = processes.in_order(work, jobs, config.crop.processes, "align-crop")
+    results = _shard_by_shard(work, jobs, config.crop.processes, output / FINISHED)
     done = list(bar(results, total=len(jobs), unit="pictures", desc="align-crop"))
     skipped = {source: result.reason for source, result in zip(sources, done) if result.points is None}
     skipped.update((name, "no annotation") for name in set(names) - set(sources))
@@ -166,6 +142,38 @@ def _align_crop(config: Config, dataset: Path, output: Path) -> None:
         [done[place].points for place in kept],
     )
     _write_summary(config, output, table.landmarks, splits, skipped)
+    shutil.rmtree(str(output / FINISHED))
+
+
+def _shard_by_shard(work: Callable[[_Job], _Crop], jobs: List[_Job], workers: int, finished: Path) -> Iterator[_Crop]:
+    """The results of all jobs in order; a shard's are noted in `finished` when all its crops are written.
+
+    Where an earlier attempt noted them, they are read.
+    """
+    finished.mkdir(exist_ok=True)
+    shards = [jobs[first : first + _SHARD] for first in range(0, len(jobs), _SHARD)]
+    notes = [finished / "{:05d}.json".format(number) for number in range(len(shards))]
+    noted = [_read_results(note) for note in notes]
+    open_jobs = [job for shard, found in zip(shards, noted) if found is None for job in shard]
+    fresh = processes.in_order(work, open_jobs, workers, "align-crop")
+    for shard, note, found in zip(shards, notes, noted):
+        if found is not None:
+            yield from found
+            continue
+        results = []
+        for result in itertools.islice(fresh, len(shard)):
+            results.append(result)
+            yield result
+        write_json(note, [[one.reason, None if one.points is None else one.points.tolist()] for one in results])
+
+
+def _read_results(note: Path) -> Optional[List[_Crop]]:
+    """What an earlier attempt noted of a shard; None if it did not finish it."""
+    try:
+        rows: List[Any] = json.loads(note.read_text())
+    except FileNotFoundError:
+        return None
+    return [_Crop(reason, None if points is None else np.reshape(points, (-1, 2))) for reason, points in rows]
 
 
 def _annotations(config: Config, dataset: Path, names: List[str]) -> annotations.Annotations:
@@ -192,7 +200,7 @@ def _mean_shape(config: Config, table: annotations.Annotations) -> Optional[np.n
     if config.crop.mode != "landmarks":
         return None
     first, second = (table.landmarks.index(name) for name in config.evaluate.eyes)
-    return mean_shape(table.points[np.array(table.splits) == "train"], (first, second), config.crop.face_width)
+    return squares.mean_shape(table.points[np.array(table.splits) == "train"], (first, second), config.crop.face_width)
 
 
 def crop_names(sources: List[str]) -> List[str]:
@@ -229,57 +237,32 @@ def _crop(settings: Settings, mean: Optional[np.ndarray], job: _Job) -> _Crop:
     try:
         if not np.isfinite(job.points).all():
             raise PictureError("a landmark without coordinates")
-        picture = pictures.decode(job.picture, settings.max_pixels)
-        size = np.array(picture.shape[1::-1], np.float64)
-        if job.size is not None and (job.size != size).any():
-            raise PictureError("{:g} x {:g} pixels, but annotated as {:g} x {:g}".format(*size, *job.size))
-        if (job.points < 0.0).any() or (job.points > size).any():
-            raise PictureError("a landmark outside the picture")
-        square = _square(settings, mean, job, size)
-        crop = sample(picture, square, settings.size)
+        square = np.zeros((2, 3))
+
+        def coarsest(width: int, height: int) -> float:
+            square[:] = _placed(settings, mean, job, np.array([width, height], np.float64))
+            return float(np.min(squares.sides(square))) / (_FINER * settings.size)
+
+        picture, factor = pictures.decode_coarsely(job.picture, settings.max_pixels, coarsest)
+        crop = sample(picture, square / factor, settings.size)
     except PictureError as error:
         return _Crop(str(error), None)
     Image.fromarray(crop).save(job.crop, compress_level=1)
     return _Crop("", geometry.apply_affine(geometry.invert_affine(square), job.points))
 
 
-def _square(settings: Settings, mean: Optional[np.ndarray], job: _Job, size: np.ndarray) -> np.ndarray:
-    """[2, 3]: the square to cut out of a picture of the given width and height.
+def _placed(settings: Settings, mean: Optional[np.ndarray], job: _Job, size: np.ndarray) -> np.ndarray:
+    """[2, 3]: the square to cut out of a picture, whose annotations must go with its width and height, [2].
 
     Raises:
-      PictureError: the annotations do not give one.
+      PictureError: they do not, or do not give a square.
     """
-    if settings.mode == "landmarks":
-        square = _fitted(job.points, mean)
-    elif settings.mode == "box":
-        assert job.box is not None  # else there is no such mode
-        if not (np.isfinite(job.box).all() and (job.box[2:] > 0.0).all()):
-            raise PictureError("a box without extent")
-        square = upright_square(job.box[:2] + job.box[2:] / 2.0, settings.scale * job.box[2:].max())
-    else:
-        square = upright_square(size / 2.0, settings.scale * size.min())
-    if not 1.0 <= _side(square) <= _LARGEST_SQUARE * size.max():
-        raise PictureError("a square of {:.3g} pixels a side".format(_side(square)))
-    return square
-
-
-def upright_square(centre: np.ndarray, side: float) -> np.ndarray:
-    """[2, 3]: the upright square with this centre (x, y) and side, in pixels of the picture."""
-    return np.array([[side / 2.0, 0.0, centre[0]], [0.0, side / 2.0, centre[1]]])
-
-
-def _fitted(points: np.ndarray, mean: Optional[np.ndarray]) -> np.ndarray:
-    """The square in which the landmarks come closest to the mean shape, in least squares of the crop."""
-    assert mean is not None  # else there is no such mode
-    try:
-        return geometry.invert_affine(geometry.fit_similarity(points, mean))
-    except (ValueError, np.linalg.LinAlgError):
-        raise PictureError("landmarks that coincide") from None
-
-
-def _side(square: np.ndarray) -> float:
-    """The side of a square in pixels of the picture."""
-    return 2.0 * float(np.hypot(square[0, 0], square[1, 0]))
+    if job.size is not None and (job.size != size).any():
+        raise PictureError("{:g} x {:g} pixels, but annotated as {:g} x {:g}".format(*size, *job.size))
+    beyond = settings.overhang * np.max(size)
+    if (job.points < -beyond).any() or (job.points > size + beyond).any():
+        raise PictureError("a landmark outside the picture")
+    return squares.square_of(settings, mean, job.points, job.box, size)
 
 
 def _cut(picture: np.ndarray, square: np.ndarray, margin: float, factor: int) -> Tuple[np.ndarray, np.ndarray]:
@@ -336,6 +319,6 @@ def _write_summary(
         "landmarks": landmarks,
         "size": config.crop.size,
         "mode": config.crop.mode,
-        "reads_test_annotations": config.crop.mode != "centre",
+        "reads_test_annotations": config.crop.mode in ("box", "landmarks"),
     }
     (output / "crop.json").write_text(json.dumps(summary, indent=2) + "\n")

@@ -9,12 +9,18 @@
       CheckpointError   a checkpoint that is missing, broken or does not fit the network
       DeviceError       the chosen device is not there
         DeviceBusyError another process has it
+        DeviceUnusedError training ended, but nothing was compiled for it
       ExportError       an exported model that cannot be read or differs from its checkpoint
       TrainingError     training that cannot go on (a loss that is not a number)
       StageError        a stage's process failed, or its output cannot be written
+        MachineError    not the code failed it but the machine: a download, the device, the disk, a kill
 
 A message names the thing, what was wanted, what was given and what to do. The programs print it without a traceback.
 """
+
+import errno
+import os
+from typing import Optional
 
 
 class FseError(Exception):
@@ -53,6 +59,10 @@ class DeviceBusyError(DeviceError):
     """Another process has the chosen device."""
 
 
+class DeviceUnusedError(DeviceError):
+    """Training ran, but nothing of it was compiled for the chosen device."""
+
+
 class ExportError(FseError):
     """An exported model cannot be read, or differs from the checkpoint it was made from."""
 
@@ -62,4 +72,21 @@ class TrainingError(FseError):
 
 
 class StageError(FseError):
-    """A stage's process failed, or its output cannot be written."""
+    """A stage's process failed, or its output cannot be written. `code` is the process's exit code, 0 if there is none."""
+
+    code = 0
+
+
+class MachineError(StageError):
+    """Not the code is at fault but the machine: a download, the device, a full disk, a kill, or it is not fit at all."""
+
+
+def is_machines(error: BaseException) -> bool:
+    """Whether the machine is to blame for an error: the network, the device, the disk or the memory, not the code."""
+    kinds = (DownloadError, DeviceError, MachineError, OSError, MemoryError)
+    seen: Optional[BaseException] = error
+    while seen is not None:
+        if isinstance(seen, kinds):
+            return True
+        seen = seen.__cause__
+    return os.strerror(errno.ENOSPC) in str(error)

@@ -4,7 +4,8 @@
     landmarks float32 [batch, K, 2], points (x, y) in [-1, 1] over the view
     heatmaps  float32 [batch, rows, columns, K], each map sums to 1
 
-`model.json` says what the model expects: network, K, view, and how a picture is cropped for it.
+`model.json` says what the model expects: network, K, view, and how a picture is cropped for it; and whether there is an
+offline model for Ascend (`fse.offline`).
 """
 
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, Dict, List, NamedTuple, Tuple
 
 import numpy as np
 
-from fse import checkpoints, detector, geometry, network, outputs, records
+from fse import checkpoints, detector, geometry, network, offline, outputs, records
 from fse.config import Config
 from fse.detector import Detection
 from fse.devices import cpu
@@ -48,7 +49,7 @@ def export(config: Config, trained: Path, shards: Path, output: Path) -> None:
 
     Raises:
       CheckpointError: there is no checkpoint, or it does not fit the configuration.
-      ExportError: an exported model differs from the checkpoint.
+      ExportError: an exported model differs from the checkpoint, or the offline model cannot be made.
     """
     pictures = _some_pictures(config, records.read(shards))
     description, wanted = freeze(config, trained / "checkpoints", output, pictures)
@@ -64,6 +65,7 @@ def export(config: Config, trained: Path, shards: Path, output: Path) -> None:
                     name, trained, difference, config.export.tolerance
                 )
             )
+    description["offline_model"] = offline.convert(config, output)
     outputs.write_json(output / "model.json", description)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Optional
 
 import numpy as np
 
-from fse import crop, geometry, pictures
+from fse import crop, geometry, pictures, squares
 from fse.config import Crop
 from fse.detector import Detector, central_view
 from fse.errors import FseError, PictureError
@@ -27,7 +27,8 @@ def landmarks(model: Path, paths: List[Path], format: str, draw: Optional[Path])
       model: a folder that `fse export` wrote.
       paths: picture files.
       format: `csv`, one row per picture and landmark, or `json`, one object per picture and line.
-      draw: a folder for copies of the pictures with the landmarks drawn on them, `<name>-outputs.png`.
+      draw: a folder for copies of the pictures with the landmarks drawn on them, `<name>-outputs.png`; small pictures
+        are enlarged to 320 pixels, so that the markers can be told apart.
 
     Raises:
       ExportError: the model cannot be read.
@@ -48,7 +49,7 @@ def landmarks(model: Path, paths: List[Path], format: str, draw: Optional[Path])
             write(path, points)
             if draw:
                 size = (picture.shape[1], picture.shape[0])
-                drawn = drawing.draw_landmarks(picture, geometry.from_pixels(points, size), scale=1)
+                drawn = drawing.draw_landmarks(picture, geometry.from_pixels(points, size))
                 drawn.save(str(draw / (path.stem + "-outputs.png")))
     sys.stdout.flush()
     if failures:
@@ -59,9 +60,10 @@ def _in_picture(detect: Detector, picture: np.ndarray) -> np.ndarray:
     """[K, 2] landmarks in pixels of the picture, uint8 [h, w, 3]."""
     description = detect.description
     size, view = description["crop"]["size"], description["view"]
-    scale = float(description["crop"]["scale"]) if description["crop"]["mode"] == "centre" else 1.0
+    scale = float(description["crop"]["scale"]) if description["crop"]["mode"] in ("centre", "squash") else 1.0
     height, width = picture.shape[:2]
-    square = crop.upright_square(np.array([width, height]) / 2.0, scale * min(width, height))
+    side = [width, height] if description["crop"]["mode"] == "squash" else min(width, height)
+    square = squares.upright_square(np.array([width, height]) / 2.0, scale * np.array(side))
     cropped = crop.sample(picture, square, size)
     found = detect(central_view(cropped[None], view)).landmarks[0]
     return geometry.apply_affine(square, found * (view / size))

@@ -5,7 +5,7 @@ A network is a function `(layer, pictures, landmarks) -> score maps`, where `lay
 """
 
 import zlib
-from typing import Any, Callable, Dict, List, NamedTuple
+from typing import Any, Callable, Dict, List, NamedTuple, Tuple
 
 import numpy as np
 
@@ -101,6 +101,21 @@ def _compact(layer: Layers, maps: Any, landmarks: int) -> Any:
     return layer(maps, 1, landmarks, relu=False)
 
 
+def _fine(layer: Layers, maps: Any, landmarks: int) -> Any:
+    """As `_compact`, with a map of half the view: where a landmark is comes from near the picture, which from afar.
+
+    A third more work than `_compact` for cells of half the size. Coarse maps are enlarged by repeating cells.
+    """
+    near = layer(maps, 6, 20, stride=2)
+    maps = layer(near, 4, 48, stride=2)
+    maps = layer(maps, 3, 64)
+    maps = layer(maps, 3, 80, dilation=2)
+    maps = layer(maps, 3, 128, dilation=2)
+    maps = layer(maps, 1, 32)
+    maps = layer(tf.concat([_enlarged(maps), near], axis=-1), 3, 32)
+    return layer(maps, 1, landmarks, relu=False)
+
+
 def _deep(layer: Layers, maps: Any, landmarks: int) -> Any:
     """For accelerators: residual blocks (He et al., CVPR 2016) at three scales, brought together on the finest.
 
@@ -115,12 +130,17 @@ def _deep(layer: Layers, maps: Any, landmarks: int) -> Any:
             maps = tf.nn.relu(maps + layer(layer(maps, 3, filters), 3, filters, relu=False))
         scales.append(maps)
     for fine in (scales[1], scales[0]):
-        side = maps.shape.as_list()[1]
         filters = fine.shape.as_list()[-1]
-        coarse = tf.image.resize_nearest_neighbor(layer(maps, 1, filters, relu=False), [2 * side, 2 * side])
+        coarse = _enlarged(layer(maps, 1, filters, relu=False))
         maps = tf.nn.relu(layer(fine, 1, filters, relu=False) + coarse)
         maps = layer(maps, 3, filters)
     return layer(maps, 1, landmarks, relu=False)
+
+
+def _enlarged(maps: Any) -> Any:
+    """Every cell twice in each direction."""
+    side = maps.shape.as_list()[1]
+    return tf.image.resize_nearest_neighbor(maps, [2 * side, 2 * side])
 
 
 def _pool(maps: Any) -> Any:
@@ -131,12 +151,16 @@ NETWORKS: Dict[str, Network] = {
     "paper": Network(_paper, 2, 2, 0, "mirror", 0.02),
     "reference": Network(_reference, 2, 1, 22, "none", 0.02),
     "compact": Network(_compact, 4, 4, 0, "mirror", 0.0),
+    "fine": Network(_fine, 2, 4, 0, "mirror", 0.0),
     "deep": Network(_deep, 4, 16, 0, "mirror", 0.0),
 }
 
 # Decay of the moving averages of batch statistics, and the constant that keeps a variance from zero (replaced codes).
 _DECAY = 0.9
 _EPSILON = 1e-3
+
+# The graph collection of (moving average, what it follows).
+_STATISTICS = "batch_statistics"
 
 
 def find(name: str) -> Network:
@@ -181,7 +205,7 @@ def score_maps(name: str, pictures: Any, landmarks: int, training: bool, seed: i
       name: a network of `NETWORKS`.
       pictures: float32 tensor [batch, view, view, 3] in [-1, 1].
       landmarks: K.
-      training: normalise by the batch's statistics and add updates of their averages to UPDATE_OPS, or by the averages.
+      training: normalise by the batch's statistics, which `statistics` then returns, or by their averages.
       seed: of the initial kernels, which are the same for every TensorFlow version.
 
     Returns:
@@ -227,6 +251,18 @@ def variables() -> List[Any]:
     return tf.trainable_variables() + statistics
 
 
+def statistics() -> Tuple[List[Any], List[Any]]:
+    """Batch norm's moving averages in the current graph, and the batch's statistics that they follow."""
+    pairs = tf.get_collection(_STATISTICS)
+    return [average for average, _ in pairs], [value for _, value in pairs]
+
+
+def follow(averages: List[Any], values: List[Any]) -> Any:
+    """The operation that takes moving averages a step towards what they follow."""
+    steps = [tf.assign_sub(mean, (1.0 - _DECAY) * (mean - value)) for mean, value in zip(averages, values)]
+    return tf.group(*steps)
+
+
 def _batch_norm(maps: Any, training: bool) -> Any:
     channels = maps.shape.as_list()[-1:]
     scale = tf.get_variable("scale", channels, tf.float32, tf.ones_initializer())
@@ -238,5 +274,5 @@ def _batch_norm(maps: Any, training: bool) -> Any:
         return normal
     normal, batch_mean, batch_variance = tf.nn.fused_batch_norm(maps, scale, offset, epsilon=_EPSILON)
     for average, value in ((mean, batch_mean), (variance, batch_variance)):
-        tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, tf.assign_sub(average, (1.0 - _DECAY) * (average - value)))
+        tf.add_to_collection(_STATISTICS, (average, value))
     return normal

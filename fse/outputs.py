@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
 
-from fse.config import Config, as_tables
+from fse.config import Config, shown
 from fse.errors import StageError
 
 if sys.version_info >= (3, 8):
@@ -33,7 +33,8 @@ else:
 MANIFEST = "manifest.json"
 LISTING = "files.sha256"
 _STATE = ".state"
-_OWN = (MANIFEST, LISTING, _STATE)
+_BEGUN = ".begun"
+_OWN = (MANIFEST, LISTING, _STATE, _BEGUN)
 
 SCHEMA = 2
 
@@ -75,7 +76,8 @@ def whole(
       summary: name of the JSON file whose numbers go into the manifest.
 
     Raises:
-      StageError: `output` exists, or cannot be written.
+      StageError: `output` exists, or cannot be written; `keep`, and the earlier attempt was begun with other settings or
+        inputs.
     """
     if os.path.lexists(str(output)) and not replace:
         raise StageError("{}: exists already; remove it, or name another --output".format(output))
@@ -86,6 +88,7 @@ def whole(
         if building.exists() and not keep:
             shutil.rmtree(str(building))
         building.mkdir(parents=True, exist_ok=True)
+        _begin(building, manifest)
         yield building
         for name in _OWN:  # of an attempt that was stopped while it was published
             with contextlib.suppress(FileNotFoundError):
@@ -120,7 +123,7 @@ def manifest(
     known = {
         "stage": stage,
         "key": "",
-        "config": as_tables(config),
+        "config": shown(config),
         "inputs": {role: _identity(folder) for role, folder in inputs.items()},
         "device": config.train.device if stage == "train" else "cpu",
         "git": _git(),
@@ -268,6 +271,23 @@ def tensorflow_version() -> str:
     """Version of the installed TensorFlow, under whichever name it was installed."""
     names = ("tensorflow", "tensorflow-cpu", "tensorflow-gpu")
     return next((found for found in map(version, names) if found), "")
+
+
+def _begin(building: Path, manifest: Dict[str, Any]) -> None:
+    """Notes what an output is begun with, or compares it with the note of an earlier attempt that is gone on from."""
+    # A scheduler's key stands for all that counts; without one it is the settings and the inputs.
+    names = ("key",) if manifest.get("key") else ("config", "inputs")
+    wanted = json.loads(json.dumps({name: manifest.get(name) for name in names}))
+    try:
+        found = json.loads((building / _BEGUN).read_text())
+    except FileNotFoundError:
+        write_json(building / _BEGUN, wanted)
+        return
+    if found != wanted:
+        raise StageError(
+            "{}: holds an interrupted attempt with other settings or inputs; give it the same ones to go on, or remove "
+            "that folder".format(building)
+        )
 
 
 def _describe(folder: Path, volatile: Volatile, summary: str) -> Dict[str, Any]:

@@ -4,7 +4,7 @@ import io
 import os
 import warnings
 from pathlib import Path
-from typing import IO, List, Union
+from typing import IO, Callable, List, Optional, Tuple, TypeVar, Union
 
 import numpy as np
 from PIL import Image
@@ -12,6 +12,8 @@ from PIL import Image
 from fse.errors import DataError, PictureError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+
+_Result = TypeVar("_Result")
 
 # What Pillow may try. Its other readers are less used, and one of them (EPS) starts a program.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
@@ -79,12 +81,48 @@ def decode(source: Union[bytes, str, Path], max_pixels: int) -> np.ndarray:
     Raises:
       PictureError: the picture cannot be used; the message is a short reason, without the picture's name.
     """
+    return decode_coarsely(source, max_pixels, lambda width, height: 1.0)[0]
+
+
+def decode_coarsely(
+    source: Union[bytes, str, Path], max_pixels: int, coarsest: Callable[[int, int], float]
+) -> Tuple[np.ndarray, int]:
+    """Decodes as `decode` does, but a large JPEG picture, whose details are not wanted, to fewer pixels, and faster.
+
+    A pixel of the result is the mean of `factor` x `factor` pixels of the picture, as JPEG's cosine transform gives it:
+    what lies at (x, y) of the picture, from its outer corner, is at (x, y) / factor. At the right and lower border the
+    last pixels may reach beyond the picture.
+
+    Args:
+      source, max_pixels: as of `decode`.
+      coarsest: is told the picture's width and height, upright, and returns the largest factor that is good enough.
+
+    Returns:
+      uint8 [ceil(height / factor), ceil(width / factor), 3], RGB, and the factor: 1, 2, 4 or 8.
+
+    Raises:
+      PictureError: as of `decode`; those of `coarsest` pass.
+    """
+    return _read(source, lambda stream: _decode(stream, max_pixels, coarsest))
+
+
+def size(source: Union[bytes, str, Path]) -> Tuple[int, int]:
+    """Width and height of a picture in pixels, upright, from its header alone.
+
+    Raises:
+      PictureError: as of `decode`.
+    """
+    return _read(source, _size)
+
+
+def _read(source: Union[bytes, str, Path], work: Callable[[IO[bytes]], _Result]) -> _Result:
+    """What `work` makes of a picture file; whatever goes wrong in it is a PictureError."""
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else open(str(source), "rb") as stream:
             if not stream.read(1):
                 raise PictureError("the file is empty")
             stream.seek(0)
-            return _decode(stream, max_pixels)
+            return work(stream)
     except PictureError:
         raise
     except FileNotFoundError:
@@ -93,22 +131,50 @@ def decode(source: Union[bytes, str, Path], max_pixels: int) -> np.ndarray:
         raise PictureError(_reason(error)) from None
 
 
-def _decode(stream: IO[bytes], max_pixels: int) -> np.ndarray:
+def _decode(stream: IO[bytes], max_pixels: int, coarsest: Callable[[int, int], float]) -> Tuple[np.ndarray, int]:
     with Image.open(stream, formats=_FORMATS) as image:
         width, height = image.size
         if width * height > max_pixels:
             raise PictureError("{} x {} pixels, more than {}".format(width, height, max_pixels))
         if not width * height:
             raise PictureError("the picture has no pixels")
+        turn = _turn(image)
+        upright = (height, width) if turn and turn[0] else (width, height)
+        factor = _factor(image, coarsest(*upright), turned=bool(turn))
+        if factor > 1:
+            image.draft(None, (width // factor, height // factor))
         image.load()
-        # Pillow turns TIFF pictures itself.
-        turn = None if image.format == "TIFF" else _TURNS.get(_orientation(image))
         picture = _rgb(image)
     if turn:
         exchange, rows, columns = turn
         picture = picture.transpose(1, 0, 2) if exchange else picture
         picture = np.ascontiguousarray(picture[:: -1 if rows else 1, :: -1 if columns else 1])
-    return picture
+    return picture, factor
+
+
+def _size(stream: IO[bytes]) -> Tuple[int, int]:
+    with Image.open(stream, formats=_FORMATS) as image:
+        width, height = image.size
+        turn = _turn(image)
+    return (height, width) if turn and turn[0] else (width, height)
+
+
+def _turn(image: Image.Image) -> Optional[Tuple[bool, bool, bool]]:
+    """How to set a picture upright, a value of `_TURNS`; None where there is nothing to do."""
+    # Pillow turns TIFF pictures itself.
+    return None if image.format == "TIFF" else _TURNS.get(_orientation(image))
+
+
+def _factor(image: Image.Image, coarsest: float, turned: bool) -> int:
+    """By how much a picture may be reduced while it is decoded; only JPEG's decoder can."""
+    if image.format != "JPEG":
+        return 1
+    for factor in (8, 4, 2):
+        # Pixels that are cut at the right or lower border would be at the other one after a turn.
+        whole = not (image.size[0] % factor or image.size[1] % factor)
+        if factor <= coarsest and min(image.size) >= factor and (whole or not turned):
+            return factor
+    return 1
 
 
 def _orientation(image: Image.Image) -> int:

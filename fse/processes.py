@@ -1,20 +1,69 @@
-"""Work on a list in parallel processes that end with the process that started them."""
+"""Child processes that end with the process that started them: programs with a bound, and work on a list in parallel."""
 
 import ctypes
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
+import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, Callable, Iterator, Sequence
+from typing import IO, Any, Callable, Iterator, List, NamedTuple, Optional, Sequence
 
 from fse.errors import StageError
 
 # Starting a process takes as long as this many pictures.
 FEW = 64
 
+# Of what a program says, so much is kept.
+_MAX_BYTES = 1 << 20
+
 _PR_SET_PDEATHSIG = 1
+
+
+class Ended(NamedTuple):
+    """How a program ended: its exit code, None if it was stopped for want of time, and what it wrote.
+
+    output: standard output. errors: standard error. The last mebibyte of each.
+    """
+
+    code: Optional[int]
+    output: str
+    errors: str
+
+
+def run(command: List[str], seconds: float) -> Ended:
+    """Runs a program that may hang, and stops it and whatever it started after so many seconds.
+
+    Raises:
+      OSError: it cannot be started.
+    """
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:  # a pipe could be held open by others
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=errors,
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
+        code: Optional[int] = None
+        try:
+            code = child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            if code is None:
+                os.killpg(child.pid, signal.SIGKILL)
+                child.wait()
+        return Ended(code, _tail(output), _tail(errors))
+
+
+def _tail(stream: IO[bytes]) -> str:
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(max(0, size - _MAX_BYTES))
+    return stream.read().decode(errors="replace")
 
 
 def die_with_parent(parent: int = 0) -> None:

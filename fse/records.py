@@ -14,6 +14,7 @@ A shard is a stock TFRecord file of `tf.train.Example` with these features:
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple
 
@@ -49,6 +50,8 @@ class Records(NamedTuple):
 def convert(config: Config, crops: Path, output: Path) -> None:
     """Writes the pictures that align-crop left in `crops` as shards into `output`: the ConvertTFRecord stage.
 
+    A shard that is there under its name is whole, and left as it is: an interrupted attempt is gone on from.
+
     Raises:
       RecordError: `crops` was not written by align-crop.
     """
@@ -67,11 +70,17 @@ def convert(config: Config, crops: Path, output: Path) -> None:
             count = min(config.records.shards, len(rows))
             shards[split] = ["{}-{:05d}-of-{:05d}.tfrecord".format(split, i, count) for i in range(count)]
             for number, shard in enumerate(shards[split]):
-                with tf.python_io.TFRecordWriter(str(output / shard)) as writer:
-                    for row in rows[number::count]:
+                mine = rows[number::count]
+                if (output / shard).exists():
+                    progress.update(len(mine))
+                    continue
+                partial = str(output / shard) + ".partial"
+                with tf.python_io.TFRecordWriter(partial) as writer:
+                    for row in mine:
                         name = table["file"].iloc[row]
                         writer.write(_example(crops / "pictures" / name, name, description["size"], points[row]))
                         progress.update()
+                os.replace(partial, str(output / shard))
     summary = {
         "size": description["size"],
         "landmarks": names,
@@ -123,7 +132,9 @@ def in_order(records: Records, split: str, batch: int) -> Any:
     return serialized.map(lambda item: parse(item, records), num_parallel_calls=2).batch(batch).prefetch(2)
 
 
-def endless(records: Records, batch: int, seed: int, buffer: int, first_step: Any) -> Any:
+def endless(
+    records: Records, batch: int, seed: int, buffer: int, first_step: Any, part: int = 0, parts: int = 1
+) -> Any:
     """A tf.data set of training pictures for ever, from a given step on.
 
     Every epoch visits the pictures in another order, which depends on the seed and the epoch alone; pictures that do
@@ -135,9 +146,10 @@ def endless(records: Records, batch: int, seed: int, buffer: int, first_step: An
       seed: of the order.
       buffer: number of records from which the next one is drawn.
       first_step: int64 scalar tensor.
+      part, parts: which share of each batch to read: pictures `part`, `part + parts`, … of it.
 
     Returns:
-      data set of uint8 [batch, size, size, 3].
+      data set of uint8 [batch / parts, size, size, 3].
     """
     steps = records.pictures["train"] // batch
     epoch, done = first_step // steps, first_step % steps
@@ -151,8 +163,10 @@ def endless(records: Records, batch: int, seed: int, buffer: int, first_step: An
         return order.take(steps * batch)
 
     pictures = tf.data.Dataset.range(epoch, np.iinfo(np.int64).max).flat_map(one_epoch).skip(done * batch)
+    if parts > 1:
+        pictures = pictures.shard(parts, part)
     pictures = pictures.map(lambda item: parse(item, records)[1], num_parallel_calls=2)
-    return pictures.batch(batch, drop_remainder=True)
+    return pictures.batch(batch // parts, drop_remainder=True)
 
 
 def _example(path: Path, name: str, size: int, points: np.ndarray) -> bytes:

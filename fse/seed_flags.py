@@ -26,6 +26,7 @@ FLAGS = (
     Flag(("--learning_rate",), "train", "learning_rate"),
     Flag(("--beta1",), "train", "beta1"),
     Flag(("--max_epochs",), "train", "epochs"),
+    Flag(("--devices",), "train", "devices"),
     Flag(("--summary_freq",), "train", "summary_freq"),
     Flag(("--save_freq",), "train", "save_freq"),
     Flag(("--random_seed", "--random-seed"), "train", "seed"),

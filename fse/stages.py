@@ -34,9 +34,15 @@ STAGES: Dict[str, Stage] = {
         "crops",
         "cut a square of one size out of every picture",
         summary="crop.json",
+        resumes=True,
     ),
     "convert": Stage(
-        "fse.records:convert", ("align-crop",), "records", "pack the crops into TFRecord shards", summary="records.json"
+        "fse.records:convert",
+        ("align-crop",),
+        "records",
+        "pack the crops into TFRecord shards",
+        summary="records.json",
+        resumes=True,
     ),
     "train": Stage(
         "fse.training:train",
@@ -46,6 +52,7 @@ STAGES: Dict[str, Stage] = {
         summary="training.json",
         volatile={
             "summaries/*": (),
+            "logs/*": (),  # of the ranks
             "checkpoints/checkpoint": (),  # TensorFlow's list of them, with times
             "losses.csv": ("pairs_per_second", "seconds"),
             "training.json": ("pairs_per_second", "seconds"),
@@ -58,7 +65,12 @@ STAGES: Dict[str, Stage] = {
         "model",
         "freeze the detector and check it",
         summary="model.json",
-        volatile={"saved_model/*": ()},  # the same graph as model.pb, in no fixed order of bytes
+        volatile={
+            "saved_model/*": (),  # the same graph as model.pb, in no fixed order of bytes
+            "model.om": (),  # made of it where there is atc
+            "atc.sh": (),
+            "model.json": ("offline_model",),
+        },
     ),
     "evaluate": Stage(
         "fse.evaluation:evaluate",

@@ -4,9 +4,11 @@
     draws (seed, step) ───┴─> cells' places on the picture ───────────────────────────┴─> diversity ─┴─> Adam
 
 Everything random is a function of the seed and the step, so that a run that was stopped and resumed equals one that was
-not.
+not. Several ranks share each batch: every one takes its part of the same pictures and draws, and gradients, losses and
+batch statistics are averaged over them before they are used.
 """
 
+import contextlib
 import csv
 import json
 import logging
@@ -15,12 +17,25 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
-from fse import augment, checkpoints, devices, geometry, losses, network, records, summaries
-from fse.config import Config
+from fse import (
+    augment,
+    checkpoints,
+    devices,
+    geometry,
+    launcher,
+    losses,
+    network,
+    outputs,
+    ranks,
+    records,
+    summaries,
+)
+from fse.config import Config, as_tables, shown
+from fse.devices import npu
 from fse.errors import ConfigError, TrainingError
 from fse.progress import bar
 from fse.tf1 import reason, tf
@@ -56,79 +71,236 @@ class Objective(NamedTuple):
 class Graph(NamedTuple):
     """What a session runs: `update` takes a step; `begin` starts the input at the step fed to `first_step`.
 
-    `shown` are the first pair's two views, float32 [2, view, view, 3], and the first one's maps, float32 [cells, K].
+    `losses` are the objective's parts, averaged over the ranks. `shown` are the first pair's two views, float32
+    [2, view, view, 3], and the first one's maps, float32 [cells, K]. `taken` counts the updates that were made, int64
+    scalar: fewer than steps if loss scaling skipped some; not to be run together with `update`. `stored` are the
+    variables of checkpoints, by their names: the same on every device and for any number of ranks.
     """
 
     first_step: Any
     begin: Any
-    objective: Objective
+    losses: List[Any]
     rate: Any
     update: Any
+    taken: Any
     shown: Tuple[Any, Any]
+    stored: Dict[str, Any]
+
+
+class Step(NamedTuple):
+    """What a step, or several in one call, left: losses and learning rate of the last one.
+
+    shown: where a checkpoint is due, values of `Graph.shown`. scaling: in mixed precision, where a line of the log is
+    due, the loss scale and the number of steps that were skipped so far.
+    """
+
+    number: int
+    values: List[float]
+    shown: Any = None
+    scaling: Tuple[float, ...] = ()
 
 
 def train(config: Config, shards: Path, output: Path) -> None:
     """Trains a detector on the training split of `shards`, going on from the newest valid checkpoint in `output`.
 
-    Writes `checkpoints/`, `losses.csv`, `summaries/` (TensorBoard) and, last, `training.json`. Prints the replaced
-    codes' progress lines on standard output.
+    Writes `checkpoints/`, `losses.csv`, `summaries/` (TensorBoard) and, last, `training.json`; with several ranks, or on
+    an NPU, in processes of their own, whose logs are in `logs/`. Prints the replaced codes' progress lines on standard
+    output.
 
     Raises:
       ConfigError, RecordError: the configuration and the shards do not go together.
       CheckpointError: a checkpoint in `output` belongs to another network.
-      DeviceError: the configured device is not there.
-      TrainingError: a loss is not finite; a shard cannot be read or a checkpoint cannot be written.
+      DeviceError: the configured device is not there, or was not used.
+      TrainingError: a loss is not finite; a shard cannot be read or a checkpoint cannot be written; a rank failed.
     """
+    data, steps = _checked(config, shards)
+    team = ranks.team(config.train)
+    if team.here:
+        raise ConfigError("this is host {} of train.hosts; run `fse join` here".format(team.here))
+    if team.size == 1 and config.train.device != "npu":
+        _train(config, data, devices.find(config), output, steps)
+    else:
+        _launch(config, team, shards, data, output)
+
+
+def join(config: Config, shards: Path, logs: Path) -> None:
+    """Computes this host's ranks of a training that `train` runs on the first of `train.hosts`.
+
+    Args:
+      config: the same experiment.
+      shards: the same records.
+      logs: folder for the ranks' logs; made if it is not there.
+
+    Raises:
+      ConfigError: settings, code or data are not those of the first host.
+      TrainingError: a rank failed, here or on another host.
+    """
+    data, _ = _checked(config, shards)
+    team = ranks.team(config.train)
+    if not team.here:
+        raise ConfigError(
+            "fse join: this host must be another than the first of train.hosts, got {}".format(team.hosts)
+        )
+    logs.mkdir(parents=True, exist_ok=True)
+    _launch(config, team, shards, data, logs)
+
+
+def rank(config: Config, shards: Path, output: Path) -> None:
+    """Trains as the rank that the environment says this process is; rank 0 writes as `train` does, others nothing."""
+    place = ranks.current(config.train)
+    data, steps = _checked(config, shards)
+    try:
+        _train(config, data, devices.find(config, place), output, steps)
+    except TrainingError as error:
+        if not isinstance(
+            error.__cause__, (tf.errors.UnavailableError, tf.errors.CancelledError, tf.errors.AbortedError)
+        ):
+            raise
+        # Another rank is gone, and what it says matters more.
+        print("error: {}".format(error), file=sys.stderr, flush=True)
+        os._exit(launcher.LEFT_ALONE)
+
+
+def _checked(config: Config, shards: Path) -> Tuple[records.Records, int]:
+    """The shards and the number of steps, if the configuration goes with them."""
     data = records.read(shards)
     steps = total_steps(config, data)
     augment.check(config.augment)
-    session_config = devices.session_config(config.train.device, config.train.threads)
+    return data, steps
+
+
+def _launch(config: Config, team: ranks.Team, shards: Path, data: records.Records, output: Path) -> None:
+    """Trains in a process for each rank of this host."""
+    if config.train.device == "npu":
+        npu.check()
+    logs = output / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    outputs.write_json(logs / "experiment.json", shown(config))
+    command = [sys.executable, "-m", "fse", "rank", "--config", str(logs / "experiment.json")]
+    launcher.run(
+        config.train, team, [*command, "--records", str(shards), "--output", str(output)], logs, _facts(config, data)
+    )
+
+
+def _facts(config: Config, data: records.Records) -> Dict[str, Any]:
+    """What must be the same on all hosts, by name."""
+    tables = as_tables(config)
+    for name in ("threads", "rank_table"):  # a host's own business
+        del tables["train"][name]
+    code = sorted(Path(__file__).parent.rglob("*.py"))
+    facts = {
+        "the code of fse (sha256)": outputs.content_hash(Path(), {p.name: outputs.hash_file(p) for p in code}, {}),
+        "the records (sha256)": outputs.content_hash(
+            Path(), {Path(path).name: outputs.hash_file(Path(path)) for path in data.paths("train")}, {}
+        ),
+        "TensorFlow": tf.__version__,
+    }
+    for section in ("augment", "crop", "loss", "network", "npu", "train"):
+        facts.update({"{}.{}".format(section, name): value for name, value in tables[section].items()})
+    return facts
+
+
+def _train(config: Config, data: records.Records, device: Any, output: Path, steps: int) -> None:
+    """Trains as one rank."""
     try:
-        rows, parameters = _run(config, data, session_config, output, steps)
-    except tf.errors.OpError as error:  # a full disk, a broken shard
+        rows, numbers = _run(config, data, device, output, steps)
+    except tf.errors.OpError as error:  # a full disk, a broken shard, a rank that is gone
         raise TrainingError("training stopped: {}".format(reason(error))) from error
-    _finish(config, data, output, rows, steps, parameters)
+    if device.rank == 0:
+        _finish(config, data, output, rows, steps, numbers)
 
 
 def _run(
-    config: Config, data: records.Records, session_config: Any, output: Path, steps: int
-) -> Tuple[List[Dict[str, float]], int]:
-    """Trains to the last step. Returns the rows of `losses.csv` and the number of trained parameters."""
-    folder = output / "checkpoints"
-    folder.mkdir(parents=True, exist_ok=True)
-    with tf.Graph().as_default(), tf.Session(config=session_config) as session:
-        graph = build(config, data, steps)
-        variables = checkpoints.names_of(tf.global_variables())
-        parameters = sum(int(np.prod(variable.shape.as_list())) for variable in tf.trainable_variables())
-        saver = tf.train.Saver(variables, max_to_keep=config.train.keep_checkpoints)
+    config: Config, data: records.Records, device: Any, output: Path, steps: int
+) -> Tuple[List[Dict[str, float]], Dict[str, Any]]:
+    """Trains to the last step. Returns the rows of `losses.csv` and further entries of `training.json`."""
+    target, session_config = device.initialise(), device.session_config()
+    with tf.Graph().as_default(), tf.Session(target, config=session_config) as session:
+        graph = build(config, data, steps, device)
+        numbers: Dict[str, Any] = {
+            "parameters": sum(int(np.prod(variable.shape.as_list())) for variable in tf.trainable_variables())
+        }
+        saver = tf.train.Saver(graph.stored, max_to_keep=config.train.keep_checkpoints)
+        agree = _agreement(graph, device)
+        graph = graph._replace(update=device.repeat(session, graph.update))
         tf.get_default_graph().finalize()
         # Weights first, new or restored, then the input, which begins where they left off: an NPU needs separate runs.
         session.run(tf.get_collection(tf.GraphKeys.INIT_OP)[0])
-        resumed = checkpoints.restore_newest(session, saver, variables, folder)
-        reached = checkpoints.step_of(resumed) if resumed else 0
-        readable = [prefix for prefix in checkpoints.found(folder) if checkpoints.step_of(prefix) <= reached]
-        kept = readable[: config.train.keep_checkpoints]
-        checkpoints.tidy(folder, kept)
-        saver.recover_last_checkpoints(kept[::-1])
-        if resumed:
-            log.info("going on from step %d of %d (%s)", reached, steps, resumed)
+        reached = _restore(config, session, saver, graph, output, steps) if device.rank == 0 else 0
+        if device.size > 1:
+            with ranks.bounded(config.train.connect_timeout, "the first weights to go from rank 0 to all ranks"):
+                reached = agree(session, reached)
         session.run(graph.begin, {graph.first_step: reached})
-        rows = _loop(config, data, session, graph, saver, output, reached, steps)
-    return rows, parameters
+        if reached < steps:
+            log.info("%s: step %d of %d", launcher.STEPS_BEGIN, reached, steps)
+        each = _steps(config, session, graph, device, reached, steps)
+        if device.rank == 0:
+            rows = _record(config, data, session, graph, saver, output, each, reached, steps)
+        else:
+            rows = [{} for _ in each]
+        if device.loss_scale is not None:
+            scale, taken = session.run([device.loss_scale, graph.taken])
+            numbers.update(loss_scale=float(scale), skipped_steps=steps - int(taken))
+    device.shutdown()
+    return rows, numbers
 
 
-def build(config: Config, data: records.Records, steps: int) -> Graph:
-    """Builds the training graph: input, network, objective, update."""
+def _restore(config: Config, session: Any, saver: Any, graph: Graph, output: Path, steps: int) -> int:
+    """Restores the newest checkpoint that can be read and removes what else is there; returns its step, or 0."""
+    folder = output / "checkpoints"
+    folder.mkdir(parents=True, exist_ok=True)
+    resumed = checkpoints.restore_newest(session, saver, graph.stored, folder)
+    reached = checkpoints.step_of(resumed) if resumed else 0
+    readable = [prefix for prefix in checkpoints.found(folder) if checkpoints.step_of(prefix) <= reached]
+    kept = readable[: config.train.keep_checkpoints]
+    checkpoints.tidy(folder, kept)
+    saver.recover_last_checkpoints(kept[::-1])
+    if resumed:
+        log.info("going on from step %d of %d (%s)", reached, steps, resumed)
+    return reached
+
+
+def _agreement(graph: Graph, device: Any) -> Any:
+    """A function (session, step) that gives all ranks the variables and the step of rank 0, and returns that step."""
+    if device.size == 1:
+        return None
+    floats = [variable for variable in graph.stored.values() if variable.dtype.base_dtype == tf.float32]
+    # Collectives carry float32, in which whole numbers are exact below 2^24: so in two parts each.
+    counts = tf.placeholder(tf.float32, [4], "counts")
+    *values, counted = device.broadcast([*(variable.read_value() for variable in floats), counts])
+    assigned = tf.group(*(tf.assign(variable, value) for variable, value in zip(floats, values)))
+    taken = tf.placeholder(tf.int64, [], "taken")
+    counter = tf.assign(tf.train.get_global_step(), taken)
+
+    def agree(session: Any, step: int) -> int:
+        mine = [part for number in (step, session.run(graph.taken)) for part in divmod(int(number), 1 << 20)]
+        sent, _ = session.run([counted, assigned], {counts: mine})
+        step, done = (int(high) << 20 | int(low) for high, low in (sent[:2], sent[2:]))
+        session.run(counter, {taken: done})
+        return step
+
+    return agree
+
+
+def build(config: Config, data: records.Records, steps: int, device: Any) -> Graph:
+    """Builds the training graph of one rank: input, network, objective, update."""
     first_step = tf.placeholder(tf.int64, [], "first_step")
-    iterator = tf.data.make_initializable_iterator(batches(config, data, first_step, steps))
+    iterator = tf.data.make_initializable_iterator(batches(config, data, first_step, steps, device.rank, device.size))
     step = tf.train.create_global_step()
     rate = learning_rate(config, step, steps)
     batch = Batch(*iterator.get_next())
-    maps = heat_maps(config, batch.views)
-    objective = build_objective(config, maps, batch.points)
-    update = build_update(config, objective.total, rate, step)
+    maps = heat_maps(config, batch.views, device)
+    objective = build_objective(config, maps, batch.points, diversity_weight(config, step, steps), device)
+    averages, values = network.statistics()
+    means = device.average([*objective[1:], *values])
+    shown, values = means[: len(LOSSES)], means[len(LOSSES) :]
+    optimizer = tf.train.AdamOptimizer(rate, beta1=config.train.beta1)
+    update, shadows = build_update(config, optimizer, objective.total, step, network.follow(averages, values), device)
     tf.add_to_collection(tf.GraphKeys.INIT_OP, tf.global_variables_initializer())
-    return Graph(first_step, iterator.initializer, objective, rate, update, (batch.views[:2], maps[0]))
+    # Named one by one: loss scaling has variables too, which are the device's own.
+    stored = checkpoints.names_of([*network.variables(), *optimizer.variables(), *shadows, step])
+    first = (batch.views[:2], maps[0])
+    return Graph(first_step, iterator.initializer, shown, rate, update, step.read_value(), first, stored)
 
 
 def total_steps(config: Config, data: records.Records) -> int:
@@ -149,29 +321,35 @@ def total_steps(config: Config, data: records.Records) -> int:
                 config.crop.size, data.folder, data.size
             )
         )
-    return config.train.steps or config.train.epochs * (count // batch)
+    size, each = ranks.size(config.train), config.npu.iterations_per_loop if config.train.device == "npu" else 1
+    if batch % size:
+        raise ConfigError("train.batch_size ({}) must be a multiple of the number of ranks, {}".format(batch, size))
+    steps = config.train.steps or config.train.epochs * (count // batch)
+    if steps % each:
+        raise ConfigError("{} steps are no multiple of npu.iterations_per_loop, {}".format(steps, each))
+    return steps
 
 
-def batches(config: Config, data: records.Records, first_step: Any, steps: int) -> Any:
+def batches(config: Config, data: records.Records, first_step: Any, steps: int, part: int = 0, parts: int = 1) -> Any:
     """The input pipeline: a tf.data set of `Batch` from step `first_step` (int64 scalar tensor) to the last.
 
-    It runs on the host, in parallel with the computing; all shapes are static.
+    It runs on the host, in parallel with the computing; all shapes are static. `part` of `parts`: see `records.endless`.
     """
     settings, view, batch = config.augment, config.network.view, config.train.batch_size
-    views, controls = settings.views, settings.control_points**2
+    share, views, controls = batch // parts, settings.views, settings.control_points**2
     pixels = augment.pixel_basis(settings, view)
     cells = cell_basis(config)
-    pictures = records.endless(data, batch, config.train.seed, config.train.shuffle_buffer, first_step)
+    pictures = records.endless(data, batch, config.train.seed, config.train.shuffle_buffer, first_step, part, parts)
 
     def sampled(first: int) -> Iterator[augment.Draw]:
-        return augment.draws(settings, config.train.seed, batch, views, first, steps)
+        return augment.draws(settings, config.train.seed, share * parts, views, first, steps, part, parts)
 
-    shapes = ((batch, views, controls, 2), (batch, views, 3), (batch, views, 3))
+    shapes = ((share, views, controls, 2), (share, views, 3), (share, views, 3))
     draws = tf.data.Dataset.from_generator(sampled, (tf.float32,) * 3, shapes, args=(first_step,))
 
     def seen(taken: Any, targets: Any, gains: Any, offsets: Any) -> Batch:
         rendered = augment.render(taken, augment.Draw(targets, gains, offsets), pixels, view)
-        return Batch(rendered, augment.apply_basis(cells, tf.reshape(targets, [batch * views, controls, 2])))
+        return Batch(rendered, augment.apply_basis(cells, tf.reshape(targets, [share * views, controls, 2])))
 
     together = tf.data.Dataset.zip((pictures, draws))
     return together.map(lambda taken, drawn: seen(taken, *drawn), num_parallel_calls=2).prefetch(2)
@@ -184,68 +362,137 @@ def cell_basis(config: Config) -> np.ndarray:
     return basis.astype(np.float32)
 
 
-def heat_maps(config: Config, views: Any) -> Any:
+def heat_maps(config: Config, views: Any, device: Any) -> Any:
     """Builds the network in the current graph: views [n, view, view, 3] to maps [n, cells, K], each sums to 1."""
     settings = config.network
     scores = network.score_maps(settings.name, views, settings.landmarks, True, config.train.seed)
-    return network.probabilities(scores)
+    with device.exact():
+        return network.probabilities(scores)
 
 
-def build_objective(config: Config, maps: Any, points: Any) -> Objective:
-    """Builds the losses of heat maps [n, cells, K] whose cells lie at `points` [n, cells, 2]; see `Batch`."""
+def build_objective(config: Config, maps: Any, points: Any, diversity_weight: Any, device: Any) -> Objective:
+    """Builds the losses of heat maps [n, cells, K] whose cells lie at `points` [n, cells, 2]; see `Batch`.
+
+    `diversity_weight` is a scalar, a number or a tensor.
+    """
     side = len(network.cell_centres(config.network.name, config.network.view))
-    distance, variance = losses.alignment(maps, points, config.augment.views)
-    diversity = 2.0 * losses.diversity(maps, side, config.loss.diversity_window)
-    weights = config.loss
-    decay = weights.weight_decay * losses.decay(network.kernels())
-    aligned = weights.align_weight * (distance + weights.variance_weight * variance)
-    total = aligned + weights.diversity_weight * diversity + decay
-    return Objective(total, distance + variance, diversity, decay)
+    with device.exact():
+        distance, variance = losses.alignment(maps, points, config.augment.views)
+        diversity = 2.0 * losses.diversity(maps, side, config.loss.diversity_window)
+        weights = config.loss
+        decay = weights.weight_decay * losses.decay(network.kernels())
+        aligned = weights.align_weight * (distance + weights.variance_weight * variance)
+        total = aligned + diversity_weight * diversity + decay
+        return Objective(total, distance + variance, diversity, decay)
 
 
-def build_update(config: Config, total: Any, rate: Any, step: Any) -> Any:
-    """The operation that takes one step of Adam, counts it, and updates batch norm's averages and the weights'."""
-    optimizer = tf.train.AdamOptimizer(rate, beta1=config.train.beta1)
-    gradients = optimizer.compute_gradients(total)
-    with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
-        update = optimizer.apply_gradients(gradients, global_step=step)
+def build_update(
+    config: Config, optimizer: Any, total: Any, step: Any, statistics: Any, device: Any
+) -> Tuple[Any, List[Any]]:
+    """The operation that takes one step, counts it, and updates batch norm's averages and the weights'.
+
+    Args:
+      config: the experiment.
+      optimizer: TensorFlow's, not yet the device's.
+      total: what to minimise.
+      step: the global step.
+      statistics: the operation that updates batch norm's averages.
+      device: of this rank.
+
+    Returns:
+      the operation, and the variables of the weights' moving averages.
+    """
+    # Scaled, made, averaged, unscaled; then clipped; then applied, unless they overflowed.
+    wrapped = device.wrap_optimizer(optimizer)
+    pairs = wrapped.compute_gradients(total)
+    if config.train.clip:
+        pairs = list(zip(clipped([gradient for gradient, _ in pairs], config.train.clip), (pair[1] for pair in pairs)))
+    with tf.control_dependencies([statistics]):
+        update = wrapped.apply_gradients(pairs, global_step=step)
     if not config.train.average:
-        return update
+        return update, []
     with tf.control_dependencies([update]):
-        return tf.train.ExponentialMovingAverage(config.train.average, step).apply(network.variables())
+        average = tf.train.ExponentialMovingAverage(config.train.average, step)
+        update = average.apply(network.variables())
+    return update, [average.average(variable) for variable in network.variables()]
+
+
+def clipped(gradients: Sequence[Any], norm: float) -> List[Any]:
+    """Gradients scaled down to a global norm if theirs is larger.
+
+    tf.clip_by_global_norm asks whether they are finite, an operation that NPUs lack.
+    """
+    scale = norm / tf.maximum(tf.global_norm(gradients), norm)
+    return [gradient * scale for gradient in gradients]
 
 
 def learning_rate(config: Config, step: Any, steps: int) -> Any:
     """The learning rate at a step (integer tensor): linear warm-up, then constant or down a half cosine to zero."""
     settings = config.train
-    done = tf.cast(step, tf.float32)
     rate = tf.constant(settings.learning_rate, tf.float32)
     if settings.schedule == "cosine":
-        rate *= 0.5 * (1.0 + tf.cos(math.pi * tf.minimum(done / steps, 1.0)))
+        rate *= _half_cosine(step, steps)
     if settings.warmup:
-        rate *= tf.minimum((done + 1.0) / settings.warmup, 1.0)
+        rate *= tf.minimum((tf.cast(step, tf.float32) + 1.0) / settings.warmup, 1.0)
     return rate
 
 
-def _loop(
+def diversity_weight(config: Config, step: Any, steps: int) -> Any:
+    """The weight of the diversity loss at a step (integer tensor), a scalar tensor.
+
+    Landmarks part in the beginning. Once they have, the weight may fall: what then counts is where exactly they are.
+    """
+    end = config.loss.diversity_end
+    return config.loss.diversity_weight * (end + (1.0 - end) * _half_cosine(step, steps))
+
+
+def _half_cosine(step: Any, steps: int) -> Any:
+    """From 1 at the first step to 0 at the last, slowly at both ends."""
+    return 0.5 * (1.0 + tf.cos(math.pi * tf.minimum(tf.cast(step, tf.float32) / steps, 1.0)))
+
+
+def _steps(config: Config, session: Any, graph: Graph, device: Any, first: int, last: int) -> Iterator[Step]:
+    """Takes steps `first` + 1 … `last`, as all ranks do: an NPU wants the same fetches on all."""
+    settings = config.train
+    fetches = [(*graph.losses, graph.rate), graph.update]
+    each = device.steps_per_call
+    if first % each:
+        raise ConfigError("step {} is no multiple of npu.iterations_per_loop, {}".format(first, each))
+    for number in range(first + each, last + 1, each):
+        save = number % settings.save_freq == 0 or number == last
+        with contextlib.ExitStack() as stack:
+            if device.size > 1:
+                what = "step {}, which all {} ranks take together".format(number, device.size)
+                stack.enter_context(ranks.bounded(settings.step_timeout, what))
+            values, _, *shown = session.run([*fetches, graph.shown] if save else fetches)
+        if not np.isfinite(values).all():
+            raise TrainingError(_not_finite(number, values, settings.learning_rate))
+        scaling: Tuple[float, ...] = ()
+        if device.loss_scale is not None and (save or number % settings.summary_freq == 0):
+            scale, taken = session.run([device.loss_scale, graph.taken])
+            scaling = (float(scale), number - int(taken))
+        yield Step(number, values, shown[0] if save else None, scaling)
+
+
+def _record(
     config: Config,
     data: records.Records,
     session: Any,
     graph: Graph,
     saver: Any,
     output: Path,
+    steps: Iterator[Step],
     first: int,
     last: int,
 ) -> List[Dict[str, float]]:
-    """Takes steps `first` + 1 … `last`, logs and saves. Returns the rows of `losses.csv`, earlier sessions' included."""
+    """Logs and saves the steps after `first`. Returns the rows of `losses.csv`, earlier sessions' included."""
     settings = config.train
-    fetches = [(*graph.objective[1:], graph.rate), graph.update]
     ticks = network.cell_centres(config.network.name, config.network.view)
     rows = _read_rows(output, first)
     writer = tf.summary.FileWriter(str(output / "summaries"))
     progress = bar(total=last * settings.batch_size, initial=first * settings.batch_size, unit="pairs", desc="train")
     window: List[List[float]] = []
-    began = time.monotonic()
+    told, began = first, time.monotonic()
     with progress, open(str(output / "losses.csv.new"), "w", newline="") as stream:
         table = csv.DictWriter(stream, COLUMNS)
         table.writeheader()
@@ -253,22 +500,21 @@ def _loop(
         stream.flush()
         # Only now: a stop at any moment leaves the earlier sessions' rows.
         os.replace(str(output / "losses.csv.new"), str(output / "losses.csv"))
-        for number in range(first + 1, last + 1):
-            save = number % settings.save_freq == 0 or number == last
-            values, _, *shown = session.run([*fetches, graph.shown] if save else fetches)
+        for number, values, shown, scaling in steps:
             window.append(values)
-            if not np.isfinite(window[-1]).all():
-                raise TrainingError(_not_finite(number, window[-1], settings.learning_rate))
-            progress.update(settings.batch_size)
-            if save or number % settings.summary_freq == 0:
-                rows.append(_row(number, window, time.monotonic() - began, rows, settings.batch_size))
+            progress.update(number * settings.batch_size - progress.n)
+            if shown or number % settings.summary_freq == 0:
+                seconds, pairs = time.monotonic() - began, (number - told) * settings.batch_size
+                rows.append(_row(number, window, seconds, rows, pairs))
                 table.writerow(rows[-1])
                 stream.flush()
                 writer.add_summary(summaries.scalars({name: rows[-1][name] for name in COLUMNS[1:-1]}), number)
                 _print_progress(rows[-1], last, data.pictures["train"] // settings.batch_size, settings.batch_size)
-                window, began = [], time.monotonic()
-            if save:
-                views, maps = shown[0]
+                if scaling:
+                    log.info("loss scale %g, %d of %d steps skipped", *scaling, number)
+                window, told, began = [], number, time.monotonic()
+            if shown:
+                views, maps = shown
                 writer.add_summary(summaries.pair(views, maps, ticks), number)
                 saver.save(session, str(output / "checkpoints" / checkpoints.PREFIX), number, write_meta_graph=False)
     writer.close()
@@ -276,11 +522,11 @@ def _loop(
 
 
 def _row(
-    step: int, window: List[List[float]], seconds: float, rows: List[Dict[str, float]], batch: int
+    step: int, window: List[List[float]], seconds: float, rows: List[Dict[str, float]], pairs: int
 ) -> Dict[str, float]:
-    """One line of `losses.csv`: means over the steps since the line before."""
+    """One line of `losses.csv`: means over the steps since the line before, which had that many pairs of all ranks."""
     means = [float(value) for value in np.mean(window, axis=0)]
-    speed = len(window) * batch / max(seconds, 1e-9)
+    speed = pairs / max(seconds, 1e-9)
     spent = seconds + (rows[-1]["seconds"] if rows else 0.0)
     return dict(zip(COLUMNS, [step, *means, round(speed, 2), round(spent, 3)]))
 
@@ -316,7 +562,7 @@ def _not_finite(step: int, values: List[float], rate: float) -> str:
 
 
 def _finish(
-    config: Config, data: records.Records, output: Path, rows: List[Dict[str, float]], steps: int, parameters: int
+    config: Config, data: records.Records, output: Path, rows: List[Dict[str, float]], steps: int, more: Dict[str, Any]
 ) -> None:
     """Writes `training.json`. Losses are the means of the last ten rows of `losses.csv`."""
     settings = config.train
@@ -325,10 +571,11 @@ def _finish(
         "epochs": round(steps * settings.batch_size / data.pictures["train"], 3),
         "train_images": data.pictures["train"],
         "batch_size": settings.batch_size,
-        "parameters": parameters,
         "device": settings.device,
+        "ranks": ranks.size(settings),
         "seconds": rows[-1]["seconds"],
         "pairs_per_second": round(steps * settings.batch_size / max(rows[-1]["seconds"], 1e-9), 2),
     }
+    summary.update(more)
     summary.update({name: float(np.mean([row[name] for row in rows[-10:]])) for name in LOSSES})
     (output / "training.json").write_text(json.dumps(summary, indent=2) + "\n")

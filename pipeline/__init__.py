@@ -6,6 +6,7 @@ Importing this package also gives Luigi the settings that these commands need, w
 
 from pipeline import defaults
 from tasks.housekeeping import Accept, Clean, Lineage, Verify
+from tasks.nightly.commands import AcceptBaseline, Bisect, ExportHistory, NightlyRegression
 from tasks.plan import Plan, ShowConfig
 from tasks.stages import AlignCrop, ConvertTFRecord, Download, Evaluate, Export, FullRun, Report, Train
 from tasks.sweep import Sweep
@@ -14,14 +15,18 @@ defaults.install()
 
 __all__ = [
     "Accept",
+    "AcceptBaseline",
     "AlignCrop",
+    "Bisect",
     "Clean",
     "ConvertTFRecord",
     "Download",
     "Evaluate",
     "Export",
+    "ExportHistory",
     "FullRun",
     "Lineage",
+    "NightlyRegression",
     "Plan",
     "Report",
     "ShowConfig",

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import os
 import sys
 from typing import Any, Callable, Dict, List
 
@@ -11,6 +12,7 @@ import luigi.retcodes
 from luigi.cmdline_parser import CmdlineParser
 from luigi.task_register import Register
 
+from fse import processes
 from fse.errors import FseError
 from tasks.stage import failure_code
 
@@ -42,7 +44,12 @@ INTERRUPTED = 130
 
 def install() -> None:
     """Sets what no `luigi.cfg` sets, and keeps tracebacks of users' mistakes out of Luigi's log."""
+    if os.environ.get("FSE_PARENT"):  # a nightly or a bisection started us
+        processes.die_with_parent(int(os.environ["FSE_PARENT"]))
     parser = luigi.configuration.get_config()
+    # A nightly tells of what has changed; Luigi would write every night.
+    if "NightlyRegression" in sys.argv and not _is_set("worker", "send_failure_email"):
+        parser.set("worker", "send_failure_email", "false")
     for section, values in DEFAULTS.items():
         for name, value in values.items():
             if not _is_set(section, name):

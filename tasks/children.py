@@ -7,9 +7,10 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import IO, Any, Callable, Deque, Iterable, List
+from typing import IO, Any, Callable, Deque, Iterable, List, Optional
 
-from fse.errors import StageError
+from fse.cli import MACHINE, NOT_USED
+from fse.errors import DeviceUnusedError, MachineError, StageError
 
 # TensorFlow's C++ side prints these before any of its settings takes effect. They stay in the log file.
 _CHATTER = re.compile(rb"(?:I0000 |WARNING: All log messages before absl)")
@@ -21,7 +22,13 @@ _PATIENCE_SECONDS = 5
 _LINES = 100
 
 
-def run(command: List[str], log: Path, report: Callable[[str], Any] = len, locks: Iterable[int] = ()) -> None:
+def run(
+    command: List[str],
+    log: Path,
+    report: Callable[[str], Any] = len,
+    locks: Iterable[int] = (),
+    folder: Optional[Path] = None,
+) -> None:
     """Runs a command in a new process group; what it prints goes to `log`, its standard error also to ours.
 
     However this process ends, the child ends too: it is told to by signal, or by the kernel (FSE_PARENT).
@@ -31,12 +38,17 @@ def run(command: List[str], log: Path, report: Callable[[str], Any] = len, locks
       log: file that is added to.
       report: is told every line of standard error.
       locks: descriptors of locks that the child holds as well, so that they last as long as it does.
+      folder: the child's current folder, whose Python packages come before all others; None is this process's.
 
     Raises:
-      StageError: the command failed; the message is the child's own last error.
+      StageError: the command failed; the message is the child's own last error, `code` its exit code.
+      MachineError: so it did, by what is not its own fault: it was killed, or says so by its exit code.
+      DeviceUnusedError: it failed since the NPU was not used.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = dict(os.environ, FSE_PARENT=str(os.getpid()), FSE_TERMINAL=str(int(sys.stderr.isatty())))
+    if folder:
+        environment["PYTHONPATH"] = str(folder)
     with open(str(log), "ab") as file:
         file.write("$ {}\n".format(" ".join(command)).encode())
         file.flush()
@@ -46,6 +58,7 @@ def run(command: List[str], log: Path, report: Callable[[str], Any] = len, locks
             stdout=file,
             stderr=subprocess.PIPE,
             env=environment,
+            cwd=str(folder) if folder else None,
             start_new_session=True,
             pass_fds=tuple(locks),
         )
@@ -56,7 +69,11 @@ def run(command: List[str], log: Path, report: Callable[[str], Any] = len, locks
             _stop(child)
             child.stderr.close()  # type: ignore[union-attr]
     if code:
-        raise StageError(_explain(code, said, log))
+        if code == NOT_USED:
+            raise DeviceUnusedError(_explain(code, said, log))
+        error = (MachineError if code < 0 or code == MACHINE else StageError)(_explain(code, said, log))
+        error.code = code
+        raise error
 
 
 def _relay(child: "subprocess.Popen[bytes]", log: IO[bytes], report: Callable[[str], Any]) -> List[str]:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, Set
 
-from fse.config import Config
+from fse.config import Config, label
 from fse.outputs import hash_file, tensorflow_version, write_json
 from tasks import code_identity
 
@@ -65,6 +65,8 @@ def dataset(config: Config, workspace: Path) -> Dict[str, Any]:
     if settings.name == "synthetic":
         names = ("name", "train", "test", "size", "seed")
         return {"dataset." + name: getattr(settings, name) for name in names}
+    if not settings.archive:
+        return _known(config, workspace)
     identity: Dict[str, Any] = {
         "dataset." + name: getattr(settings, name) for name in ("name", "images", "annotations")
     }
@@ -72,10 +74,40 @@ def dataset(config: Config, workspace: Path) -> Dict[str, Any]:
     if settings.sha256:
         identity["dataset.sha256"] = settings.sha256.lower()
     elif source.startswith(("http://", "https://")):
-        identity["dataset.archive"] = source
+        # Its query may hold what is not for others to see.
+        digest = hashlib.sha256(source.encode()).hexdigest()[:16]
+        identity["dataset.archive"] = "{} ({})".format(label(source), digest)
     else:
         identity["content of dataset.archive"] = _remembered_hash(local(source), workspace)
     return identity
+
+
+def _known(config: Config, workspace: Path) -> Dict[str, Any]:
+    """What identifies a known data set: its name and part, and the content of its files."""
+    from fse import datasets
+
+    known = datasets.KNOWN[config.dataset.name]
+    identity: Dict[str, Any] = {"dataset.name": config.dataset.name}
+    identity["dataset.part"] = config.dataset.part or next(iter(known.parts))
+    for file in known.files:
+        path = datasets.source.located(file, config.download.data_path)
+        if path and (path.is_dir() or not file.hash):
+            identity["content of " + file.name] = _remembered_hash(path, workspace)
+        else:
+            identity["content of " + file.name] = file.hash or "as downloaded"
+    return identity
+
+
+def missing(config: Config) -> Dict[str, str]:
+    """Files of a known data set that have to be fetched by hand and are not there: paths, and what to do."""
+    from fse import datasets
+
+    known, settings = datasets.KNOWN[config.dataset.name], config.download
+    return {
+        str(Path(settings.data_path, file.name)): datasets.source.by_hand(file, settings, known.page, known.terms)
+        for file in known.files
+        if not datasets.source.located(file, settings.data_path) and not datasets.source.addresses_of(file, settings)
+    }
 
 
 def local(source: str) -> Path:

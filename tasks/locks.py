@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Iterator, List, Optional, Type
+from typing import Dict, Iterable, Iterator, Optional, Type
 
 from fse.errors import FseError, StageError
 
@@ -75,19 +75,14 @@ def is_free(path: Path, shared: bool = False) -> bool:
     return descriptor is not None
 
 
-def of_devices(device: str) -> List[Path]:
-    """The lock files of a kind of device (cpu, gpu, npu): of those that the environment chooses for this process.
+def of_devices(device: str, cards: Iterable[str]) -> Dict[str, Path]:
+    """The lock files of some cards of a kind of device (cpu, gpu, npu), by name; the processor counts as one card.
 
     They are the same for all users of a host, in FSE_LOCKS or else /tmp.
     """
     folder = Path(os.environ.get("FSE_LOCKS", "/tmp"))
-    chosen = [""]
-    if device == "gpu":
-        chosen = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")
-    elif device == "npu":
-        chosen = [os.environ.get("ASCEND_DEVICE_ID") or os.environ.get("DEVICE_ID") or "0"]
-    names = ["-".join(["fse-device", device, *filter(None, [number.strip()])]) for number in chosen]
-    return [folder / (name.replace("/", "_") + ".lock") for name in sorted(set(names))]
+    names = ["cpu"] if device == "cpu" else ["{}-{}".format(device, card) for card in sorted({*cards})]
+    return {name: folder / "fse-device-{}.lock".format(name.replace("/", "_")) for name in names}
 
 
 def _locked(path: Path, shared: bool) -> Optional[int]:

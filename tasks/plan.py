@@ -62,16 +62,20 @@ def step(task: StageTask) -> Step:
     folder = task.output().folder
     if folder and not locks.is_free(lock_of(folder), shared=True):
         return Step(task.task_family, "is running", "in {}".format(locks.holder(lock_of(folder))), seconds)
-    reached = _reached(building(folder)) if folder and STAGES[task.verb].resumes else 0
+    reached = _reached(building(folder)) if folder and STAGES[task.verb].resumes else ""
     if reached:
-        return Step(task.task_family, "will resume", "from step {}: {}".format(reached, task.reason()), seconds)
+        return Step(task.task_family, "will resume", "{}: {}".format(reached, task.reason()), seconds)
     return Step(task.task_family, "will run", task.reason(), seconds)
 
 
-def _reached(folder: Path) -> int:
-    """The step of the newest checkpoint in an unfinished training; 0 if there is none."""
+def _reached(folder: Path) -> str:
+    """From where an interrupted stage goes on: its newest checkpoint or its finished shards; "" from the beginning."""
     names = [path.stem.rpartition("-")[2] for path in folder.glob("checkpoints/*.index")]
-    return max((int(name) for name in names if name.isdigit()), default=0)
+    newest = max((int(name) for name in names if name.isdigit()), default=0)
+    if newest:
+        return "from step {}".format(newest)
+    shards = sum(1 for pattern in ("finished/*.json", "*.tfrecord") for _ in folder.glob(pattern))
+    return "after {} finished shard{}".format(shards, "" if shards == 1 else "s") if shards else ""
 
 
 def _names(tables: Dict[str, Any]) -> List[str]:

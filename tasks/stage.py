@@ -22,7 +22,7 @@ from luigi.worker import TaskProcess
 from fse import config as configuration
 from fse import outputs, processes
 from fse.config import Config, as_tables
-from fse.errors import ConfigError, DeviceBusyError, FseError, StageError
+from fse.errors import ConfigError, DeviceBusyError, DeviceUnusedError, FseError, MachineError, StageError
 from fse.stages import STAGES
 from tasks import children, fingerprint, locks, reasons
 from tasks.reasons import Parts
@@ -32,6 +32,8 @@ DATA_MISSING = 20
 SCHEDULING_FAILED = 35
 BAD_CONFIGURATION = 45
 DEVICE_BUSY = 50
+MACHINE_FAILED = 55
+DEVICE_UNUSED = 58
 
 # Another run that makes the same output is waited for: a training may take days, but not for ever.
 _LOCK_SECONDS = 7 * 24 * 3600
@@ -43,6 +45,11 @@ _failure = mmap.mmap(-1, 1)
 def failure_code() -> int:
     """The exit code that a failed task asked for; 0 if none did."""
     return _failure[0]
+
+
+def fail_with(code: int) -> None:
+    """Has the program end with `code`, or with a larger one that was asked for."""
+    _failure[0] = max(_failure[0], code)
 
 
 class Settings(luigi.Task):
@@ -83,8 +90,10 @@ class Settings(luigi.Task):
 
     def on_failure(self, exception: BaseException) -> str:
         """What the scheduler's page shows: a user's mistake needs no traceback."""
-        if isinstance(exception, DeviceBusyError):
-            _failure[0] = DEVICE_BUSY
+        codes = {DeviceBusyError: DEVICE_BUSY, DeviceUnusedError: DEVICE_UNUSED, MachineError: MACHINE_FAILED}
+        for kind, code in codes.items():
+            if isinstance(exception, kind):
+                fail_with(code)
         return str(exception) if isinstance(exception, FseError) else super().on_failure(exception)
 
 
@@ -366,6 +375,14 @@ def configuration_of(folder: Path) -> Path:
     return folder.with_name(folder.name + ".json")
 
 
+def need(tasks: List[StageTask]) -> None:
+    """Raises a StageError if the output of one is not there, though Luigi believes that it was made."""
+    missing = sorted({task.task_family for task in tasks if not task.complete()})
+    if missing:
+        words = "{}: made by other code or of other data than are here now, or removed meanwhile; start again"
+        raise StageError(words.format(", ".join(missing)))
+
+
 def point(link: Path, target: Path) -> None:
     """Makes a relative symbolic link, in place of another."""
     if link.is_symlink() and os.readlink(str(link)) == os.path.relpath(str(target), str(link.parent)):
@@ -402,7 +419,12 @@ def _say(line: str) -> None:
 
 @functools.lru_cache(maxsize=None)
 def _load(path: str, overrides: str) -> Config:
-    return configuration.load(path or None, overrides)
+    experiment = configuration.load(path or None, overrides)
+    if experiment.dataset.name != "synthetic":
+        from fse import datasets  # takes a while to import, and most runs have the data
+
+        datasets.check(experiment)
+    return experiment
 
 
 def metrics_of(folder: Path) -> Dict[str, Any]:

@@ -8,16 +8,19 @@ from typing import Any, Dict, List
 
 import luigi
 
-from fse.errors import DeviceBusyError, StageError
+from fse import ranks
+from fse.config import label
+from fse.errors import ConfigError, DeviceBusyError, StageError
 from fse.outputs import MANIFEST
 from tasks import fingerprint, locks
-from tasks.stage import Settings, StageTask, all_settings, metrics_of, point
+from tasks.stage import BAD_CONFIGURATION, Settings, StageTask, all_settings, end, metrics_of, need, point
 
 
 class Archive(luigi.ExternalTask):
     """An archive or folder of pictures on this machine, which nothing here can make."""
 
     path = luigi.Parameter()
+    advice = luigi.Parameter(default="", significant=False)
 
     def output(self) -> luigi.LocalTarget:
         """The archive."""
@@ -26,7 +29,8 @@ class Archive(luigi.ExternalTask):
 
 @Archive.event_handler(luigi.Event.DEPENDENCY_MISSING)
 def _say_missing(task: Archive) -> None:
-    print("error: dataset.archive: {}: no such file or folder".format(task.path), file=sys.stderr, flush=True)
+    told = task.advice or "dataset.archive: {}: no such file or folder".format(task.path)
+    print("error: {}".format(told), file=sys.stderr, flush=True)
 
 
 class Download(StageTask):
@@ -35,10 +39,13 @@ class Download(StageTask):
     verb = "download"
 
     def requires(self) -> List[luigi.Task]:
-        """The archive, if it is a local one."""
-        archive = self.experiment.dataset.archive
-        local = self.experiment.dataset.name != "synthetic" and not archive.startswith(("http://", "https://"))
-        return [Archive(path=str(fingerprint.local(archive)))] if local else []
+        """The archive, if it is a local one; the files of a known data set that have to be fetched by hand."""
+        dataset = self.experiment.dataset
+        if dataset.name == "synthetic" or dataset.archive.startswith(("http://", "https://")):
+            return []
+        if dataset.archive:
+            return [Archive(path=str(fingerprint.local(dataset.archive)))]
+        return [Archive(path=path, advice=advice) for path, advice in fingerprint.missing(self.experiment).items()]
 
     def settings(self) -> Dict[str, Any]:
         """What the data set is, not where it comes from."""
@@ -77,9 +84,25 @@ class Train(StageTask):
     )
 
     verb = "train"
-    reads = ("augment", "network", "loss", "train", "crop.size")
+    reads = ("augment", "network", "loss", "train", "npu", "crop.size")
     inputs = (ConvertTFRecord,)
     computes = True
+
+    def settings(self) -> Dict[str, Any]:
+        """All that it learns by; of the ranks their number, not where they are or how long one may wait for them.
+
+        Raises:
+          ConfigError: the ranks cannot be meant. On Luigi's command line it ends the program instead.
+        """
+        settings = super().settings()
+        for name in ("devices", "hosts", "rank_table", "connect_timeout", "step_timeout"):
+            del settings["train." + name]
+        if self.experiment.train.device != "npu":
+            settings = {name: value for name, value in settings.items() if not name.startswith("npu.")}
+        try:
+            return dict(settings, ranks=ranks.size(self.experiment.train))
+        except ConfigError as error:
+            end(error, BAD_CONFIGURATION)
 
     @property
     def resources(self) -> Dict[str, int]:
@@ -87,13 +110,13 @@ class Train(StageTask):
         return {"{}-{}".format(self.experiment.train.device, os.uname().nodename): 1}
 
     def hold_devices(self, stack: contextlib.ExitStack) -> List[int]:
-        """One training per device at a time, whoever started it."""
-        device = self.experiment.train.device
+        """One training per card at a time, whoever started it."""
+        train = self.experiment.train
         return [
             stack.enter_context(
-                locks.held(path, "device {} of this host".format(device), self.device_wait, error=DeviceBusyError)
+                locks.held(path, "device {} of this host".format(name), self.device_wait, error=DeviceBusyError)
             )
-            for path in locks.of_devices(device)
+            for name, path in locks.of_devices(train.device, ranks.team(train).devices).items()
         ]
 
 
@@ -124,7 +147,8 @@ class Report(StageTask):
     def settings(self) -> Dict[str, Any]:
         """All of them, since the page lists them; of the archive its name, so that the key is the same anywhere."""
         settings = all_settings(self.experiment)
-        settings["dataset.archive"] = Path(settings["dataset.archive"]).name
+        settings["dataset.archive"] = Path(label(settings["dataset.archive"])).name
+        settings["download.data_path"] = settings["download.mirrors"] = ""
         return settings
 
 
@@ -147,10 +171,7 @@ class FullRun(Settings):
         Raises:
           StageError: a result is not there, or the workspace cannot be written.
         """
-        missing = [name for name, task in self.stages().items() if not task.complete()]
-        if missing:
-            words = "{}: made by other code or of other data than are here now, or removed meanwhile; start again"
-            raise StageError(words.format(", ".join(missing)))
+        need(list(self.stages().values()))
         try:
             for link, target in self._links().items():
                 point(link, target)

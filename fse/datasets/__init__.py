@@ -1,5 +1,6 @@
 """Data sets: a folder of pictures and, where there are landmarks, an annotation file (`fse.datasets.annotations`)."""
 
+import difflib
 import json
 import os
 import shutil
@@ -9,9 +10,69 @@ from typing import Any, Callable, Dict, List, Optional
 
 from fse import config as configuration
 from fse import pictures
-from fse.datasets import annotations, archive, source, synthetic
-from fse.errors import DataError, StageError
+from fse.datasets import (
+    aflw,
+    annotations,
+    archive,
+    cats,
+    celeba,
+    celeba_wild,
+    mafl,
+    shoes,
+    source,
+    synthetic,
+    w300,
+)
+from fse.datasets.catalogue import DataSet, Given, name_in
+from fse.errors import ConfigError, DataError, StageError
 from fse.progress import bar
+
+# The data sets that are known by name. Another one is a file like these, and a line here.
+KNOWN: Dict[str, DataSet] = {
+    "celeba": celeba.DATASET,
+    "mafl": mafl.DATASET,
+    "celeba_wild": celeba_wild.DATASET,
+    "mafl_wild": celeba_wild.MAFL,
+    "aflw": aflw.DATASET,
+    "300w": w300.DATASET,
+    "cats": cats.DATASET,
+    "shoes": shoes.DATASET,
+}
+
+
+def check(config: configuration.Config) -> None:
+    """Refuses what cannot be meant by `dataset` and by the landmarks that others say it has.
+
+    Raises:
+      ConfigError: says what is wrong.
+    """
+    dataset, known = config.dataset, KNOWN.get(config.dataset.name)
+    if known is None:
+        if dataset.name != "synthetic" and not dataset.archive:
+            close = difflib.get_close_matches(dataset.name, ["synthetic", *KNOWN], n=1)
+            hint = "did you mean {}?".format(close[0]) if close else "known are: synthetic, {}".format(", ".join(KNOWN))
+            raise ConfigError("dataset.archive must say where the data set {!r} is; {}".format(dataset.name, hint))
+        if dataset.part:
+            raise ConfigError("dataset.part: only known data sets have parts ({})".format(", ".join(KNOWN)))
+        return
+    if dataset.archive:
+        raise ConfigError(
+            "dataset.archive: {!r} is a known data set, whose files are looked for in download.data_path; leave "
+            "dataset.archive empty, or give the data set another name".format(dataset.name)
+        )
+    if dataset.part and dataset.part not in known.parts:
+        raise ConfigError(
+            "dataset.part: {!r} is no part of {}; there are: {}".format(
+                dataset.part, dataset.name, ", ".join(filter(None, known.parts)) or "none"
+            )
+        )
+    missing = [name for name in config.evaluate.eyes if name not in known.landmarks]
+    if known.landmarks and missing:
+        raise ConfigError(
+            "evaluate.eyes: {} has no {}; errors on it are relative to {}".format(
+                dataset.name, " and ".join(missing), " and ".join(known.eyes)
+            )
+        )
 
 
 def download(config: configuration.Config, output: Path, cache: Optional[Path] = None) -> None:
@@ -21,7 +82,7 @@ def download(config: configuration.Config, output: Path, cache: Optional[Path] =
     split too, names of the landmarks, source and its sha256.
 
     Args:
-      config: `dataset` is read.
+      config: `dataset` and `download` are read.
       output: an empty folder, or one to be made.
       cache: where downloads stay until they are unpacked, so that they go on after a failure; default: beside `output`.
 
@@ -34,7 +95,7 @@ def download(config: configuration.Config, output: Path, cache: Optional[Path] =
     try:
         output.mkdir(parents=True, exist_ok=True)
         cache.mkdir(parents=True, exist_ok=True)
-        origin = _bring(dataset, output, cache)
+        origin = _bring(config, output, cache)
         summary = dict(_describe(dataset, output), **origin)
         (output / "dataset.json").write_text(json.dumps(summary, indent=2) + "\n")
         if source.is_remote(dataset.archive):
@@ -45,8 +106,11 @@ def download(config: configuration.Config, output: Path, cache: Optional[Path] =
         ) from None
 
 
-def _bring(dataset: configuration.Dataset, output: Path, cache: Path) -> Dict[str, Optional[str]]:
+def _bring(config: configuration.Config, output: Path, cache: Path) -> Dict[str, Any]:
     """Writes `images/` and `landmarks.csv`. Returns where they are from: the last entries of `dataset.json`."""
+    dataset = config.dataset
+    if dataset.name in KNOWN and not dataset.archive:
+        return _bring_known(config, KNOWN[dataset.name], output, cache)
     if dataset.name == "synthetic" and not dataset.archive:
         synthetic.render(dataset, output)
         return {"source": "synthetic", "sha256": None}
@@ -56,7 +120,73 @@ def _bring(dataset: configuration.Dataset, output: Path, cache: Path) -> Dict[st
     else:
         _unpack(path, output, dataset)
     remote = source.is_remote(dataset.archive)
-    return {"source": source.label(dataset.archive) if remote else path.name, "sha256": digest}
+    return {"source": configuration.label(dataset.archive) if remote else path.name, "sha256": digest}
+
+
+def _bring_known(config: configuration.Config, known: DataSet, output: Path, cache: Path) -> Dict[str, Any]:
+    """`_bring` of a known data set: its lists say which pictures of its archives are wanted."""
+    name, part = config.dataset.name, config.dataset.part or next(iter(known.parts))
+    paths = {file: source.obtain(file, config.download, cache, known.page, known.terms) for file in known.files}
+    lists = {file.name: path for file, path in paths.items() if not file.folder}
+    packages = sorted({path for file, path in paths.items() if file.folder})
+    notes = output / "notes"
+    notes.mkdir()
+    found = [
+        name_in(known, member) for package in packages for member in _extract(config, package, known, notes, _is_note)
+    ]
+    noted = {path.relative_to(notes).as_posix(): path for path in notes.rglob("*") if path.is_file()}
+    table = known.read(Given(noted, sorted(filter(pictures.is_picture, found)), lists), part)
+    missing = sorted(set(table.files) - set(found))
+    if missing:
+        raise DataError("{}: {:,} of its pictures are missing: {} …".format(name, len(missing), missing[0]))
+    counts = {split: table.splits.count(split) for split in annotations.SPLITS}
+    if known.parts[part] and counts != known.parts[part]:
+        raise DataError("{}: {} pictures, wanted {}; is a file incomplete?".format(name, counts, known.parts[part]))
+    wanted = set(table.files)
+    for package in packages:
+        _extract(config, package, known, output / "images", wanted.__contains__)
+    shutil.rmtree(str(notes))
+    annotations.write_table(output / "landmarks.csv", table)
+    digests = {file.name: file.hash for file in known.files if file.hash}
+    return {
+        "source": known.page,
+        "sha256": None,
+        "part": part,
+        "terms": known.terms,
+        "hashes": digests,
+        "boxes_from_annotations": known.boxes_from_annotations,
+    }
+
+
+def _is_note(name: str) -> bool:
+    return bool(name) and not pictures.is_picture(name)
+
+
+def _extract(
+    config: configuration.Config, package: Path, known: DataSet, folder: Path, wanted: Callable[[str], bool]
+) -> List[str]:
+    """Writes the wanted files of an archive or an unpacked folder, named as in the data set; returns all members."""
+    limits = int(config.dataset.max_gigabytes * 1e9), config.dataset.max_files
+    if not package.is_dir():
+        members = archive.names(package, *limits)
+        if any(wanted(name_in(known, member)) for member in members):
+            folder.mkdir(exist_ok=True)
+            archive.unpack(
+                package,
+                folder,
+                lambda member: wanted(name_in(known, str(member))),
+                *limits,
+                name=lambda member: PurePosixPath(name_in(known, str(member))),
+            )
+        return members
+    inside = (path for path in package.rglob("*") if path.is_file())
+    members = sorted(path.relative_to(package.parent).as_posix() for path in inside)
+    chosen = [member for member in members if wanted(name_in(known, member))]
+    for member in bar(chosen, unit="files", desc="copying"):
+        target = folder / name_in(known, member)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(str(package.parent / member), str(target))
+    return members
 
 
 def _unpack(path: Path, output: Path, dataset: configuration.Dataset) -> None:
@@ -118,7 +248,7 @@ def _no_pictures(dataset: configuration.Dataset, folders: List[str]) -> DataErro
     listed = ", ".join(folders[:10]) + (", …" if len(folders) > 10 else "")
     return DataError(
         "{}: no pictures ({}) below folder {!r}; set dataset.images. It has these folders: {}".format(
-            source.label(dataset.archive), " ".join(pictures.EXTENSIONS), dataset.images, listed or "none"
+            configuration.label(dataset.archive), " ".join(pictures.EXTENSIONS), dataset.images, listed or "none"
         )
     )
 
@@ -142,7 +272,7 @@ def _describe(dataset: configuration.Dataset, output: Path) -> Dict[str, Any]:
     elif dataset.annotations != configuration.Dataset.annotations:
         raise DataError(
             "{}: no annotation file {!r} beside folder {!r}; see dataset.annotations".format(
-                source.label(dataset.archive), dataset.annotations, dataset.images
+                configuration.label(dataset.archive), dataset.annotations, dataset.images
             )
         )
     return {"name": dataset.name, "pictures": len(names), "splits": splits, "landmarks": landmarks}

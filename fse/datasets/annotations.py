@@ -86,6 +86,20 @@ def write(
             writer.writerow([file, source, split] + ["{:.6f}".format(value) for value in np.ravel(row)])
 
 
+def write_table(path: Path, table: Annotations) -> None:
+    """Writes annotations as `read` reads them; values with 3 decimals. Sizes are left out."""
+    boxes = [] if table.boxes is None else list(_BOX)
+    with open(str(path), "w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        columns = [name + axis for name in table.landmarks for axis in ("_x", "_y")]
+        writer.writerow(["file", "split", *boxes, *columns])
+        for row, (file, split) in enumerate(zip(table.files, table.splits)):
+            values = list(table.points[row].ravel())
+            if table.boxes is not None:
+                values = list(table.boxes[row]) + values
+            writer.writerow([file, split] + ["{:.3f}".format(value) for value in values])
+
+
 def _columns(path: Path) -> Dict[str, List[str]]:
     """The table's cells by column. The csv module, not pandas: it tells lines apart and lets no row be too long."""
     try:

@@ -45,9 +45,14 @@ class _Member(NamedTuple):
 
 
 def unpack(
-    archive: Path, folder: Path, wanted: Callable[[PurePosixPath], bool], max_bytes: int, max_files: int
+    archive: Path,
+    folder: Path,
+    wanted: Callable[[PurePosixPath], bool],
+    max_bytes: int,
+    max_files: int,
+    name: Callable[[PurePosixPath], PurePosixPath] = lambda name: name,
 ) -> None:
-    """Writes the wanted files of a zip or tar (plain, gzip, bzip2, xz) archive below a folder, under their own names.
+    """Writes the wanted files of a zip or tar (plain, gzip, bzip2, xz) archive below a folder.
 
     Args:
       archive: the file. Its kind is told from its first bytes.
@@ -55,6 +60,7 @@ def unpack(
       wanted: says of a file's name in the archive whether to write it.
       max_bytes: limit of all that is written; of a tar archive also of all that is read over.
       max_files: limit of the number of entries, wanted or not.
+      name: the name below `folder` of a file that is wanted; without `..`.
 
     Raises:
       DataError: the archive is truncated or corrupt, encrypted, has an entry that leaves its folder or is neither file
@@ -65,9 +71,21 @@ def unpack(
     with _explained(archive, folder), open(str(archive), "rb") as stream, _progress(archive) as progress:
         for member in _members(archive, stream, max_bytes, max_files):
             if wanted(member.name):
-                written += _write(member, folder, archive, max_bytes - written, max_bytes)
+                written += _write(
+                    member._replace(name=name(member.name)), folder, archive, max_bytes - written, max_bytes
+                )
             progress.update(max(0, stream.tell() - position))
             position = max(position, stream.tell())
+
+
+def names(archive: Path, max_bytes: int, max_files: int) -> List[str]:
+    """Names of the files in an archive.
+
+    Raises:
+      DataError, StageError: as `unpack`.
+    """
+    with _explained(archive, archive), open(str(archive), "rb") as stream:
+        return [str(member.name) for member in _members(archive, stream, max_bytes, max_files)]
 
 
 def folders(archive: Path, max_bytes: int, max_files: int) -> List[str]:

@@ -13,12 +13,14 @@ import re
 import time
 import urllib.parse
 from pathlib import Path
-from typing import Any, Dict, Iterable, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 import filelock
 import requests
 import urllib3
 
+from fse.config import Download, label
+from fse.datasets.catalogue import File
 from fse.errors import DataError, DownloadError, StageError
 from fse.progress import bar
 
@@ -58,7 +60,7 @@ def fetch(address: str, sha256: str, cache: Path) -> Tuple[Path, Optional[str]]:
         if sha256:
             raise DataError("{}: a folder has no checksum; leave dataset.sha256 empty".format(path))
         return path, None
-    digest = _sha256(path)
+    digest = _hash(path)
     if sha256 and digest != sha256.lower():
         if remote:
             path.unlink()
@@ -70,17 +72,100 @@ def fetch(address: str, sha256: str, cache: Path) -> Tuple[Path, Optional[str]]:
     return path, digest
 
 
+def located(file: File, data_path: str) -> Optional[Path]:
+    """Where a file of a known data set lies below `download.data_path`, or its unpacked folder; None if nowhere.
+
+    What lies highest counts, and of several the first by name.
+    """
+    root = Path(data_path)
+    if not data_path or not root.is_dir():
+        return None
+    for wanted, kind in ((file.name, Path.is_file), (file.folder, Path.is_dir)):
+        for depth in range(4) if wanted else ():
+            found = sorted(path for path in root.glob("*/" * depth + wanted) if kind(path))
+            if found:
+                return found[0]
+    return None
+
+
+def addresses_of(file: File, settings: Download) -> List[str]:
+    """Where a file can be downloaded: the configured mirrors, then its own addresses."""
+    return [mirror.rstrip("/") + "/" + file.name for mirror in settings.mirrors] + list(file.addresses)
+
+
+def by_hand(file: File, settings: Download, page: str, terms: str) -> str:
+    """What a person has to do about a file that cannot be downloaded."""
+    where = settings.data_path or "a folder, and let download.data_path name it"
+    unpacked = " (or the folder {!r}, unpacked)".format(file.folder) if file.folder and file.folder != file.name else ""
+    return "{}: fetch it from {} ({}) and put it{} into {}".format(file.name, page, terms, unpacked, where)
+
+
+def obtain(file: File, settings: Download, cache: Path, page: str, terms: str) -> Path:
+    """A file of a known data set, or its unpacked folder: from `download.data_path`, from an earlier download, or now.
+
+    Args:
+      file: what is wanted.
+      settings: where it may be.
+      cache: an existing folder; downloads are kept in `downloads` in it.
+      page, terms: of the data set, for the message.
+
+    Raises:
+      DataError: it is nowhere, and has to be fetched by hand; or what is in `download.data_path` is something else.
+      DownloadError: no address gives it.
+      StageError: the download cannot be written.
+    """
+    found = located(file, settings.data_path)
+    if found:
+        problem = _differs(found, file)
+        if problem:
+            raise DataError("{}: {}; fetch {} again from {}".format(found, problem, file.name, page))
+        return found
+    addresses = addresses_of(file, settings)
+    if not addresses:
+        raise DataError(by_hand(file, settings, page, terms))
+    kept = cache / "downloads" / file.name
+    if kept.is_file() and not _differs(kept, file):
+        return kept
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    failures = []
+    for address in addresses:
+        try:
+            path = _download(address, kept.parent)
+            problem = _differs(path, file)
+            if not problem:
+                os.replace(str(path), str(kept))
+                return kept
+            path.unlink()
+            failures.append("{}: {}".format(label(address), problem))
+        except DownloadError as error:
+            failures.append(str(error))
+    raise DownloadError("{}. Or {}".format("; ".join(failures), by_hand(file, settings, page, terms)))
+
+
+def _differs(path: Path, file: File) -> str:
+    """Why a file is not the one that is wanted; '' if it is, as far as that is known."""
+    if path.is_dir():
+        return ""
+    size = path.stat().st_size
+    if file.size and size != file.size:
+        return "{:,} bytes, wanted {:,}{}".format(size, file.size, _looks_like(path))
+    if not file.hash:
+        return _looks_like(path).lstrip("; ")
+    kind = {32: "md5", 40: "sha1", 64: "sha256"}[len(file.hash)]
+    digest = _hash(path, kind)
+    return "" if digest == file.hash else "its {} is {}, wanted {}".format(kind, digest, file.hash) + _looks_like(path)
+
+
+def _looks_like(path: Path) -> str:
+    """`; it is a web page` where that is so: a quota page that was saved under the file's name."""
+    with open(str(path), "rb") as stream:
+        start = stream.read(1024).lstrip(b"\xef\xbb\xbf \t\r\n")
+    return "; it is a web page, perhaps of a quota" if start.startswith(b"<") else ""
+
+
 def is_remote(address: str) -> bool:
     """Whether the address is downloaded."""
     return address.lower().startswith(("http://", "https://"))
-
-
-def label(address: str) -> str:
-    """The address as it may be shown: without user, password, query and fragment."""
-    if "://" not in address:
-        return address
-    parts = urllib.parse.urlsplit(address)
-    return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def _local(address: str) -> Path:
@@ -102,8 +187,8 @@ def _local(address: str) -> Path:
     return path
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
+def _hash(path: Path, kind: str = "sha256") -> str:
+    digest = hashlib.new(kind)
     try:
         size = path.stat().st_size
         with open(str(path), "rb") as stream, bar(total=size, unit="B", unit_scale=True, desc="checksum") as progress:

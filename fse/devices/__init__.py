@@ -1,22 +1,34 @@
-"""Where training computes. A device is a module with
+"""Where training computes, and how ranks work together there.
 
-    session_config(threads) -> ConfigProto     how its sessions are set up; raises DeviceError if the device is not there
+    rank, size                   which of how many ranks this process is
+    session_config()             how its sessions are set up
+    initialise()                 meets the other ranks; returns what sessions connect to
+    exact()                      a context whose operations keep float32
+    wrap_optimizer(optimizer)    averages gradients over the ranks; scales the loss in mixed precision
+    average(tensors)             means over the ranks, in the graph
+    broadcast(tensors)           rank 0's values, in the graph
+    repeat(session, operation)   the operation, several times a call where the device can
+    shutdown()                   leaves the other ranks
 
-chosen by name in `train.device`. A device that was asked for and is missing is an error, never a silent run elsewhere.
+Chosen by name in `train.device`: `fse.devices.cpu`, `gpu` or `npu`, each with a `find(config, rank)`. A device that was
+asked for and is missing is an error, never a silent run elsewhere. On every device each rank normalises its share of the
+batch by the share's own statistics; what their moving averages follow, and the losses that are shown, are means over the
+ranks.
 """
 
 import importlib
 from typing import Any
 
+from fse.config import Config
+from fse.ranks import Rank
 
-def session_config(device: str, threads: int) -> Any:
-    """The session configuration of a device.
+ALONE = Rank(0, 1)
 
-    Args:
-      device: cpu, gpu or npu.
-      threads: processor threads for computing; 0 is one per processor.
+
+def find(config: Config, rank: Rank = ALONE) -> Any:
+    """The device that `train.device` names, for one rank.
 
     Raises:
-      DeviceError: the device is not available here.
+      DeviceError: it is not available here.
     """
-    return importlib.import_module("fse.devices." + device).session_config(threads)
+    return importlib.import_module("fse.devices." + config.train.device).find(config, rank)

@@ -1,10 +1,66 @@
-"""The processor, and what every device's session has in common."""
+"""The processor, and what other devices of TensorFlow's own have in common with it."""
 
-from typing import Any
+import contextlib
+from typing import Any, ContextManager, List
 
+from fse.config import Config
+from fse.devices import collective
+from fse.ranks import Rank
 from fse.tf1 import tf
+
+
+def find(config: Config, rank: Rank) -> "Cpu":
+    """The processor, for one rank."""
+    return Cpu(config, rank)
 
 
 def session_config(threads: int) -> Any:
     """A configuration that sees no accelerator."""
     return tf.ConfigProto(intra_op_parallelism_threads=threads, device_count={"GPU": 0})
+
+
+class Cpu:
+    """The processor. Ranks use TensorFlow's own collective operations.
+
+    loss_scale: the loss scale as a scalar tensor; None without mixed precision.
+    """
+
+    steps_per_call = 1
+
+    def __init__(self, config: Config, rank: Rank):
+        """`rank`: which one this process is."""
+        self.config, self.rank, self.size = config, rank.number, rank.size
+        self.loss_scale: Any = None
+        self._group = collective.Group(rank, config.train.connect_timeout)
+
+    def session_config(self) -> Any:
+        """How sessions are set up."""
+        return self._group.configure(session_config(self.config.train.threads))
+
+    def initialise(self) -> str:
+        """Meets the other ranks; returns what sessions connect to."""
+        return self._group.initialise(self.session_config())
+
+    def exact(self) -> ContextManager[None]:
+        """A context whose operations keep float32: as all do here."""
+        return contextlib.nullcontext()
+
+    def wrap_optimizer(self, optimizer: Any) -> Any:
+        """An optimizer whose gradients are the means over the ranks."""
+        return collective.Averaged(optimizer, self.average) if self.size > 1 else optimizer
+
+    def average(self, tensors: List[Any]) -> List[Any]:
+        """Means over the ranks of float32 tensors."""
+        return self._group.average(tensors)
+
+    def broadcast(self, tensors: List[Any]) -> List[Any]:
+        """Rank 0's values of float32 tensors."""
+        return self._group.broadcast(tensors)
+
+    def repeat(self, session: Any, operation: Any) -> Any:
+        """The operation itself: one step a call."""
+        return operation
+
+    def shutdown(self) -> None:
+        """Leaves the other ranks when they are done too."""
+        self._group.shutdown()

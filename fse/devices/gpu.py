@@ -2,12 +2,18 @@
 
 from typing import Any
 
+from fse.config import Config
+from fse.devices.cpu import Cpu
 from fse.errors import DeviceError
+from fse.ranks import Rank
 from fse.tf1 import tf
 
+# Of a loss scale that is found while training: TensorFlow's own defaults.
+_FIRST_SCALE, _STEPS_BEFORE_DOUBLING = 2.0**15, 2000
 
-def session_config(threads: int) -> Any:
-    """A configuration that takes graphics memory as it needs it.
+
+def find(config: Config, rank: Rank) -> "Gpu":
+    """The GPU that is visible to this process, for one rank.
 
     Raises:
       DeviceError: TensorFlow sees no GPU.
@@ -17,5 +23,35 @@ def session_config(threads: int) -> Any:
             "train.device is 'gpu', but TensorFlow {} sees none; install the package's gpu extra and the NVIDIA driver, "
             "or choose --set train.device=cpu".format(tf.__version__)
         )
-    options = tf.GPUOptions(allow_growth=True)
-    return tf.ConfigProto(intra_op_parallelism_threads=threads, allow_soft_placement=True, gpu_options=options)
+    return Gpu(config, rank)
+
+
+class Gpu(Cpu):
+    """A GPU. Ranks average through the host's memory, as processors do."""
+
+    def session_config(self) -> Any:
+        """How sessions are set up: graphics memory is taken as it is needed."""
+        train = self.config.train
+        options = tf.GPUOptions(allow_growth=True)
+        config = tf.ConfigProto(
+            intra_op_parallelism_threads=train.threads, allow_soft_placement=True, gpu_options=options
+        )
+        if train.mixed_precision == "on":
+            # TensorFlow lowers what is safe in half precision, by its own lists, softmax and sums not among it.
+            rewrite = config.graph_options.rewrite_options
+            rewrite.auto_mixed_precision = type(rewrite).ON
+        return self._group.configure(config)
+
+    def wrap_optimizer(self, optimizer: Any) -> Any:
+        """Averages gradients over the ranks, within TensorFlow's loss scaling."""
+        optimizer = super().wrap_optimizer(optimizer)
+        train = self.config.train
+        if train.mixed_precision != "on":
+            return optimizer
+        experimental = tf.train.experimental
+        if train.loss_scale:
+            scale = experimental.FixedLossScale(train.loss_scale)
+        else:
+            scale = experimental.DynamicLossScale(_FIRST_SCALE, _STEPS_BEFORE_DOUBLING)
+        self.loss_scale = scale()
+        return experimental.MixedPrecisionLossScaleOptimizer(optimizer, scale)

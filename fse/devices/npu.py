@@ -1,38 +1,187 @@
-"""Huawei Ascend, through npu_bridge. Not run on hardware yet: built to the TF Adapter's documentation."""
+"""Huawei Ascend, through CANN's TF Adapter (npu_bridge), built to its documentation; docs/ascend.md says what is verified.
 
+npu_bridge patches tf.Session when it is imported, so it is imported by name, here alone, and when an NPU was asked for.
+"""
+
+import dataclasses
 import importlib
-from typing import Any
+import importlib.util
+from typing import Any, ContextManager, List, Tuple
 
+from fse.config import Config, Npu, Train
 from fse.errors import DeviceError
+from fse.ranks import Rank, bounded
 from fse.tf1 import tf
 
+# What nobody has run on hardware yet. docs/ascend.md has the same list, and a test compares the two.
+UNVERIFIED: Tuple[str, ...] = (
+    "any run on an NPU: compile time, speed, memory, modes of failure",
+    "the engine that each operator of the training step is given on a 910 (npu_supported_ops.json was not at hand)",
+    "that TF_CPP_MIN_LOG_LEVEL=0 in a rank's environment shows the line that proves the device's use",
+    "how far keep_dtype_scope reaches: gradients of the softmax and of the losses are made outside it",
+    "loss scaling by the overflow flag of the hardware, alone and on several ranks",
+    "HCCL between the cards of one server and between servers",
+    "HcomBroadcast of all float variables in one call, assigned back",
+    "npu_allreduce of losses and batch statistics beside the optimizer's own all-reduce",
+    "that rank 0 alone may restore and save while the other ranks wait",
+    "several steps a call (iterations_per_loop), whose losses are those of the last step",
+    "a rank table made from /etc/hccn.conf",
+    "that the ranks of an interrupted training leave the cards free",
+    "profiling, dumps, AOE and the other options of [npu]: set as documented, their effect not seen",
+    "several GPUs (the ring runs through host memory, as between processors), and mixed precision on a GPU",
+)
 
-def session_config(threads: int) -> Any:
-    """A configuration whose graphs are compiled for the NPU.
+# Of a loss scale that is found while training: the manual's and most published ports' values.
+_FIRST_SCALE, _STEPS_BEFORE_DOUBLING, _OVERFLOWS_BEFORE_HALVING, _HALF = 2.0**32, 1000, 2, 0.5
+
+
+def find(config: Config, rank: Rank) -> "Device":
+    """The NPU of this process, for one rank.
 
     Raises:
       DeviceError: npu_bridge is not installed.
     """
-    try:
-        # Importing it patches tf.Session, so it happens here and only when an NPU was asked for.
-        importlib.import_module("npu_bridge.npu_init")
-    except ImportError as error:
-        raise DeviceError(
-            "train.device is 'npu', but npu_bridge cannot be imported ({}); install CANN's TF Adapter for TensorFlow 1.15 "
-            "and source its set_env.sh, or choose --set train.device=cpu".format(error)
-        ) from None
-    return npu_options(threads)
+    _imported("npu_init")
+    return Device(config, rank)
 
 
-def npu_options(threads: int) -> Any:
-    """The NpuOptimizer entry and the rewriter settings that the TF Adapter's manual asks for. Needs no npu_bridge."""
-    config = tf.ConfigProto(intra_op_parallelism_threads=threads, allow_soft_placement=True)
+def check() -> None:
+    """Makes sure that npu_bridge is installed, without importing it.
+
+    Raises:
+      DeviceError: it is not.
+    """
+    if importlib.util.find_spec("npu_bridge") is None:
+        raise _missing("there is no such module")
+
+
+def session_config(train: Train, options: Npu) -> Any:
+    """The session configuration of an NPU; needs no npu_bridge.
+
+    Everything that the TF Adapter's manual asks for is said, since npu_bridge adds nothing to a configuration that has
+    an NpuOptimizer already, and ignores an option of another name or type without a word. `options` have its names.
+    jit_compile is never set: its type differs between releases.
+    """
+    config = tf.ConfigProto(intra_op_parallelism_threads=train.threads, allow_soft_placement=True)
     config.graph_options.optimizer_options.global_jit_level = tf.OptimizerOptions.OFF
     rewrite = config.graph_options.rewrite_options
     rewrite.remapping = type(rewrite).OFF
     rewrite.memory_optimization = type(rewrite).NO_MEM_OPT
-    options = rewrite.custom_optimizers.add()
-    options.name = "NpuOptimizer"
-    options.parameter_map["use_off_line"].b = True
-    options.parameter_map["precision_mode"].s = b"allow_mix_precision"
+    optimizer = rewrite.custom_optimizers.add()
+    optimizer.name = "NpuOptimizer"
+    parameters = optimizer.parameter_map
+    parameters["use_off_line"].b = True
+    for name, value in dataclasses.asdict(options).items():
+        if isinstance(value, bool):
+            parameters[name].b = value
+        elif isinstance(value, int) and value != -1:
+            parameters[name].i = value
+        elif isinstance(value, str) and value:
+            parameters[name].s = value.encode()
+    if not options.precision_mode and not options.precision_mode_v2:
+        # Convolutions are in half precision in either case, there being no others on a 910.
+        mixed = train.mixed_precision != "off"
+        parameters["precision_mode"].s = b"allow_mix_precision" if mixed else b"allow_fp32_to_fp16"
     return config
+
+
+class Device:
+    """An NPU. Ranks use HCCL.
+
+    loss_scale: the loss scale as a scalar tensor; None without mixed precision.
+    """
+
+    def __init__(self, config: Config, rank: Rank):
+        """`rank`: which one this process is."""
+        self.config, self.rank, self.size = config, rank.number, rank.size
+        self.steps_per_call = config.npu.iterations_per_loop
+        self.loss_scale: Any = None
+        self._hccl: Any = None
+
+    def session_config(self) -> Any:
+        """How sessions are set up."""
+        return session_config(self.config.train, self.config.npu)
+
+    def initialise(self) -> str:
+        """Starts HCCL, in a session of its own that stays open; sessions connect to nothing else."""
+        if self.size > 1:
+            with tf.Graph().as_default() as graph:
+                operations = _imported("estimator.npu_ops")
+                begin, end = operations.initialize_system(), operations.shutdown_system()
+                session = tf.Session(graph=graph, config=self.session_config())
+            self._hccl = (session, end)
+            with bounded(self.config.train.connect_timeout + 60.0, "HCCL and the other ranks to begin"):
+                session.run(begin)
+        return ""
+
+    def exact(self) -> ContextManager[None]:
+        """A context whose operations keep float32."""
+        scope: ContextManager[None] = _imported("estimator.npu.npu_scope").keep_dtype_scope()
+        return scope
+
+    def wrap_optimizer(self, optimizer: Any) -> Any:
+        """Averages gradients over the ranks, within the loss scaling."""
+        train = self.config.train
+        if self.size > 1:
+            optimizer = _imported("estimator.npu.npu_optimizer").npu_distributed_optimizer_wrapper(optimizer)
+        if train.mixed_precision == "off":
+            return optimizer
+        managers = _imported("estimator.npu.npu_loss_scale_manager")
+        if train.loss_scale:
+            manager = managers.FixedLossScaleManager(train.loss_scale)
+        else:
+            manager = managers.ExponentialUpdateLossScaleManager(
+                _FIRST_SCALE,
+                _STEPS_BEFORE_DOUBLING,
+                decr_every_n_nan_or_inf=_OVERFLOWS_BEFORE_HALVING,
+                decr_ratio=_HALF,
+            )
+        self.loss_scale = manager.get_loss_scale()
+        # The overflow flag is the hardware's; shared between the ranks, so that all skip a step or none.
+        scaling = _imported("estimator.npu.npu_loss_scale_optimizer")
+        return scaling.NPULossScaleOptimizer(optimizer, manager, is_distributed=self.size > 1)
+
+    def average(self, tensors: List[Any]) -> List[Any]:
+        """Means over the ranks of float32 tensors."""
+        if self.size == 1:
+            return tensors
+        return list(_imported("estimator.npu.npu_optimizer").npu_allreduce(tensors, reduction="mean"))
+
+    def broadcast(self, tensors: List[Any]) -> List[Any]:
+        """Rank 0's values of float32 tensors."""
+        if self.size == 1:
+            return tensors
+        return list(_imported("hccl.hccl_ops").broadcast(tensors, 0))
+
+    def repeat(self, session: Any, operation: Any) -> Any:
+        """The operation, as many times a call as the configuration says."""
+        if self.steps_per_call == 1:
+            return operation
+        return _imported("estimator.npu.util").set_iteration_per_loop(session, operation, self.steps_per_call)
+
+    def shutdown(self) -> None:
+        """Ends HCCL."""
+        if self._hccl:
+            session, end = self._hccl
+            with bounded(self.config.train.connect_timeout, "the other ranks to end"):
+                session.run(end)
+            session.close()
+
+
+def _imported(name: str) -> Any:
+    """A module of npu_bridge.
+
+    Raises:
+      DeviceError: it is not installed.
+    """
+    try:
+        return importlib.import_module("npu_bridge." + name)
+    except ImportError as error:
+        raise _missing(error) from None
+
+
+def _missing(why: Any) -> DeviceError:
+    return DeviceError(
+        "train.device is 'npu', but npu_bridge cannot be imported ({}); install CANN's TF Adapter for TensorFlow 1.15 and "
+        "source its set_env.sh, or choose --set train.device=cpu".format(why)
+    )

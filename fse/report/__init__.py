@@ -1,7 +1,7 @@
 """The report of an experiment: one HTML page that needs nothing beside itself.
 
 `report` reads what the other stages wrote and lays it out with `report.html.j2`; `results` says it in numbers and words,
-`drawing` makes the pictures, `figures` the curves. The same inputs give the same page.
+`data` what was learned from, `drawing` makes the pictures, `figures` the curves. The same inputs give the same page.
 """
 
 import base64
@@ -21,9 +21,9 @@ from PIL import Image
 
 import fse
 from fse import geometry
-from fse.config import Config
+from fse.config import Config, label
 from fse.errors import DataError
-from fse.report import drawing, figures, results
+from fse.report import data, drawing, figures, results
 
 STAGES = ("Download", "AlignCrop", "ConvertTFRecord", "Train", "Export", "Evaluate")
 
@@ -89,6 +89,7 @@ def report(
         "per_point": results.points(inputs.metrics),
         "shots": results.shots(inputs.metrics),
         "curves": _curves(inputs),
+        "data": _data(config, dataset, crops, inputs.skipped),
         "settings": _settings(config),
         "times": _times(inputs.manifests),
         "stages": STAGES,
@@ -191,9 +192,26 @@ def _curves(inputs: Inputs) -> Dict[str, Optional[markupsafe.Markup]]:
     return curves
 
 
+def _data(config: Config, dataset: Path, crops: Path, skipped: List[Dict[str, str]]) -> Dict[str, Any]:
+    """What the page shows of the data beside what the stages counted."""
+    found = data.look(config, crops)
+    return {
+        "sizes": data.sizes(dataset / "images"),
+        "sheets": [(split, shown, _uri(sheet)) for split, shown, sheet in found.sheets],
+        "mean": _uri(found.mean),
+        "averaged": found.averaged,
+        "spread": _uri(found.spread) if found.spread else None,
+        "points": found.points,
+        "reasons": data.reasons([row.get("reason") or "" for row in skipped]),
+    }
+
+
 def _settings(config: Config) -> List[Dict[str, Any]]:
     """The configuration, section by section: each key with its value, its default and its meaning."""
     sections = []
+    shown = dataclasses.replace(config.dataset, archive=label(config.dataset.archive))
+    mirrors = tuple(map(label, config.download.mirrors))
+    config = dataclasses.replace(config, dataset=shown, download=dataclasses.replace(config.download, mirrors=mirrors))
     for part in dataclasses.fields(config):
         section, default = getattr(config, part.name), getattr(Config(), part.name)
         rows = [

@@ -79,6 +79,37 @@ def draw_comparison(
     return image
 
 
+def draw_annotated(picture: np.ndarray, points: np.ndarray, scale: Optional[float] = None) -> Image.Image:
+    """Draws annotated points as rings; arguments as in `draw_comparison`."""
+    return draw_comparison(picture, points, np.zeros((0, 2)), scale)
+
+
+def draw_spread(picture: np.ndarray, shapes: np.ndarray, scale: Optional[float] = None) -> Image.Image:
+    """Draws the points of many shapes as dots over the dimmed picture, and their means as rings.
+
+    Args:
+      picture: uint8 [height, width, 3].
+      shapes: [n, L, 2] in [-1, 1], treated as in `draw_landmarks`.
+      scale: as in `draw_landmarks`.
+    """
+    image = Image.fromarray(np.rint(_dimmed(enlarge(picture, scale))).astype(np.uint8)).convert("RGB")
+    draw, radius = ImageDraw.Draw(image), 0.004 * min(image.size)
+    for shape in shapes:
+        for number, (x, y) in _in_pixels(shape, image):
+            draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=_colour(number))
+    return draw_annotated(np.asarray(image), shapes.mean(axis=0), scale=1.0)
+
+
+def contact_sheet(tiles: Sequence[Image.Image], columns: int) -> Image.Image:
+    """Pictures of one size beside each other on white, `columns` in a row, in reading order."""
+    gap, (width, height) = 4, tiles[0].size
+    across, down = min(columns, len(tiles)), -(-len(tiles) // columns)
+    sheet = Image.new("RGB", (across * (width + gap) - gap, down * (height + gap) - gap), _LIGHT)
+    for number, tile in enumerate(tiles):
+        sheet.paste(tile, (number % columns * (width + gap), number // columns * (height + gap)))
+    return sheet
+
+
 def overlay_heat_maps(
     picture: np.ndarray,
     maps: np.ndarray,
@@ -107,7 +138,7 @@ def overlay_heat_maps(
         tint += strength**2 * np.array(colour, np.float64) * (255.0 / max(colour))  # dark colours would not show
         weight += strength**2
         strongest = np.maximum(strongest, strength)
-    grey = np.asarray(image.convert("L"), np.float64)[:, :, None] * 0.45 + 12.0
+    grey = _dimmed(image)[:, :, None]
     mixed = grey + 0.9 * np.minimum(strongest, 1.0) * (tint / weight - grey)
     return Image.fromarray(np.clip(np.rint(mixed), 0, 255).astype(np.uint8))
 
@@ -133,6 +164,11 @@ def enlarge(picture: np.ndarray, scale: Optional[float] = None) -> Image.Image:
     scale = max(1.0, _SIDE / float(max(height, width))) if scale is None else scale
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return Image.fromarray(np.ascontiguousarray(picture)).resize(size, Image.Resampling.LANCZOS)
+
+
+def _dimmed(image: Image.Image) -> np.ndarray:
+    """[height, width] grey levels on which colours show."""
+    return np.asarray(image.convert("L"), np.float64) * 0.45 + 12.0
 
 
 def _colour(number: int) -> Colour:

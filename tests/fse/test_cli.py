@@ -61,6 +61,21 @@ def test_every_flag_of_the_replaced_codes_sets_what_it_says(spelling: str) -> No
     assert (settings.network.landmarks, settings.network.view, settings.crop.size) == (3, 20, 24)
 
 
+SEED_FLAGS = (
+    "mode batch_size input_dir output_dir checkpoint learning_rate beta1 K M weight_decay diversity_weight align_weight "
+    "random-seed random_seed scale_size crop_size max_epochs summary_freq save_freq data_url train_url num_gpus"
+).split()
+
+
+@pytest.mark.parametrize("name", SEED_FLAGS)
+def test_every_flag_of_the_replaced_codes_is_taken_and_explained(name: str) -> None:
+    value = {"mode": "test"}.get(name, "1")
+    options = cli._parser().parse_args(["train", "--" + name, value])
+    assert str(getattr(options, name.replace("-", "_"))) in (value, value + ".0")
+    explained = (Path(__file__).resolve().parents[2] / "docs" / "replaced-codes.md").read_text()
+    assert "`--{}`".format(name) in explained
+
+
 @pytest.mark.slow
 def test_a_folder_of_pictures_trains_and_tests_as_in_the_replaced_codes(tmp_path: Path) -> None:
     folders = ["--input_dir", str(pictures(tmp_path / "in")), "--output_dir", str(tmp_path / "out")]
@@ -124,7 +139,7 @@ def test_the_stages_one_by_one_and_landmarks_of_a_picture(tmp_path: Path) -> Non
     # The view is the middle 16 of 20 pixels of the central square, 30 pixels wide, of a picture of 30 x 40.
     assert all(3.0 <= float(row["x"]) <= 27.0 and 8.0 <= float(row["y"]) <= 32.0 for row in rows)
     with Image.open(str(tmp_path / "drawn" / "0-outputs.png")) as drawn:
-        assert drawn.size == (30, 40)
+        assert drawn.size == (240, 320)  # enlarged, so that the markers show
 
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no picture")

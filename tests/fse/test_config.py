@@ -33,6 +33,15 @@ def test_overrides_take_toml_values_lists_and_bare_words() -> None:
     assert (settings.train.learning_rate, settings.train.steps) == (3e-4, 7)
 
 
+def test_quotes_within_quotes_end_nothing() -> None:
+    text = 'npu.profiling_options="{\\"output\\": \\"a,b\\"}",dataset.archive=\'c\\\',train.steps=2'
+    assert config.parse_overrides(text) == {
+        "npu": {"profiling_options": '{"output": "a,b"}'},
+        "dataset": {"archive": "c\\"},
+        "train": {"steps": 2},
+    }
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -50,7 +59,13 @@ def test_overrides_take_toml_values_lists_and_bare_words() -> None:
         ('experiment.name="../elsewhere"', "experiment.name"),
         ('dataset.images="../elsewhere"', "inside the archive"),
         ('dataset.sha256="12"', "64 hexadecimal"),
-        ('dataset.name="celeba"', "dataset.archive must say"),
+        ("dataset.name=mine,dataset.archive='https://me:secret@host/a.zip'", r"~/.netrc and write https://host/a\.zip"),
+        ("download.mirrors=['ftp://host/']", "http"),
+        ("crop.margins=[1,2]", "crop.margins wants 4 numbers"),
+        ("crop.shift=[0.5]", "crop.shift wants 2 numbers"),
+        ("crop.shift=['left', 0]", "a list of numbers"),
+        ("crop.shift=[nan, 0]", "not a number"),
+        ("crop.margins=[1,1,1,1],crop.mode=box", "crop.margins are for"),
         ("evaluate.eyes=[1, 2]", "list of strings"),
         ('evaluate.eyes=["nose"]', "two landmark names"),
         ("steps=1", "wanted section.key=value"),

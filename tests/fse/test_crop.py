@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fse import config, crop, datasets, geometry, processes
+from fse import config, crop, datasets, geometry, processes, squares
 from fse.errors import DataError, PictureError, StageError
 
 FACES = Path(__file__).resolve().parents[3] / "shared" / "data" / "faces.zip"
@@ -164,12 +164,72 @@ def test_the_mean_shape_is_centred_with_its_eyes_a_given_part_apart():
     blind = FACE * [[0.0, 1.0]]
     shapes = np.array([FACE * 20.0 + 50.0, turned, nowhere, mistyped, blind])
     for eyes in ((0, 1), (1, 0)):
-        mean = crop.mean_shape(shapes, eyes, 0.4)
+        mean = squares.mean_shape(shapes, eyes, 0.4)
         assert np.allclose(mean.mean(0), 0.0)
         assert np.allclose(mean[1] - mean[0], [0.8, 0.0])
         assert np.allclose(mean[2] - mean[:2].mean(0), [0.0, 0.96])
     with pytest.raises(DataError, match="no training picture"):
-        crop.mean_shape(shapes[2:], (0, 1), 0.4)
+        squares.mean_shape(shapes[2:], (0, 1), 0.4)
+
+
+# Where the square lies --------------------------------------------------------------------------------------------------
+
+
+def placed(values, points, box=None, size=(178.0, 218.0)):
+    """Pixels of the crop where points of the picture come to lie."""
+    chosen = settings(**values).crop
+    square = squares.square_of(chosen, None, np.zeros((0, 2)), box, np.array(size))
+    return geometry.to_pixels(
+        geometry.apply_affine(geometry.invert_affine(square), np.array(points)), (chosen.size, chosen.size)
+    )
+
+
+POINTS = np.array([[69.5, 109.5], [106.5, 113.5], [77.25, 142.0]])
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        # lmdis-rep, IMM and the replaced codes: both sides to the same length.
+        ({"mode": "squash", "size": 100}, POINTS * [100 / 178, 100 / 218]),
+        ({"mode": "squash", "size": 146}, POINTS * [146 / 178, 146 / 218]),
+        # DVE: rows 30 to 207 of CelebA.
+        ({"size": 100, "margins": [0, 30, 0, 10]}, (POINTS - [0, 30]) * 100 / 178),
+        ({"mode": "squash", "size": 100, "margins": [0, 30, 0, 10]}, (POINTS - [0, 30]) * 100 / 178),
+        ({"size": 146}, (POINTS - [0, 20]) * 146 / 178),
+        ({"size": 80, "shift": [0.1, -0.2]}, (POINTS - [17.8, 20 - 35.6]) * 80 / 178),
+    ],
+)
+def test_squares_are_those_of_the_protocols(values, wanted):
+    assert np.abs(placed(values, POINTS) - wanted).max() < 0.01
+
+
+def test_the_square_of_300w():
+    """The box's width on 52 of 100 pixels, its middle 2 pixels below the crop's."""
+    box = np.array([40.0, 60.0, 104.0, 130.0])
+    values = {"mode": "box", "size": 100, "scale": 100 / 52, "box_side": "width", "shift": [0.0, -0.02]}
+    corners = placed(values, [[40.0, 125.0], [144.0, 125.0]], box)
+    assert np.abs(corners - [[24.0, 52.0], [76.0, 52.0]]).max() < 0.01
+
+
+def test_margins_that_leave_nothing():
+    with pytest.raises(PictureError, match="less than crop.margins take"):
+        placed({"margins": [100, 0, 100, 0]}, POINTS)
+
+
+def test_a_squashed_picture_shows_its_landmarks_where_they_are():
+    point = np.array([120.0, 60.0])
+    square = squares.upright_square(np.array([89.0, 109.0]), np.array([178.0, 218.0]))
+    found = dot(crop.sample(dotted((178, 218), point, 5.0), square, 100), point * [100 / 178, 100 / 218], 12.0)
+    assert np.abs(found - point * [100 / 178, 100 / 218]).max() < 0.1
+
+
+def test_landmarks_may_hang_over_the_picture(tmp_path):
+    dataset = make(tmp_path / "data", [("a.png", GOOD, ["train", -5.0, 20, 40, 20, 30, 40])])
+    crop.align_crop(settings(overhang=0.1), dataset, tmp_path / "out")
+    assert len(table(tmp_path / "out")) == 1
+    with pytest.raises(DataError, match="no usable picture"):
+        crop.align_crop(settings(overhang=0.05), dataset, tmp_path / "out2")
 
 
 # The stage -------------------------------------------------------------------------------------------------------------
@@ -246,6 +306,26 @@ def test_exif_orientation_comes_before_the_landmarks(tmp_path):
     (row,) = table(tmp_path / "out")
     assert np.allclose(geometry.to_pixels(points_of(row, ["nose"]), (60, 60)), [[15.0, 15.0]], atol=1e-4)
     assert np.abs(dot(picture_of(tmp_path / "out", row), [15.0, 15.0], 6.0) - 15.0).max() < 0.1
+
+
+@pytest.mark.parametrize("orientation", [1, 2, 3, 6, 8])
+@pytest.mark.parametrize("size", [(1600, 1200), (1603, 1205)])
+def test_large_photographs_are_decoded_coarsely_and_stay_exact(tmp_path, size, orientation):
+    """Dots lie where the landmarks are, as exactly as 8 bits a pixel tell."""
+    turned = Image.fromarray(dotted(size, [0.4 * size[0], 0.6 * size[1]], radius=40.0))
+    place = {1: (0.4, 0.6), 2: (0.6, 0.6), 3: (0.6, 0.4), 6: (0.4, 0.4), 8: (0.6, 0.6)}[orientation]
+    upright = np.array(size if orientation < 5 else size[::-1], float)
+    point = upright * place
+    cells = [*upright.astype(int), *point]
+    dataset = make(tmp_path / "data", [("a.jpg", None, cells)], "file,width,height,nose_x,nose_y")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turned.save(str(dataset / "images" / "a.jpg"), exif=exif, quality=100, subsampling=0)
+    crop.align_crop(settings(size=100), dataset, tmp_path / "out")
+    (row,) = table(tmp_path / "out")
+    wanted = geometry.to_pixels(points_of(row, ["nose"]), (100, 100))[0]
+    assert np.allclose(wanted, (point - upright / 2.0) * 100.0 / 1200.0 + 50.0, atol=0.1 if size[0] % 8 else 1e-3)
+    assert np.abs(dot(picture_of(tmp_path / "out", row), wanted, 15.0) - wanted).max() < 0.02
 
 
 def test_without_annotations(tmp_path):
@@ -375,6 +455,31 @@ def test_processes_do_not_change_the_result(tmp_path):
 
 
 @pytest.mark.skipif(not FACES.is_file(), reason="no ../shared/data/faces.zip beside the repository")
+def test_an_interrupted_stage_goes_on_at_the_last_finished_shard(tmp_path, monkeypatch):
+    faces(tmp_path / "data", 9)
+    (tmp_path / "data" / "images" / "4.png").write_bytes(b"broken")
+    experiment = settings(mode="landmarks", size=32, max_skipped=0.5)
+    crop.align_crop(experiment, tmp_path / "data", tmp_path / "whole")
+    monkeypatch.setattr(crop, "_SHARD", 2)
+    cropped, work = [], crop._crop
+
+    def stopped_at_the_sixth(chosen, mean, job):
+        cropped.append(job)
+        if len(cropped) == 6:
+            raise KeyboardInterrupt
+        return work(chosen, mean, job)
+
+    monkeypatch.setattr(crop, "_crop", stopped_at_the_sixth)
+    with pytest.raises(KeyboardInterrupt):
+        crop.align_crop(experiment, tmp_path / "data", tmp_path / "resumed")
+    crop.align_crop(experiment, tmp_path / "data", tmp_path / "resumed")
+    assert len(cropped) == 6 + 5  # two shards of two were finished; of the third, one of two
+    names = sorted(path.name for path in (tmp_path / "whole").rglob("*"))
+    assert names == sorted(path.name for path in (tmp_path / "resumed").rglob("*"))
+    for path in (tmp_path / "whole").rglob("*.*"):
+        assert (tmp_path / "resumed" / path.relative_to(tmp_path / "whole")).read_bytes() == path.read_bytes()
+
+
 def test_real_faces_align(tmp_path):
     """Turned and scaled to the mean shape, faces lie closer together than merely cut out."""
     tables = {"dataset": {"name": "faces", "archive": str(FACES)}, "crop": {"size": 60}, "network": {"view": 50}}

@@ -12,7 +12,8 @@ def built(name: str, view: int, landmarks: int, training: bool = False):
 
 
 @pytest.mark.parametrize(
-    ("name", "view", "cells"), [("paper", 32, 16), ("compact", 32, 8), ("compact", 80, 20), ("deep", 80, 20)]
+    ("name", "view", "cells"),
+    [("paper", 32, 16), ("compact", 32, 8), ("compact", 80, 20), ("fine", 80, 40), ("deep", 80, 20)],
 )
 def test_cells_of_padded_networks_divide_the_view_evenly(name: str, view: int, cells: int) -> None:
     np.testing.assert_allclose(network.cell_centres(name, view), geometry.centres(cells), atol=1e-12)
@@ -24,7 +25,9 @@ def test_cells_of_the_reference_lie_where_its_receptive_fields_do() -> None:
     np.testing.assert_allclose(network.cell_centres("reference", 128), expected, atol=1e-12)
 
 
-@pytest.mark.parametrize(("name", "view"), [("paper", 32), ("compact", 32), ("deep", 64), ("reference", 64)])
+@pytest.mark.parametrize(
+    ("name", "view"), [("paper", 32), ("compact", 32), ("fine", 32), ("deep", 64), ("reference", 64)]
+)
 def test_maps_have_the_promised_size_and_static_shape(name: str, view: int) -> None:
     with tf.Graph().as_default():
         _, scores = built(name, view, 7)
@@ -103,5 +106,5 @@ def test_a_view_that_does_not_divide_is_refused(name: str, view: int, message: s
 def test_a_view_too_small_or_an_unknown_network_is_refused() -> None:
     with pytest.raises(ConfigError, match="too small"):
         network.cell_centres("reference", 40)
-    with pytest.raises(ConfigError, match="one of paper, reference, compact, deep"):
+    with pytest.raises(ConfigError, match="one of paper, reference, compact, fine, deep"):
         network.cell_centres("papr", 40)

@@ -195,6 +195,23 @@ def test_what_an_attempt_left_is_kept_where_a_stage_resumes(tmp_path: Path) -> N
     assert (tmp_path / "out" / "checkpoint").read_text() == "9"
 
 
+@pytest.mark.parametrize("name", ["config", "inputs", "key"])
+def test_an_attempt_is_not_gone_on_from_with_other_settings_or_inputs(tmp_path: Path, name: str) -> None:
+    def attempt(value: int) -> None:
+        with outputs.whole(tmp_path / "out", {name: {"a": value}}, keep=True) as building:
+            (building / "part").write_text(str(value))
+            if value == 1:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        attempt(1)
+    with pytest.raises(StageError, match=r"out\.building: holds an interrupted attempt with other settings"):
+        attempt(2)
+    assert (tmp_path / "out.building" / "part").read_text() == "1"
+    with pytest.raises(KeyboardInterrupt):
+        attempt(1)
+
+
 def test_an_output_is_never_overwritten(tmp_path: Path) -> None:
     make(tmp_path / "out")
     with pytest.raises(StageError, match="exists already"):

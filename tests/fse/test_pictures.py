@@ -228,3 +228,36 @@ def test_no_warning_about_metadata_reaches_the_user():
         data = encoded(filled("RGB", 0), "JPEG", exif=exif.tobytes()[:-8])
         decode(data)
     assert not caught
+
+
+@pytest.mark.parametrize(("coarsest", "factor"), [(0.3, 1), (1.9, 1), (2.0, 2), (7.9, 4), (50.0, 8)])
+def test_jpeg_is_decoded_to_as_few_pixels_as_are_good_enough(coarsest: float, factor: int) -> None:
+    asked = []
+
+    def coarse(width: int, height: int) -> float:
+        asked.append((width, height))
+        return coarsest
+
+    smooth = np.repeat(np.add.outer(np.arange(81), np.arange(163)).astype(np.uint8)[:, :, None], 3, axis=2)
+    for kind, expected in (("JPEG", factor), ("PNG", 1)):
+        stream = io.BytesIO()
+        Image.fromarray(smooth).save(stream, kind, quality=95)
+        found, by = pictures.decode_coarsely(stream.getvalue(), 100_000, coarse)
+        assert by == expected
+        assert found.shape == (-(-81 // by), -(-163 // by), 3)
+        middle = smooth[: 80 // by * by, : 160 // by * by, 0].reshape(80 // by, by, 160 // by, by).mean((1, 3))
+        assert np.abs(found[: 80 // by, : 160 // by, 0] - middle).max() <= 3
+    assert asked == [(163, 81)] * 2
+
+
+@pytest.mark.parametrize("orientation", range(9))
+def test_size_is_that_of_the_decoded_picture(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(Image.fromarray(CORNER), "JPEG", exif=exif)
+    assert pictures.size(data) == decode(data).shape[1::-1]
+
+
+def test_size_of_what_is_no_picture():
+    with pytest.raises(PictureError, match="not a JPEG"):
+        pictures.size(b"nonsense")

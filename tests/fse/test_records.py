@@ -83,6 +83,34 @@ def test_every_epoch_has_its_own_order_and_resuming_gives_the_rest(shards: Path)
     assert (order(shards, 0, 6, seed=2) != whole).any()
 
 
+def test_an_interrupted_stage_goes_on_at_the_last_finished_shard(
+    tiny, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, example = [], records._example
+
+    def stopped_at_the_seventh(*arguments):
+        made.append(arguments)
+        if len(made) == 7:
+            raise KeyboardInterrupt
+        return example(*arguments)
+
+    monkeypatch.setattr(records, "_example", stopped_at_the_seventh)
+    crops, output = tmp_path / "crops", tmp_path / "resumed"
+    output.mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        records.convert(tiny, crops, output)
+    finished = records_in(output)
+    records.convert(tiny, crops, output)
+    assert len(made) == 7 + sum(records.read(shards).pictures.values()) - finished
+    for path in shards.iterdir():
+        assert (output / path.name).read_bytes() == path.read_bytes()
+    assert len(list(output.iterdir())) == len(list(shards.iterdir()))
+
+
+def records_in(folder: Path) -> int:
+    return sum(1 for path in folder.glob("*.tfrecord") for _ in tf.python_io.tf_record_iterator(str(path)))
+
+
 def test_missing_shards_are_named(shards: Path, tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="no TFRecord shards here"):
         records.read(tmp_path)

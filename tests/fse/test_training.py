@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import write_crops
 
-from fse import checkpoints, config, records, training
+from fse import checkpoints, config, devices, records, training
 from fse.errors import CheckpointError, ConfigError, DeviceError, TrainingError
 from fse.tf1 import tf
 
@@ -140,7 +140,7 @@ def test_more_views_of_a_picture_train_too(tiny, shards: Path, tmp_path: Path) -
 def test_the_graph_is_static(tiny, shards: Path) -> None:
     """Every tensor of the training step has a known shape, and none is float64: what an NPU needs."""
     with tf.Graph().as_default():
-        graph = training.build(tiny, records.read(shards), 6)
+        graph = training.build(tiny, records.read(shards), 6, devices.find(tiny))
         waiting, seen = [graph.update], set()
         while waiting:
             operation = waiting.pop()
@@ -161,7 +161,9 @@ def test_losses_agree_between_tensorflow_versions(tiny, shards: Path) -> None:
     views = random.uniform(-1, 1, (2 * batch, 16, 16, 3)).astype(np.float32)
     points = random.uniform(-1, 1, (2 * batch, 16, 2)).astype(np.float32)
     with tf.Graph().as_default(), tf.Session() as session:
-        objective = training.build_objective(tiny, training.heat_maps(tiny, tf.constant(views)), tf.constant(points))
+        device = devices.find(tiny)
+        maps = training.heat_maps(tiny, tf.constant(views), device)
+        objective = training.build_objective(tiny, maps, tf.constant(points), 50.0, device)
         session.run(tf.global_variables_initializer())
         values = session.run(list(objective))
     np.testing.assert_allclose(values, [1632.1602783203125, 1383.25146484375, 4.974742889404297, 0.17161778], rtol=1e-4)
@@ -174,6 +176,16 @@ def test_the_learning_rate_rises_and_falls(tiny) -> None:
         rate = training.learning_rate(settings, step, 100)
         rates = [session.run(rate, {step: number}) for number in (0, 4, 50, 100)]
     np.testing.assert_allclose(rates, [0.1, 0.5 * (1 + np.cos(0.04 * np.pi)) * 0.5, 0.5, 0.0], atol=1e-6)
+
+
+def test_the_diversity_weight_falls_to_its_share(tiny) -> None:
+    settings = dataclasses.replace(tiny, loss=dataclasses.replace(tiny.loss, diversity_weight=50.0, diversity_end=0.2))
+    step = tf.placeholder(tf.int64, [])
+    with tf.Session() as session:
+        for experiment, expected in ((settings, [50.0, 30.0, 10.0, 10.0]), (tiny, [50.0] * 4)):
+            weight = training.diversity_weight(experiment, step, 100)
+            found = [session.run(weight, {step: number}) for number in (0, 50, 100, 120)]
+            np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_fewer_pictures_than_a_batch_are_refused(tiny, shards: Path, tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ for stage in STAGES.values():
     importlib.import_module(stage.function.split(":")[0])
 
 # Read, but without a difference to the output; the eyes are used in one mode only (see below).
-HARMLESS = {stages.AlignCrop: {"crop.processes", "evaluate.eyes"}}
+RANKS = {"train." + name for name in ("devices", "hosts", "rank_table", "connect_timeout", "step_timeout")}
+HARMLESS = {stages.AlignCrop: {"crop.processes", "evaluate.eyes"}, stages.Train: RANKS}
 
 
 def watched(settings: config.Config, read: Set[str]) -> config.Config:
@@ -71,3 +72,31 @@ def test_where_an_archive_is_and_how_many_processes_work_make_no_difference(tmp_
         assert kind(set=one).settings() == kind(set=other).settings()
     settings = stages.Report(set=one).settings()
     assert settings["dataset.archive"] == "c.zip"
+
+
+def test_where_the_files_of_a_known_data_set_lie_makes_no_difference_and_what_is_in_them_does(tmp_path: Path) -> None:
+    keys = []
+    for folder, text in (("a", "1"), ("b", "1"), ("c", "2")):
+        (tmp_path / folder).mkdir()
+        for number in "12":
+            (tmp_path / folder / "CAT_DATASET_0{}.zip".format(number)).write_text(text)
+        overrides = "dataset.name=cats,download.data_path={}".format(tmp_path / folder)
+        task = stages.Download(set=overrides, workspace=str(tmp_path))
+        assert task.requires() == []
+        keys.append(task.settings())
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_files_that_have_to_be_fetched_by_hand_are_required(tmp_path: Path) -> None:
+    missing = stages.Download(set="dataset.name=celeba,download.data_path={}".format(tmp_path)).requires()
+    assert len(missing) == 3
+    assert "fetch it from https://mmlab" in missing[0].advice
+    named = stages.Download(set="dataset.name=celeba,download.mirrors=['http://localhost/']").requires()
+    assert named == []
+
+
+def test_what_an_address_may_hide_is_in_no_key_and_no_report() -> None:
+    for kind in (stages.Download, stages.Report):
+        settings = str(kind(set="dataset.name=mine,dataset.archive='https://host/a.zip?token=secret'").settings())
+        assert "a.zip" in settings
+        assert "secret" not in settings

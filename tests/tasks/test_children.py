@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fse.errors import StageError
+from fse.cli import NOT_USED
+from fse.errors import DeviceUnusedError, StageError
 from tasks import children
 
 
@@ -80,3 +81,9 @@ def test_the_child_ends_with_its_parent(tmp_path: Path, number: int) -> None:
     while alive(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not alive(pid)
+
+
+def test_an_npu_that_was_not_used_is_an_error_of_its_own(tmp_path: Path) -> None:
+    code = "import sys; print('error: nothing was compiled', file=sys.stderr); sys.exit({})".format(NOT_USED)
+    with pytest.raises(DeviceUnusedError, match="nothing was compiled"):
+        children.run([sys.executable, "-c", code], tmp_path / "log")

@@ -164,7 +164,7 @@ def test_the_stages_reach_what_they_use_and_no_more() -> None:
         "fse.losses.alignment",
         "fse.network.NETWORKS",
         "fse.tf1",
-        "fse.devices.npu.npu_options",
+        "fse.devices.npu.session_config",
     }
     assert train <= set(used["train"])
     assert not [name for name in used["train"] if name.startswith(("fse.crop", "fse.report", "fse.export"))]

@@ -108,21 +108,15 @@ def test_every_user_may_open_a_lock_file_and_no_link_is_followed(tmp_path: Path)
         pass
 
 
-def test_devices_are_told_apart_by_what_the_environment_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_is_a_lock_per_card_and_one_for_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FSE_LOCKS", raising=False)
+    assert locks.of_devices("cpu", ["0", "1"]) == {"cpu": Path("/tmp/fse-device-cpu.lock")}
     monkeypatch.setenv("FSE_LOCKS", "/locks")
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, 0")
-    monkeypatch.setenv("ASCEND_DEVICE_ID", "5")
-    names = {device: [path.name for path in locks.of_devices(device)] for device in ("cpu", "gpu", "npu")}
-    assert names == {
-        "cpu": ["fse-device-cpu.lock"],
-        "gpu": ["fse-device-gpu-0.lock", "fse-device-gpu-2.lock"],
-        "npu": ["fse-device-npu-5.lock"],
+    found = locks.of_devices("gpu", ["2", "GPU-a/b"])
+    assert found == {
+        "gpu-2": Path("/locks/fse-device-gpu-2.lock"),
+        "gpu-GPU-a/b": Path("/locks/fse-device-gpu-GPU-a_b.lock"),
     }
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    monkeypatch.delenv("ASCEND_DEVICE_ID")
-    monkeypatch.delenv("FSE_LOCKS")
-    assert locks.of_devices("gpu") == [Path("/tmp/fse-device-gpu-0.lock")]
-    assert locks.of_devices("npu") == [Path("/tmp/fse-device-npu-0.lock")]
 
 
 def test_nobody_holds_a_lock_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,6 +105,8 @@ def test_a_stage_was_interrupted() -> None:
     folder.mkdir(parents=True)
     toy.made.clear()
     assert planned()[2] == "will run: it was interrupted"
+    (folder / "train-00000-of-00004.tfrecord").write_text("")
+    assert planned()[2] == "will resume: after 1 finished shard: it was interrupted"
     (folder / "checkpoints").mkdir()
     for step in (900, 1000):
         (folder / "checkpoints" / "model-{}.index".format(step)).write_text("")

@@ -53,6 +53,25 @@ def test_points_that_are_outside_or_not_finite_do_no_harm():
     assert np.array_equal(drawing.draw_landmarks(picture, np.zeros((0, 2))), drawing.enlarge(picture))
 
 
+def test_spread_has_a_dot_for_each_point_and_a_ring_at_the_mean():
+    dark = np.zeros((64, 64, 3), np.uint8)
+    shapes = np.stack([pixel_centre(16, 20, 64, 64), pixel_centre(48, 20, 64, 64)])
+    drawn = drawing.draw_spread(dark, shapes)
+    colour = drawing.colours(1)[0]
+    assert drawn.getpixel((82, 102)) == drawn.getpixel((242, 102)) == colour
+    ring = np.asarray(drawn, int)[:, 110:210]
+    assert middle_of_difference(ring, np.full_like(ring, 12)) == pytest.approx((32.5 * 5 - 110, 20.5 * 5), abs=1.0)
+    assert np.array_equal(drawing.draw_annotated(dark, np.full((1, 2), np.nan)), drawing.enlarge(dark))
+
+
+def test_contact_sheet_is_read_like_text():
+    tiles = [drawing.Image.new("RGB", (10, 8), (value, 0, 0)) for value in range(5)]
+    sheet = drawing.contact_sheet(tiles, 3)
+    assert sheet.size == (3 * 14 - 4, 2 * 12 - 4)
+    assert [sheet.getpixel((14 * (number % 3), 12 * (number // 3)))[0] for number in range(5)] == list(range(5))
+    assert drawing.contact_sheet(tiles[:2], 3).size == (24, 8)
+
+
 def test_small_pictures_are_enlarged_and_others_left_as_they_are():
     point = np.zeros((1, 2))
     assert drawing.draw_landmarks(np.zeros((60, 80, 3), np.uint8), point).size == (320, 240)

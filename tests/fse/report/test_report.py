@@ -6,10 +6,11 @@ import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fse import config, geometry
 from fse.errors import DataError
-from fse.report import STAGES, cell_centres, report, results
+from fse.report import STAGES, cell_centres, data, report, results
 
 HOSTILE = "<script>alert('x')</script>\"&"
 SECTIONS = ["results", "landmarks", "predictions", "heat-maps", "errors", "shots", "losses", "data", "times"]
@@ -82,6 +83,19 @@ def write_examples(folder, names, annotated):
     np.savez_compressed(str(folder / "examples.npz"), **arrays)
 
 
+def write_crops(folder, points):
+    """Six training and three test crops, whose points lie around (0.1, -0.2), two of them outside the view."""
+    random = np.random.RandomState(1)
+    (folder / "pictures").mkdir()
+    rows = [["file", "source", "split", *(point + axis for point in points for axis in ("_x", "_y"))]]
+    for number in range(9):
+        name = "{}.png".format(number)
+        Image.fromarray(random.randint(0, 256, (32, 32, 3)).astype(np.uint8)).save(str(folder / "pictures" / name))
+        x = 0.95 if number in (0, 8) else 0.1
+        rows.append([name, name, "train" if number < 6 else "test"] + [x, -0.2] * len(points))
+    write_table(folder / "landmarks.csv", rows)
+
+
 def write_inputs(root, points=POINTS, name="faces", steps=(20, 40, 60)):
     """What the stages write, small; `name` stands wherever a user's text can."""
     folders = {stage: root / stage for stage in STAGES}
@@ -98,6 +112,10 @@ def write_inputs(root, points=POINTS, name="faces", steps=(20, 40, 60)):
     )
     write_json(folders["AlignCrop"] / "crop.json", pictures=9, skipped=1, splits={"train": 6, "test": 3}, mode="centre")
     write_table(folders["AlignCrop"] / "skipped.csv", [["source", "reason"], [name, "no pixels"]])
+    write_crops(folders["AlignCrop"], points)
+    (folders["Download"] / "images").mkdir()
+    for number, size in enumerate([(30, 40), (60, 40), (50, 50)]):
+        Image.new("RGB", size).save(str(folders["Download"] / "images" / "{}.png".format(number)))
     training = {"steps": 1, "epochs": 2.5, "train_images": 6, "batch_size": 2, "seconds": 61.0, "pairs_per_second": 3.3}
     write_json(folders["Train"] / "training.json", **training)
     columns = ["step", "loss_align", "loss_diversity", "loss_decay", "learning_rate", "pairs_per_second"]
@@ -143,7 +161,7 @@ def shot(annotations, error, deviation):
 def settings(**changes):
     default = config.Config()
     network = dataclasses.replace(default.network, landmarks=K, view=VIEW)
-    return dataclasses.replace(default, network=network, **changes)
+    return dataclasses.replace(default, **dict({"network": network, "crop": config.Crop(size=32)}, **changes))
 
 
 def written(root, folders, **changes):
@@ -229,7 +247,8 @@ def test_without_errors_there_is_no_curve_over_annotations(tmp_path, rows):
 def test_pictures_of_every_kind_are_embedded(faces):
     images = [link for link in Page(faces).links if link.startswith("data:image/")]
     overlays, tiles, legends = PICTURES, 2 * K, K + len(POINTS)
-    assert len(images) == 2 * PICTURES + 2 * PICTURES + overlays + tiles + legends
+    sheets, shapes = 2, 2
+    assert len(images) == 2 * PICTURES + 2 * PICTURES + overlays + tiles + legends + sheets + shapes
     assert len(faces) < 3_000_000
 
 
@@ -239,15 +258,61 @@ def test_same_inputs_give_the_same_page(tmp_path, faces):
 
 def test_what_a_user_names_is_text_and_nothing_else(tmp_path):
     folders = write_inputs(tmp_path, points=["left_eye", "right_eye", HOSTILE], name=HOSTILE)
-    text = written(tmp_path, folders, experiment=config.Experiment(HOSTILE), crop=config.Crop(mode=HOSTILE))
+    text = written(tmp_path, folders, experiment=config.Experiment(HOSTILE), crop=config.Crop(mode=HOSTILE, size=32))
     page = Page(text)
     assert "script" not in page.tags
     assert "<script" not in text
     assert page.text.count(HOSTILE) > 10
 
 
+def test_the_data_is_shown(faces):
+    text = plain(faces)
+    smallest, largest, median = (
+        "{} \N{MULTIPLICATION SIGN} {}".format(*size) for size in ((30, 40), (50, 50), (60, 40))
+    )
+    assert "Sizes{} to {} pixels, median {}".format(smallest, largest, median) in text
+    assert "train: 6 of 6 pictures test: 3 of 3 pictures" in text
+    assert "mean of 6 training pictures" in text
+    # x is 0.1 five times and 0.95 once over the crop; the network sees the middle three quarters.
+    assert "left_eye 62.1 ± 15.8 40.0 ± 0.0 16.7 %" in text
+
+
+def test_pictures_left_out_are_counted_by_reason_and_named(tmp_path):
+    folders = write_inputs(tmp_path)
+    rows = [["{}.jpg".format(number), "{0} x 9 pixels, more than 8".format(number)] for number in range(25)]
+    write_table(folders["AlignCrop"] / "skipped.csv", [["source", "reason"], ["z.jpg", "the file is empty"], *rows])
+    text = plain(written(tmp_path, folders))
+    assert "26 pictures could not be used: Reason Pictures … x … pixels, more than … 25 the file is empty 1" in text
+    assert "The first 20 of them are: Picture Reason z.jpg the file is empty 0.jpg 0 x 9 pixels" in text
+    assert "19.jpg" not in text
+
+
+def test_many_reasons_are_summed_up():
+    counted = data.reasons(["reason " + letter for letter in "abcdefghijklmnaab"])
+    assert counted[:3] == [("reason a", 3), ("reason b", 2), ("reason c", 1)]
+    assert counted[10:] == [("other reasons", 4)]
+
+
+def test_places_are_even_and_reach_both_ends():
+    assert list(data.evenly(100, 4)) == [0, 33, 66, 99]
+    assert list(data.evenly(3, 24)) == [0, 1, 2]
+    assert list(data.evenly(1, 24)) == [0]
+    assert list(data.evenly(0, 24)) == []
+
+
+def test_a_crop_that_cannot_be_read_is_named(tmp_path):
+    folders = write_inputs(tmp_path)
+    (folders["AlignCrop"] / "pictures" / "0.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match="0.png: not a JPEG.*run AlignCrop again"):
+        written(tmp_path, folders)
+
+
 def test_without_annotations_the_page_says_so(tmp_path):
     text = plain(written(tmp_path, write_inputs(tmp_path, points=[])))
+    assert "train: 6 of 6 pictures" in text
+    assert "mean of 6 training pictures" in text
+    assert "mean shape; dots" not in text
+    assert "Outside the view" not in text
     assert "without annotated points there is no error to report" in text
     assert "There are no annotated points to compare with." in text
     assert "there is no error curve" in text
@@ -281,7 +346,7 @@ def test_a_model_worse_than_the_mean_shape_and_crops_that_peek_are_said_aloud(tm
 
 def test_settings_that_differ_from_the_defaults_are_marked(faces):
     changed = re.findall(r'<tr class="changed"><th[^>]*>(\w+)</th>', faces)
-    assert changed == ["landmarks", "view"]
+    assert changed == ["size", "landmarks", "view"]
 
 
 def test_each_stage_has_its_share_of_the_time(faces):

@@ -1,0 +1,73 @@
+"""CelebA in the wild: the photographs as they were found, with the faces' boxes; and MAFL's pictures among them.
+
+Source, terms and parts: `fse/datasets/celeba.py`. The pictures are a split 7z archive of 10 GB; unpack it
+(`7z x img_celeba.7z.001`) and let `download.data_path` hold the folder `img_celeba`.
+Landmarks: five, as in CelebA, in pixels of the photograph. Boxes: CelebA's own, placed by hand, test pictures included.
+"""
+
+import numpy as np
+
+from fse.datasets.annotations import Annotations
+from fse.datasets.catalogue import FIVE_POINTS, DataSet, File, Given
+from fse.datasets.celeba import (
+    MAFL_TEST,
+    MAFL_TRAIN,
+    PAGE,
+    PARTITION,
+    PARTS,
+    TERMS,
+    chosen,
+    names_of,
+    points_of,
+    table_of,
+    unlabelled,
+)
+from fse.errors import DataError
+
+PICTURES = File("img_celeba", folder="img_celeba")
+LANDMARKS = File(
+    "list_landmarks_celeba.txt",
+    12_352_635,
+    "063ee6ddb681f96bc9ca28c6febb9d1a",
+)
+BOXES = File(
+    "list_bbox_celeba.txt",
+    6_082_035,
+    "00566efa6fedff7a56946cd1c10f1c16",
+)
+
+
+def read(given: Given, part: str) -> Annotations:
+    """Annotations of a part of CelebA in the wild."""
+    return _boxed(given, chosen(points_of(given.lists[LANDMARKS.name]), unlabelled(given, part), []))
+
+
+def read_mafl(given: Given, part: str) -> Annotations:
+    """Annotations of MAFL in the wild."""
+    train, test = (names_of(given.lists[file.name]) for file in (MAFL_TRAIN, MAFL_TEST))
+    return _boxed(given, chosen(points_of(given.lists[LANDMARKS.name]), train, test))
+
+
+def _boxed(given: Given, table: Annotations) -> Annotations:
+    boxes = table_of(given.lists[BOXES.name], 4)
+    missing = [name for name in table.files if name not in boxes]
+    if missing:
+        raise DataError("{}: no box of {} pictures: {} …".format(BOXES.name, len(missing), missing[0]))
+    return table._replace(boxes=np.stack([boxes[name] for name in table.files]) if table.files else None)
+
+
+DATASET = DataSet(
+    page=PAGE,
+    terms=TERMS,
+    files=(LANDMARKS, BOXES, PARTITION, MAFL_TRAIN, MAFL_TEST, PICTURES),
+    members=r"img_celeba/(\d+\.jpg)",
+    read=read,
+    parts=PARTS,
+    landmarks=FIVE_POINTS,
+    boxes_from_annotations=True,
+)
+MAFL = DATASET._replace(
+    files=(LANDMARKS, BOXES, MAFL_TRAIN, MAFL_TEST, PICTURES),
+    read=read_mafl,
+    parts={"": {"train": 19_000, "test": 1_000}},
+)

@@ -1,0 +1,28 @@
+"""MAFL: the part of CelebA, aligned, that landmark detectors are measured on.
+
+Source: Zhang, Luo, Loy and Tang, "Learning deep representation for face alignment with auxiliary attributes", 2014; the
+pictures and landmarks are CelebA's, with its terms (`fse/datasets/celeba.py`).
+Pictures: 19,000 to fit the regressor on, 1,000 to test. 15,461 and 808 of them are in CelebA's training partition.
+Landmarks and the eyes as in CelebA.
+"""
+
+from fse.datasets.annotations import Annotations
+from fse.datasets.catalogue import FIVE_POINTS, DataSet, Given
+from fse.datasets.celeba import LANDMARKS, MAFL_TEST, MAFL_TRAIN, PAGE, PICTURES, TERMS, chosen, names_of, points_of
+
+
+def read(given: Given, part: str) -> Annotations:
+    """Annotations of MAFL."""
+    train, test = (names_of(given.lists[file.name]) for file in (MAFL_TRAIN, MAFL_TEST))
+    return chosen(points_of(given.lists[LANDMARKS.name]), train, test)
+
+
+DATASET = DataSet(
+    page=PAGE,
+    terms=TERMS,
+    files=(LANDMARKS, MAFL_TRAIN, MAFL_TEST, PICTURES),
+    members=r"img_align_celeba/(\d+\.jpg)",
+    read=read,
+    parts={"": {"train": 19_000, "test": 1_000}},
+    landmarks=FIVE_POINTS,
+)

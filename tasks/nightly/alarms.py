@@ -1,0 +1,120 @@
+"""Telling people that the nightly's state has changed: programs, webhooks, Luigi's e-mail; each bounded in time.
+
+There are three states: `good` (pass and warn), `regression`, and `broken` (infrastructure and no-data). A hook is told
+when the state is another than the last that it took; one that failed is told again with the next night. Nights that are
+older than the newest are filled in silently. Whatever a hook does, the verdict stands.
+"""
+
+import contextlib
+import datetime
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from typing import Any, Dict, List, Sequence
+
+from tasks.nightly.history import GOOD, History, Told
+from tasks.nightly.settings import Hook
+
+# What posts a verdict; it is told the address by the environment, since others see a command line.
+_POST = (
+    "import os, sys, requests; "
+    "requests.post(os.path.expandvars(os.environ['FSE_WEBHOOK']), data=sys.stdin.buffer.read(), "
+    "headers={'Content-Type': 'application/json'}, timeout=30).raise_for_status()"
+)
+_EMAIL = "e-mail"
+_LONGEST = 300
+
+
+def state(verdict: str) -> str:
+    """The state that a verdict means."""
+    if verdict in GOOD:
+        return "good"
+    return "regression" if verdict == "regression" else "broken"
+
+
+def tell(record: Dict[str, Any], history: History, hooks: Sequence[Hook]) -> List[Told]:
+    """Tells the hooks that have to know of a night, and keeps in the history how that went.
+
+    Returns:
+      what was told just now.
+    """
+    if any(later["date"] > record["date"] and later["verdict"] for later in history.records()):
+        return []
+    done = []
+    for name in [*(hook.command or hook.url for hook in hooks), *([_EMAIL] if _has_email() else [])]:
+        taken = [told for told in history.told(name) if not told.outcome]
+        before = taken[-1].state if taken else "good"
+        if before == state(record["verdict"]):
+            continue
+        message = dict(record, state=state(record["verdict"]), before=before)
+        hook = next((hook for hook in hooks if name in (hook.command, hook.url)), None)
+        outcome = run(hook, message) if hook else _mail(message)
+        now = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0).isoformat()
+        told = Told(record["date"], name, message["state"], now, outcome)
+        history.tell(told)
+        done.append(told)
+    return done
+
+
+def run(hook: Hook, message: Dict[str, Any]) -> str:
+    """Gives a hook the message as JSON on its standard input; returns what went wrong, '' if nothing did.
+
+    It has a process group of its own, which is killed when its time is up.
+    """
+    try:
+        command = [sys.executable, "-c", _POST] if hook.url else shlex.split(hook.command)
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=dict(os.environ, FSE_WEBHOOK=hook.url),
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as error:
+        return "cannot be run: {}".format(error)
+    try:
+        said, _ = child.communicate(json.dumps(message).encode(), timeout=hook.seconds)
+    except subprocess.TimeoutExpired:
+        return "did not end within {:g} s".format(hook.seconds)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        # What it left running may hold the pipes open; that is not waited for.
+        child.wait()
+        for pipe in (child.stdin, child.stdout):
+            with contextlib.suppress(OSError):
+                pipe.close()  # type: ignore[union-attr]
+    if child.returncode == 0:
+        return ""
+    lines = said.decode(errors="replace").strip().splitlines()
+    words = lines[-1][:_LONGEST] if lines else "it said nothing"
+    return "ended with exit code {}: {}".format(child.returncode, words)
+
+
+def text(message: Dict[str, Any]) -> str:
+    """A verdict in a few lines."""
+    lines = ["{nightly} {date}: {verdict}".format(**message)]
+    lines += [" ".join(filter(None, (reason["metric"], reason["words"]))) for reason in message["reasons"]]
+    lines += ["since the last good night:", *message["commits"]] if message["commits"] else []
+    return "\n".join(lines)
+
+
+def _has_email() -> bool:
+    from luigi import notifications  # only where a scheduler is
+
+    return bool(notifications.email().receiver)
+
+
+def _mail(message: Dict[str, Any]) -> str:
+    """Sends it by Luigi's `[email]`."""
+    from luigi import notifications
+
+    try:
+        notifications.send_error_email("{nightly} {date}: {verdict}".format(**message), text(message))
+    except Exception as error:  # whatever a mail server's library raises, the night is over
+        return "cannot be sent: {}".format(error)
+    return ""

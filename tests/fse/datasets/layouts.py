@@ -1,0 +1,130 @@
+"""The known data sets in small: files laid out and written as the real ones are."""
+
+import hashlib
+import io
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Dict, List
+
+import numpy as np
+from PIL import Image
+
+from fse.datasets.catalogue import DataSet
+
+
+def picture(number: int, width: int = 178, height: int = 218, kind: str = "JPEG") -> bytes:
+    """A picture of one colour."""
+    stream = io.BytesIO()
+    Image.new("RGB", (width, height), (number % 256, 80, 160)).save(stream, kind)
+    return stream.getvalue()
+
+
+def zipped(path: Path, contents: Dict[str, bytes]) -> None:
+    """Writes a zip archive."""
+    with zipfile.ZipFile(str(path), "w") as package:
+        for name, data in contents.items():
+            package.writestr(name, data)
+
+
+def celeba(folder: Path, count: int = 12) -> List[np.ndarray]:
+    """CelebA and MAFL: 8 train, 2 validation, 2 test; MAFL trains on 3, 10 and 12, and tests on 2 and 9.
+
+    Returns the landmarks [5, 2] as they are in the file.
+    """
+    random = np.random.RandomState(0)
+    names = ["{:06d}.jpg".format(number) for number in range(1, count + 1)]
+    points = [random.randint(60, 110, (5, 2)) for _ in names]
+    header = "lefteye_x lefteye_y righteye_x righteye_y nose_x nose_y leftmouth_x leftmouth_y rightmouth_x rightmouth_y"
+    rows = ["{} {}".format(name, "  ".join(map(str, place.ravel()))) for name, place in zip(names, points)]
+    for kind in ("list_landmarks_align_celeba.txt", "list_landmarks_celeba.txt"):
+        (folder / kind).write_bytes("\r\n".join([str(count), header, *rows, ""]).encode())
+    boxes = ["{}    {}  71 226 313".format(name, number) for number, name in enumerate(names)]
+    (folder / "list_bbox_celeba.txt").write_bytes(
+        "\r\n".join([str(count), "image_id x_1 y_1 width height", *boxes, ""]).encode()
+    )
+    parts = ["{} {}".format(name, 0 if place < 8 else 1 if place < 10 else 2) for place, name in enumerate(names)]
+    (folder / "list_eval_partition.txt").write_bytes(("\r\n".join(parts) + "\r\n").encode())
+    (folder / "training.txt").write_text("000010.jpg\n000003.jpg\n000012.jpg")
+    (folder / "testing.txt").write_text("000009.jpg\n000002.jpg")
+    pictures = {"img_align_celeba/" + name: picture(place) for place, name in enumerate(names)}
+    zipped(folder / "img_align_celeba.zip", pictures)
+    (folder / "img_celeba").mkdir()
+    for place, name in enumerate(names):
+        (folder / "img_celeba" / name).write_bytes(picture(place, 300, 400))
+    return points
+
+
+def aflw(folder: Path, train: int = 3, test: int = 2) -> np.ndarray:
+    """AFLW as in DVE's archive; returns the points [n, 5, 2] as they are in the files, training first."""
+    points = np.random.RandomState(1).uniform(20, 130, (train + test, 5, 2)).round(2)
+    rows = ["image_file,crop_file,set,face_id,ex1,ey1,ex2,ey2,nx,ny,mx1,my1,mx2,my2"]
+    contents: Dict[str, bytes] = {}
+    for number in range(train):
+        rows.append("photo{0}.jpg,crops/{0}.png,1,{0},{1}".format(number, ",".join(map(str, points[number].ravel()))))
+        contents["aflw_cropped/crops/{}.png".format(number)] = picture(number, 150, 150, "PNG")
+    rows.append("photo90.jpg,crops/90.png,2,90," + ",".join(["1"] * 10))
+    contents["aflw_cropped/facedata_cropped.csv"] = "\n".join(rows).encode()
+    lines = [" lfw_5590\\Someone_0001.jpg " + " ".join(["1"] * 10) + " 1 2 2 3"]
+    for number in range(test):
+        name = "{:04d}-photo{}.jpg".format(number + 1, 90 + number)
+        values = " ".join(map(str, points[train + number].T.ravel()))
+        lines.append(" AFLW\\{} {} 1 1 2 3".format(name, values))
+        contents["MTFL/AFLW/" + name] = picture(number, 150, 150)
+    contents["MTFL/testing.txt"] = ("\r\n".join([*lines, " "])).encode()
+    contents["MTFL/net_7876/other.jpg"] = picture(1)
+    with tarfile.open(str(folder / "aflw-mtfl.tar.gz"), "w:gz") as package:
+        for name, data in contents.items():
+            info = tarfile.TarInfo("aflw-mtfl/" + name)
+            info.size = len(data)
+            package.addfile(info, io.BytesIO(data))
+    return points
+
+
+def w300(folder: Path) -> np.ndarray:
+    """300-W: two pictures each of AFW and HELEN train, one of LFPW test and IBUG; returns points as in the files."""
+    names = ["afw/1_1", "afw/2_1", "helen/trainset/3_1", "helen/trainset/4_1", "lfpw/testset/image_1", "ibug/image_2"]
+    points = np.random.RandomState(2).uniform(10, 90, (len(names), 68, 2)).round(4)
+    archives: Dict[str, Dict[str, bytes]] = {"afw": {}, "helen": {}, "lfpw": {}, "ibug": {}}
+    for number, name in enumerate(names):
+        kind = "png" if name.startswith("lfpw") else "jpg"
+        rows = "\n".join("{:.6f} {:.6f}".format(*point) for point in points[number])
+        contents = archives[name.split("/")[0]]
+        contents["{}.{}".format(name, kind)] = picture(number, 100, 100, "PNG" if kind == "png" else "JPEG")
+        contents[name + ".pts"] = "version: 1\nn_points:  68\n{{\n{}\n}}\n".format(rows).encode()
+    archives["ibug"].update({"ibug/4_Other.jpg": b"", "ibug/4_Other.pts": b""})
+    for name, contents in archives.items():
+        zipped(folder / (name + ".zip"), contents)
+    return points
+
+
+def cats(folder: Path, count: int = 8) -> np.ndarray:
+    """CAT: half of the pictures in each archive, and one without annotation; returns points [n, 9, 2] as in the files."""
+    points = np.random.RandomState(3).randint(10, 90, (count, 9, 2))
+    halves: List[Dict[str, bytes]] = [{"CAT_00/99.jpg": picture(0)}, {}]
+    for number, place in enumerate(points):
+        name = "CAT_0{}/{:08d}_000.jpg".format(2 * number // count, number)
+        contents = halves[2 * number // count]
+        contents[name] = picture(number, 100, 100)
+        contents[name + ".cat"] = "9 {} ".format(" ".join(map(str, place.ravel()))).encode()
+    for name, contents in zip(("CAT_DATASET_01.zip", "CAT_DATASET_02.zip"), halves):
+        zipped(folder / name, contents)
+    return points
+
+
+def shoes(folder: Path, count: int = 20) -> None:
+    """UT Zappos50K."""
+    names = ["Shoes/Boat Shoes/A.B. & Co./{:04d}.1.jpg".format(number) for number in range(count)]
+    root = "ut-zap50k-images-square/"
+    zipped(folder / "ut-zap50k-images-square.zip", {root + name: picture(1, 136, 136) for name in names})
+
+
+def fitted(known: DataSet, folder: Path, parts: Dict[str, Dict[str, int]]) -> DataSet:
+    """The data set with the sizes, hashes and numbers of what is in a folder."""
+
+    def measured(name: str) -> Dict[str, object]:
+        data = (folder / name).read_bytes() if (folder / name).is_file() else b""
+        return {"size": len(data), "hash": hashlib.sha256(data).hexdigest() if data else ""}
+
+    files = tuple(file._replace(**measured(file.name)) for file in known.files)
+    return known._replace(files=files, parts=parts)

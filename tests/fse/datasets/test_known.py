@@ -1,0 +1,258 @@
+"""The known data sets: their lists, splits and coordinates, on small copies of their real layout."""
+
+import csv
+import json
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+
+from fse import config, datasets
+from fse.datasets import cats, celeba, w300
+from fse.datasets.catalogue import shares
+from fse.errors import ConfigError, DataError, FseError
+from tests.fse.datasets import layouts
+
+EYES = {name: list(known.eyes or ("left_eye", "right_eye")) for name, known in datasets.KNOWN.items()}
+
+
+def settings(name, folder, part="", **download):
+    tables = {
+        "dataset": {"name": name, "part": part},
+        "download": dict({"data_path": str(folder)}, **download),
+        "evaluate": {"eyes": EYES[name]},
+    }
+    return config.from_tables(tables)
+
+
+@pytest.fixture
+def bring(tmp_path, monkeypatch):
+    """Brings a data set of which small copies lie in `tmp_path / "data"`; returns rows by file, and the summary."""
+    (tmp_path / "data").mkdir()
+
+    def bringer(name, part="", counts=None, **download):
+        known = datasets.KNOWN[name]
+        parts = dict.fromkeys(known.parts, counts or {})
+        monkeypatch.setitem(datasets.KNOWN, name, layouts.fitted(known, tmp_path / "data", parts))
+        datasets.download(settings(name, tmp_path / "data", part, **download), tmp_path / "out", tmp_path / "cache")
+        with open(str(tmp_path / "out" / "landmarks.csv"), newline="") as stream:
+            rows = {row["file"]: row for row in csv.DictReader(stream)}
+        images = {
+            path.relative_to(tmp_path / "out" / "images").as_posix() for path in tmp_path.glob("out/images/**/*.*")
+        }
+        assert {name for name in images if not (tmp_path / "out" / "images" / name).is_dir()} == set(rows)
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["dataset.json", "images", "landmarks.csv"]
+        return rows, json.loads((tmp_path / "out" / "dataset.json").read_text())
+
+    return bringer
+
+
+def points_of(row):
+    return np.array([float(value) for name, value in row.items() if name.endswith(("_x", "_y")) and name[:4] != "box_"])
+
+
+@pytest.mark.parametrize(
+    ("part", "wanted"),
+    [
+        ("", [1, 3, 4, 5, 6, 7, 8]),
+        ("train", [1, 3, 4, 5, 6, 7, 8]),
+        ("train_without_mafl", [1, 4, 5, 6, 7, 8]),
+        ("all", [1, 3, 4, 5, 6, 7, 8, 10, 11, 12]),
+        ("everything", list(range(1, 13))),
+    ],
+)
+def test_parts_of_celeba(bring, tmp_path, part, wanted):
+    points = layouts.celeba(tmp_path / "data")
+    rows, summary = bring("celeba", part, {"train": len(wanted), "test": 0})
+    assert list(rows) == ["{:06d}.jpg".format(number) for number in wanted]
+    for row, number in zip(rows.values(), wanted):
+        assert row["split"] == "train"
+        assert points_of(row).tolist() == (points[number - 1] + 0.5).ravel().tolist()  # a pixel's centre
+    assert summary["part"] == (part or "train")
+    assert summary["splits"] == {"train": len(wanted), "test": 0}
+    assert "non-commercial" in summary["terms"]
+
+
+def test_mafl(bring, tmp_path):
+    layouts.celeba(tmp_path / "data")
+    rows, _ = bring("mafl", "", {"train": 3, "test": 2})
+    assert {name: row["split"] for name, row in rows.items()} == {
+        "000010.jpg": "train",
+        "000003.jpg": "train",
+        "000012.jpg": "train",
+        "000009.jpg": "test",
+        "000002.jpg": "test",
+    }
+
+
+def test_celeba_in_the_wild_is_read_from_its_unpacked_folder(bring, tmp_path):
+    layouts.celeba(tmp_path / "data")
+    rows, summary = bring("celeba_wild", "train", {"train": 7, "test": 0})
+    assert [float(rows["000003.jpg"]["box_" + name]) for name in ("x", "y", "width", "height")] == [2, 71, 226, 313]
+    assert summary["boxes_from_annotations"] is True
+
+
+def test_mafl_in_the_wild(bring, tmp_path):
+    layouts.celeba(tmp_path / "data")
+    assert len(bring("mafl_wild", "", {"train": 3, "test": 2})[0]) == 5
+
+
+def test_an_unpacked_folder_does_for_an_archive_at_any_depth(bring, tmp_path):
+    data = tmp_path / "data"
+    layouts.celeba(data)
+    with zipfile.ZipFile(str(data / "img_align_celeba.zip")) as package:
+        package.extractall(str(data / "celeba" / "Img"))
+    (data / "img_align_celeba.zip").unlink()
+    assert len(bring("celeba", "train", {"train": 7, "test": 0})[0]) == 7
+
+
+def test_aflw(bring, tmp_path):
+    points = layouts.aflw(tmp_path / "data")
+    rows, _ = bring("aflw", "", {"train": 3, "test": 2})
+    files = ["aflw_cropped/crops/{}.png".format(number) for number in range(3)]
+    files += ["MTFL/AFLW/000{}-photo9{}.jpg".format(number + 1, number) for number in range(2)]
+    assert list(rows) == files
+    assert [row["split"] for row in rows.values()] == ["train"] * 3 + ["test"] * 2
+    for row, place in zip(rows.values(), points):
+        assert np.allclose(points_of(row), (place - 0.5).ravel(), atol=6e-4)  # counted from 1
+
+
+def test_300w(bring, tmp_path):
+    points = layouts.w300(tmp_path / "data")
+    rows, summary = bring("300w", "", {"train": 4, "test": 2})
+    wanted = ["afw/1_1.jpg", "afw/2_1.jpg", "helen/trainset/3_1.jpg", "helen/trainset/4_1.jpg"]
+    for number, name in enumerate([*wanted, "lfpw/testset/image_1.png", "ibug/image_2.jpg"]):
+        row = rows[name]
+        assert row["split"] == ("train" if number < 4 else "test")
+        assert np.allclose(points_of(row), (points[number] - 0.5).ravel(), atol=6e-4)
+        box = [float(row["box_" + key]) for key in ("x", "y", "width", "height")]
+        low, high = points[number].min(0) - 0.5, points[number].max(0) - 0.5
+        assert np.allclose(box, [*low, *(high - low)], atol=6e-4)
+    assert len(rows) == 6
+    assert summary["boxes_from_annotations"] is True
+
+
+def test_cats_take_seven_of_nine_points(bring, tmp_path):
+    points = layouts.cats(tmp_path / "data")
+    rows, summary = bring("cats")
+    assert len(rows) == 8
+    assert summary["splits"] == {"train": 7, "test": 1}
+    assert np.allclose(points_of(rows["CAT_00/00000002_000.jpg"]), points[2][[0, 1, 2, 3, 5, 6, 8]].ravel() + 0.5)
+
+
+def test_shoes_have_no_landmarks(bring, tmp_path):
+    layouts.shoes(tmp_path / "data")
+    rows, summary = bring("shoes", "", {"train": 19, "test": 1})
+    assert len(rows) == 20
+    assert summary["landmarks"] == []
+
+
+def test_the_published_numbers():
+    counts = {name: dict(known.parts) for name, known in datasets.KNOWN.items()}
+    assert {part: count["train"] for part, count in counts["celeba"].items()} == {
+        "train": 162_770 - 808,
+        "train_without_mafl": 162_770 - 808 - 15_461,
+        "all": 202_599 - 1_000,
+        "everything": 202_599,
+    }
+    assert counts["mafl"][""] == {"train": 19_000, "test": 1_000}
+    assert counts["aflw"][""] == {"train": 10_122, "test": 2_995}
+    assert counts["300w"][""] == {"train": 3_148, "test": 689}
+    assert sum(counts["shoes"][""].values()) == 50_025
+    assert shares([str(number) for number in range(50_025)], 0.05, 1234).count("test") == counts["shoes"][""]["test"]
+    assert (celeba.PICTURES.size, celeba.MAFL_TEST.size) == (1_443_490_838, 10_999)
+    assert w300.DATASET.eyes == ("point_37", "point_46")  # 36 and 45 counted from 0
+
+
+def test_a_set_that_is_not_whole_is_refused(bring, tmp_path):
+    layouts.w300(tmp_path / "data")
+    with pytest.raises(DataError, match=r"300w: .*'train': 4, 'test': 2.*wanted .*'train': 3148"):
+        bring("300w", "", {"train": 3148, "test": 689})
+
+
+def test_pictures_that_a_list_names_and_no_archive_has(bring, tmp_path):
+    layouts.celeba(tmp_path / "data")
+    layouts.zipped(tmp_path / "data" / "img_align_celeba.zip", {"img_align_celeba/000001.jpg": layouts.picture(1)})
+    with pytest.raises(DataError, match=r"6 of its pictures are missing: 000003\.jpg"):
+        bring("celeba")
+
+
+def test_photographs_of_aflw_in_both_splits_are_refused(bring, tmp_path):
+    layouts.aflw(tmp_path / "data", train=91)
+    with pytest.raises(DataError, match="1 photographs are in both splits: photo90.jpg"):
+        bring("aflw")
+
+
+def test_what_lies_there_is_checked_and_what_is_missing_is_told(tmp_path):
+    name = celeba.LANDMARKS.name
+    with pytest.raises(DataError, match=name + r": fetch it from https://mmlab.*put it into .*\Z"):
+        datasets.download(settings("celeba", tmp_path), tmp_path / "out")
+    (tmp_path / "Anno").mkdir()
+    (tmp_path / "Anno" / name).write_text("<!DOCTYPE html><title>Google Drive - Quota exceeded</title>")
+    with pytest.raises(DataError, match=r"wanted 12,156,055; it is a web page, perhaps of a quota; fetch .* again"):
+        datasets.download(settings("celeba", tmp_path), tmp_path / "out2")
+
+
+def test_a_file_of_the_right_size_with_another_content(tmp_path):
+    (tmp_path / "data").mkdir()
+    layouts.celeba(tmp_path / "data")
+    file = celeba.MAFL_TEST._replace(size=21, hash="0" * 64)
+    with pytest.raises(DataError, match="its sha256 is .*, wanted 0000"):
+        datasets.source.obtain(file, settings("mafl", tmp_path / "data").download, tmp_path, "page", "terms")
+
+
+BROKEN = [
+    ("celeba", "list_landmarks_align_celeba.txt", b"202599\nheader\n000001.jpg 1 2 3\n"),
+    ("celeba", "list_landmarks_align_celeba.txt", b"5\nheader\n000001.jpg 1 2 3 4 5 6 7 8 9 10\n"),
+    ("celeba", "list_landmarks_align_celeba.txt", b"\xff\xfe\x00"),
+    ("celeba", "list_eval_partition.txt", b"000001.jpg 7\n"),
+    ("celeba", "testing.txt", b"000001.jpg 5\n"),
+    ("mafl", "training.txt", b"000001.jpg\n000001.jpg"),
+    ("mafl", "training.txt", b"000099.jpg"),
+    ("celeba", "img_align_celeba.zip", b"<html>"),
+]
+
+
+@pytest.mark.parametrize(("name", "file", "data"), BROKEN)
+def test_broken_files_are_told(bring, tmp_path, name, file, data):
+    layouts.celeba(tmp_path / "data")
+    (tmp_path / "data" / file).write_bytes(data)
+    with pytest.raises(FseError, match=r"|".join((file.split(".")[0], "landmarks of 1 pictures"))):
+        bring(name)
+
+
+@pytest.mark.parametrize("text", ["", "9", "8 1 2", "9 " + "1 " * 17 + "x", "9 " + "1 " * 19, "nan " * 19])
+def test_broken_points_of_cats(tmp_path, text):
+    (tmp_path / "a.cat").write_text(text)
+    with pytest.raises(DataError, match=r"a\.cat"):
+        cats.points_of(tmp_path / "a.cat")
+
+
+@pytest.mark.parametrize("text", ["", "version: 1\nn_points: 68\n{\n1 2\n}", "version: 1\n{\n1 x\n}"])
+def test_broken_points_of_300w(tmp_path, text):
+    (tmp_path / "a.pts").write_text(text)
+    with pytest.raises(DataError, match=r"a\.pts"):
+        w300.points_of(tmp_path / "a.pts")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ("dataset.name=celebA", "dataset.archive must say where .*did you mean celeba"),
+        ("dataset.name=celeba,dataset.archive=a.zip", "'celeba' is a known data set"),
+        ("dataset.name=celeba,dataset.part=tset", "no part of celeba; there are: train, train_without_mafl"),
+        ("dataset.name=mine,dataset.archive=a.zip,dataset.part=x", "only known data sets have parts"),
+        ('dataset.name="300w"', "errors on it are relative to point_37 and point_46"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_anything_runs(overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        datasets.check(config.load("synthetic", overrides))
+
+
+def test_nothing_is_left_of_a_copy_that_was_unpacked_before(bring, tmp_path):
+    layouts.celeba(tmp_path / "data")
+    first, _ = bring("celeba")
+    shutil.rmtree(str(tmp_path / "out"))
+    assert bring("celeba")[0] == first

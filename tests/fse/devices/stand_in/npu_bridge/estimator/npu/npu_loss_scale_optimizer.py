@@ -1,0 +1,40 @@
+"""Documented: scales the loss, unscales the gradients, skips a step when the hardware's flag says that it overflowed.
+
+The flag is the stand-in's: overflow is pretended at the steps that STAND_IN_OVERFLOWS lists.
+"""
+
+import os
+
+from fse.tf1 import tf
+
+
+class NPULossScaleOptimizer(tf.train.Optimizer):
+    def __init__(self, opt, loss_scale_manager, is_distributed=False):
+        super().__init__(use_locking=False, name="NPULossScaleOptimizer")
+        self._opt, self._manager = opt, loss_scale_manager
+        if not isinstance(is_distributed, bool) or is_distributed != (os.environ.get("RANK_SIZE", "1") != "1"):
+            raise RuntimeError("stand-in: is_distributed must say whether there are several ranks")
+
+    def compute_gradients(self, loss, var_list=None):
+        scale = self._manager.get_loss_scale()
+        pairs = self._opt.compute_gradients(loss * scale, var_list=var_list)
+        return [(gradient / scale, variable) for gradient, variable in pairs]
+
+    def apply_gradients(self, grads_and_vars, global_step=None, name=None):
+        if global_step is None:
+            raise RuntimeError("stand-in: without global_step skipped steps are counted")
+        calls = tf.Variable(0, trainable=False, name="calls")
+        wrong = [int(number) for number in os.environ.get("STAND_IN_OVERFLOWS", "").split(",") if number]
+        with tf.control_dependencies([gradient for gradient, _ in grads_and_vars]):
+            call = tf.assign_add(calls, 1)
+        finite = tf.reduce_all(tf.not_equal(call, tf.constant(wrong or [0])))
+
+        def applied():
+            return self._opt.apply_gradients(grads_and_vars, global_step)
+
+        # Slots are made outside the branch.
+        variables = [variable for _, variable in grads_and_vars]
+        self._opt._create_slots(variables)
+        update = tf.cond(finite, lambda: tf.group(applied()), tf.no_op)
+        with tf.control_dependencies([update]):
+            return self._manager.update_loss_scale(finite)

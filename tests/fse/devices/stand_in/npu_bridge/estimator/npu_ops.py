@@ -1,0 +1,12 @@
+"""Documented: initialize_system and shutdown_system, run in a session that stays open."""
+
+from fse.tf1 import tf
+from npu_bridge import ranks
+
+
+def initialize_system(name=None):
+    return tf.group(*ranks.group.average([tf.constant([1.0])]), name=name)
+
+
+def shutdown_system(name=None):
+    return tf.group(*ranks.group.average([tf.constant([1.0])]), name=name)

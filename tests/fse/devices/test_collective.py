@@ -1,0 +1,327 @@
+"""Several ranks on one machine, through TensorFlow's real collective runtime."""
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Dict, Iterator, List
+
+import numpy as np
+import pytest
+from conftest import write_crops
+
+from fse import checkpoints, config, devices, network, outputs, ranks, records, training
+from fse.errors import ConfigError, DeviceError, TrainingError
+from fse.tf1 import tf
+
+
+@pytest.fixture(scope="module")
+def shards(tiny, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("records")
+    records.convert(tiny, write_crops(tmp_path_factory.mktemp("data") / "crops", 18, 4), folder)
+    return folder
+
+
+def changed(settings: config.Config, **train) -> config.Config:
+    """At a rate at which Adam does not blow the noise of rounding up to a visible step."""
+    values = dict({"threads": 1, "learning_rate": 1e-4}, **train)
+    return dataclasses.replace(settings, train=dataclasses.replace(settings.train, **values))
+
+
+def stored(folder: Path, step: int = 0) -> Dict[str, np.ndarray]:
+    prefix = (
+        str(folder / "checkpoints" / "model-{}".format(step)) if step else checkpoints.found(folder / "checkpoints")[0]
+    )
+    reader = tf.train.NewCheckpointReader(prefix)
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+def assert_equal(one: Dict[str, np.ndarray], other: Dict[str, np.ndarray]) -> None:
+    """Each kind of variable (weights, Adam's first slots, its second ones) to 1e-5 of the kind's largest value, or of 1.
+
+    The last layer's offset has no gradient, since the softmax does not feel it: it follows the noise of rounding.
+    """
+    assert set(one) == set(other)
+    largest: Dict[str, float] = {}
+    for name, value in other.items():
+        kind = name.rpartition("/")[2] if "Adam" in name else ""
+        largest[kind] = max(largest.get(kind, 1.0), float(np.abs(value).max()))
+    for name in set(one) - {"layer_6/offset"}:
+        bound = 1e-5 * largest[name.rpartition("/")[2] if "Adam" in name else ""]
+        np.testing.assert_allclose(one[name], other[name], rtol=0.0, atol=bound, err_msg=name)
+
+
+def reference(settings: config.Config, shards: Path, parts: int, steps: int) -> Dict[str, np.ndarray]:
+    """Weights after some steps of one process that takes the mean over the parts of each batch."""
+    data, device = records.read(shards), devices.find(settings)
+    with tf.Graph().as_default(), tf.Session(config=device.session_config()) as session:
+        step = tf.train.create_global_step()
+        optimizer = tf.train.AdamOptimizer(training.learning_rate(settings, step, steps), beta1=settings.train.beta1)
+        iterators, gradients, statistics = [], [], []
+        for part in range(parts):
+            pictures = training.batches(settings, data, tf.constant(0, tf.int64), steps, part, parts)
+            iterators.append(tf.data.make_initializable_iterator(pictures))
+            batch = training.Batch(*iterators[-1].get_next())
+            with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
+                maps = training.heat_maps(settings, batch.views, device)
+            objective = training.build_objective(settings, maps, batch.points, 50.0, device)
+            gradients.append(optimizer.compute_gradients(objective.total))
+            averages, values = network.statistics()
+            statistics.append(values[len(values) // (part + 1) * part :])
+            averages = averages[: len(statistics[0])]
+        means = [tf.add_n(values) / parts for values in zip(*statistics)]
+        pairs = [(tf.add_n([pair[0] for pair in same]) / parts, same[0][1]) for same in zip(*gradients)]
+        update = [network.follow(averages, means), optimizer.apply_gradients(pairs, step)]
+        session.run(tf.global_variables_initializer())
+        session.run([iterator.initializer for iterator in iterators])
+        for _ in range(steps):
+            session.run(update)
+        return session.run(checkpoints.names_of(tf.global_variables()))
+
+
+@pytest.fixture(scope="module")
+def two(tiny, shards: Path, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("two")
+    training.train(changed(tiny, devices=2), shards, folder)
+    return folder
+
+
+def test_two_ranks_equal_one_that_computes_both_shares(tiny, shards: Path, two: Path) -> None:
+    """Adam's slots hold the gradients of the steps, `layer_1/mean` and its like batch norm's averages."""
+    one, other = stored(two), reference(changed(tiny), shards, 2, 6)
+    assert_equal(one, other)
+
+
+@pytest.mark.slow
+def test_four_ranks_equal_one_that_computes_all_shares(tiny, shards: Path, tmp_path: Path) -> None:
+    training.train(changed(tiny, devices=4, steps=3), shards, tmp_path)
+    one, other = stored(tmp_path), reference(changed(tiny, steps=3), shards, 4, 3)
+    assert_equal(one, other)
+
+
+def test_one_rank_writes_and_each_has_its_log(two: Path) -> None:
+    assert sorted(path.name for path in two.iterdir()) == [
+        "checkpoints",
+        "logs",
+        "losses.csv",
+        "summaries",
+        "training.json",
+    ]
+    assert {"train_0.log", "train_1.log"} < {path.name for path in (two / "logs").iterdir()}
+    assert "progress  epoch 1  step 1 " in (two / "logs" / "train_0.log").read_text()
+    assert "progress" not in (two / "logs" / "train_1.log").read_text()
+    assert '"ranks": 2' in (two / "training.json").read_text()
+
+
+def test_resuming_and_another_number_of_ranks(tiny, shards: Path, two: Path, tmp_path: Path) -> None:
+    """From step 4 of two ranks on: two give what an uninterrupted run of two gives, one goes on too."""
+    for count in (2, 1):
+        run = tmp_path / str(count)
+        shutil.copytree(str(two), str(run))
+        for file in (run / "checkpoints").glob("model-6.*"):
+            file.unlink()
+        training.train(changed(tiny, devices=count), shards, run)
+        again, whole = stored(run), stored(two)
+        assert set(again) == set(whole)
+        if count == 2:
+            assert all((again[name] == whole[name]).all() for name in whole)
+            assert "going on from step 4 of 6" in (run / "logs" / "train_0.log").read_text()
+        assert int(again["global_step"]) == 6
+
+
+def test_every_rank_reads_its_share_of_the_same_batches(tiny, shards: Path) -> None:
+    data = records.read(shards)
+
+    def views(part: int, parts: int) -> np.ndarray:
+        with tf.Graph().as_default(), tf.Session() as session:
+            batch = training.batches(tiny, data, tf.constant(3, tf.int64), 6, part, parts)
+            iterator = tf.data.make_initializable_iterator(batch)
+            session.run(iterator.initializer)
+            return session.run(iterator.get_next()).views
+
+    whole, parts = views(0, 1), [views(part, 2) for part in range(2)]
+    together = np.stack([part.reshape(2, 2, 16, 16, 3) for part in parts], axis=1)
+    np.testing.assert_allclose(together.reshape(whole.shape), whole, atol=1e-6)
+
+
+def test_a_batch_that_ranks_cannot_share_is_refused(tiny, shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="batch_size \\(4\\) must be a multiple of the number of ranks, 3"):
+        training.train(changed(tiny, devices=3), shards, tmp_path)
+
+
+@contextlib.contextmanager
+def started(*arguments: str, **environment: str) -> Iterator["subprocess.Popen[str]"]:
+    """`fse …` in a child process."""
+    root = Path(__file__).resolve().parents[3]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fse", *arguments],
+        env=dict(os.environ, PYTHONPATH=str(root), **environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        universal_newlines=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def children(parent: int) -> List[int]:
+    """Processes that a process started and that have not ended."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = status.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == parent and fields[0] != "Z":
+                found.append(int(status.parent.name))
+    return sorted(found)
+
+
+def experiment(settings: config.Config, folder: Path) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    outputs.write_json(folder / "experiment.json", config.as_tables(settings))
+    return str(folder / "experiment.json")
+
+
+def wait_for(text: str, file: Path, seconds: float = 120.0) -> None:
+    until = time.monotonic() + seconds
+    while not file.exists() or text not in file.read_text():
+        assert time.monotonic() < until, file
+        time.sleep(0.05)
+
+
+def test_killing_one_rank_ends_the_others_and_says_so(tiny, shards: Path, tmp_path: Path) -> None:
+    endless = changed(tiny, devices=2, steps=1_000_000, save_freq=1_000_000)
+    path = experiment(endless, tmp_path)
+    with started("train", "--config", path, "--records", str(shards), "--output", str(tmp_path / "out")) as process:
+        wait_for("progress", tmp_path / "out.building" / "logs" / "train_0.log")
+        found = children(process.pid)
+        assert len(found) == 2
+        os.kill(found[1], signal.SIGKILL)
+        killed = time.monotonic()
+        said, _ = process.communicate(timeout=30)
+        assert time.monotonic() - killed < 10.0
+    assert process.returncode == 1
+    assert "error: rank 1 of 2: it was ended by signal SIGKILL (log: " in said
+    assert "Traceback" not in said
+    assert not any(Path("/proc/{}".format(child)).exists() for child in found)
+
+
+def ports(count: int) -> List[int]:
+    """Beginnings of free ranges of ports."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [min(each.getsockname()[1], 64_000) for each in sockets]
+
+
+def two_hosts(settings: config.Config, **train) -> config.Config:
+    first, second = ports(2)
+    return changed(settings, hosts=("127.0.0.1:{}".format(first), "127.0.0.1:{}".format(second)), **train)
+
+
+def test_two_ports_stand_for_two_hosts(tiny, shards: Path, two: Path, tmp_path: Path) -> None:
+    path = experiment(two_hosts(tiny), tmp_path)
+    options = ["--config", path, "--records", str(shards)]
+    with started("train", *options, "--output", str(tmp_path / "out"), FSE_HOST="0") as first, started(
+        "join", *options, "--output", str(tmp_path / "joined"), FSE_HOST="1"
+    ) as second:
+        said = [process.communicate(timeout=120)[0] for process in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0), said
+    assert_equal(stored(tmp_path / "out"), stored(two))
+    assert [path.name for path in (tmp_path / "joined").iterdir()] == ["logs"]
+
+
+@pytest.mark.slow
+def test_a_host_that_goes_away_ends_the_others(tiny, shards: Path, tmp_path: Path) -> None:
+    path = experiment(two_hosts(tiny, steps=1_000_000, save_freq=1_000_000), tmp_path)
+    options = ["--config", path, "--records", str(shards)]
+    with started("train", *options, "--output", str(tmp_path / "out"), FSE_HOST="0") as first, started(
+        "join", *options, "--output", str(tmp_path / "joined"), FSE_HOST="1"
+    ) as second:
+        wait_for("progress", tmp_path / "out.building" / "logs" / "train_0.log")
+        second.kill()
+        killed = time.monotonic()
+        said, _ = first.communicate(timeout=30)
+        assert time.monotonic() - killed < 10.0
+    assert first.returncode == 1
+    assert "host 1" in said
+    assert "gone away" in said or "ended" in said or "stopped" in said
+
+
+def test_hosts_with_other_settings_are_refused_before_anything_starts(tiny, shards: Path, tmp_path: Path) -> None:
+    ours = two_hosts(tiny)
+    theirs = changed(ours, learning_rate=0.5)
+    options = ["--records", str(shards)]
+    with started(
+        "train", "--config", experiment(ours, tmp_path / "a"), *options, "--output", str(tmp_path / "out"), FSE_HOST="0"
+    ) as first, started(
+        "join", "--config", experiment(theirs, tmp_path / "b"), *options, "--output", str(tmp_path / "c"), FSE_HOST="1"
+    ) as second:
+        said = [process.communicate(timeout=60)[0] for process in (first, second)]
+    assert (first.returncode, second.returncode) == (2, 2)
+    for text in said:
+        assert "differ in train.learning_rate: 0.0001 and 0.5" in text
+
+
+def test_a_host_that_does_not_come_is_told(tiny, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = two_hosts(tiny, connect_timeout=1)
+    monkeypatch.setenv("FSE_HOST", "0")
+    with pytest.raises(TrainingError, match="waited 1 seconds for host 1 of train.hosts, 127.0.0.1:.*run `fse join`"):
+        training.train(settings, shards, tmp_path)
+    monkeypatch.setenv("FSE_HOST", "1")
+    with pytest.raises(TrainingError, match="waited 1 seconds for host 0 of train.hosts"):
+        training.join(settings, shards, tmp_path)
+    with pytest.raises(ConfigError, match="this is host 1 of train.hosts; run `fse join` here"):
+        training.train(settings, shards, tmp_path)
+
+
+def test_a_rank_that_waits_in_vain_says_for_what(tiny, shards: Path, tmp_path: Path) -> None:
+    settings = changed(tiny, devices=2, connect_timeout=2)
+    first, second = ports(2)
+    place = ranks.Rank(0, 2, "0", ("127.0.0.1:{}".format(first), "127.0.0.1:{}".format(second)))
+    options = ["--config", experiment(settings, tmp_path), "--records", str(shards), "--output", str(tmp_path / "out")]
+    with started("rank", *options, **ranks.environment_of(place, settings.train, None)) as process:
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "error: waited 2 seconds for the other 1 ranks to begin; gave up" in said
+    with started("rank", *options) as process:
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert "needs RANK_ID and RANK_SIZE and FSE_ADDRESSES in its environment" in said
+
+
+def test_a_port_that_is_taken_is_told(tiny) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen(1)
+        port = taken.getsockname()[1]
+        rank = ranks.Rank(0, 2, "0", ("127.0.0.1:{}".format(port), "127.0.0.1:1"))
+        device = devices.find(changed(tiny, devices=2), rank)
+        with pytest.raises(DeviceError, match="rank 0 cannot listen at 127.0.0.1:{}".format(port)):
+            device.initialise()
+
+
+def test_checkpoints_hold_all_variables_of_a_rank(tiny, shards: Path) -> None:
+    settings = dataclasses.replace(tiny, train=dataclasses.replace(tiny.train, average=0.9))
+    with tf.Graph().as_default():
+        graph = training.build(settings, records.read(shards), 6, devices.find(settings))
+        assert graph.stored == checkpoints.names_of(tf.global_variables())
+
+
+def test_gradients_are_clipped_to_a_global_norm() -> None:
+    with tf.Session() as session:
+        small, large = (
+            session.run(training.clipped([tf.constant([3.0 * size]), tf.constant([4.0 * size])], 5.0))
+            for size in (0.5, 2.0)
+        )
+    np.testing.assert_allclose(np.concatenate(small), [1.5, 2.0])
+    np.testing.assert_allclose(np.concatenate(large), [3.0, 4.0], rtol=1e-6)

@@ -1,0 +1,141 @@
+"""Nights through the real `luigi` program: good, a regression in the code, a machine that fails, a recovery."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any, Dict, List
+
+import pytest
+
+from tasks import locks
+from tests.pipeline.program import ROOT, STAGES, TINY, luigi, started
+
+pytestmark = pytest.mark.slow
+
+NIGHTLY = """
+[nightly]
+name = "n"
+doctor = false
+device_wait = 0
+[[run]]
+name = "accuracy"
+config = "tiny.toml"
+set = "train.threads=1"
+[run.metrics.nme]
+tolerance = 0.1
+maximum = 10000.0
+[run.metrics.loss_align]
+tolerance = 0.1
+[run.metrics.peak_megabytes]
+tolerance = 1.0
+[[hook]]
+command = "sh -c 'cat >> told.jsonl; echo >> told.jsonl'"
+"""
+
+
+def night(folder: Path, date: str, *arguments: str, code: Path = ROOT) -> Any:
+    return luigi(folder, "NightlyRegression", "--config", "n.toml", "--date", date, *arguments, code=code)
+
+
+def verdict(folder: Path, date: str) -> Dict[str, Any]:
+    return dict(json.loads((folder / "workspace" / "nightly" / "n" / date / "verdict.json").read_text()))
+
+
+def began(folder: Path, date: str, name: str = "accuracy-1") -> List[str]:
+    """The stages that a night ran, of those that it needed."""
+    log = folder / "workspace" / "logs" / "nightly-n-{}-{}.log".format(date, name)
+    return [stage for stage in STAGES if stage + ": started" in log.read_text()]
+
+
+def test_nights(tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(TINY)
+    (tmp_path / "n.toml").write_text(NIGHTLY)
+    code = tmp_path / "code"
+    for package in ("fse", "tasks", "pipeline", "configs"):
+        shutil.copytree(str(ROOT / package), str(code / package), ignore=shutil.ignore_patterns("__pycache__"))
+    good = (code / "fse" / "evaluation.py").read_text()
+
+    first = night(tmp_path, "2026-01-01", code=code)
+    assert first.returncode == 0, first.stderr
+    assert "n 2026-01-01: pass" in first.stdout
+    assert began(tmp_path, "2026-01-01") == STAGES
+    page = tmp_path / "workspace" / "nightly" / "n" / "index.html"
+    assert "<h1>pass</h1>" in page.read_text()
+    assert (page.parent / "2026-01-01" / "accuracy-1" / "Report" / "report.html").is_file()
+    accepted = luigi(
+        tmp_path, "AcceptBaseline", "--config", "n.toml", "--date", "2026-01-01", "--reason", "the first", code=code
+    )
+    assert accepted.returncode == 0, accepted.stderr
+    assert "the first" in (tmp_path / "baselines.toml").read_text()
+    again = night(tmp_path, "2026-01-01", code=code)
+    assert again.returncode == 0, again.stderr
+    assert "n 2026-01-01: pass" in again.stdout
+
+    second = night(tmp_path, "2026-01-02", code=code)
+    assert second.returncode == 0, second.stderr
+    assert "Train" in began(tmp_path, "2026-01-02")  # never reused, the data are
+    assert not {"Download", "AlignCrop", "ConvertTFRecord"} & {*began(tmp_path, "2026-01-02")}
+    stages = verdict(tmp_path, "2026-01-02")["plays"][0]["stages"]
+    assert [name for name in STAGES if stages[name]["reused"]][:3] == ["Download", "AlignCrop", "ConvertTFRecord"]
+    assert not stages["Train"]["reused"]
+
+    worse = good.replace("summary.update(figures)", 'summary.update(figures)\n    summary["nme"] *= 1.3')
+    assert worse != good
+    (code / "fse" / "evaluation.py").write_text(worse)
+    red = night(tmp_path, "2026-01-03", code=code)
+    assert red.returncode == 62, red.stderr
+    assert "accuracy.nme repeat: " in red.stdout
+    assert "Traceback" not in red.stderr
+    assert [play["repeat"] for play in verdict(tmp_path, "2026-01-03")["plays"]] == [False, True]
+    assert "<h1>regression</h1>" in page.read_text()
+    shown = night(tmp_path, "2026-01-03", code=code)
+    assert shown.returncode == 62
+    assert started(shown) == []
+
+    with locks.held(tmp_path / "fse-device-cpu.lock", "somebody's training", 1.0):
+        broken = night(tmp_path, "2026-01-04", code=code)
+    assert broken.returncode == 61, broken.stderr
+    assert verdict(tmp_path, "2026-01-04")["verdict"] == "infrastructure"
+    assert "device cpu of this host is in use by" in broken.stdout
+    with locks.held(page.parent / "lock", "another nightly", 1.0):
+        assert night(tmp_path, "2026-01-04", code=code).returncode == 10
+    assert verdict(tmp_path, "2026-01-04")["verdict"] == "infrastructure"
+
+    (code / "fse" / "evaluation.py").write_text(good)
+    of_params = json.dumps({"config": "n.toml"})
+    arguments = ["--of", "NightlyRegression", "--of-params", of_params, "--start", "2026-01-01", "--stop", "2026-01-05"]
+    recovered = luigi(tmp_path, "RangeDaily", *arguments, "--days-back", "10000", code=code)
+    assert recovered.returncode == 0, recovered.stderr
+    assert verdict(tmp_path, "2026-01-04")["verdict"] == "pass"
+    assert [attempt["verdict"] for attempt in verdict(tmp_path, "2026-01-04")["attempts"]] == ["infrastructure"]
+    told = [json.loads(line)["state"] for line in (tmp_path / "told.jsonl").read_text().splitlines() if line.strip()]
+    assert told == ["regression", "broken", "good"]
+    assert json.loads((page.parent / "heartbeat").read_text())["verdict"] == "pass"
+
+    exported = luigi(tmp_path, "ExportHistory", "--config", "n.toml", "--output-file", "h.csv")
+    assert exported.returncode == 0, exported.stderr
+    with open(str(tmp_path / "h.csv"), newline="") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["metric"] == "nme"]
+    assert [row["date"][-1] + row["repeat"] for row in rows] == ["10", "20", "30", "31", "40"]
+    assert luigi(tmp_path, "ExportHistory", "--config", "n.toml", "--output-file", "h.jsonl").returncode == 0
+    lines = [json.loads(line) for line in (tmp_path / "h.jsonl").read_text().splitlines()]
+    assert [line["verdict"] for line in lines] == ["pass", "pass", "regression", "pass"]
+    assert lines[0]["plays"][0]["stages"]["Train"]["key"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["NightlyRegression", "--date", "2999-01-01"], 45, "that night is to come"),
+        (["NightlyRegression", "--date", "2026-01-01", "--config", "nowhere"], 45, "there are: nightly, nightly_cpu"),
+        (["NightlyRegression", "--date", "2026-01-01", "--set", "train.stepps=1"], 45, "did you mean train.steps"),
+        (["AcceptBaseline", "--date", "2026-01-01", "--reason", "x"], 30, "has no such night"),
+        (["ExportHistory", "--output-file", "x.txt"], 30, "wanted *.csv or *.jsonl"),
+    ],
+)
+def test_exit_codes_of_mistakes(tmp_path: Path, arguments: List[str], code: int, message: str) -> None:
+    failed = luigi(tmp_path, *arguments)
+    assert failed.returncode == code, failed.stderr
+    assert message in failed.stderr
+    assert "Traceback" not in failed.stderr
