@@ -375,6 +375,14 @@ def configuration_of(folder: Path) -> Path:
     return folder.with_name(folder.name + ".json")
 
 
+def need(tasks: List[StageTask]) -> None:
+    """Raises a StageError if the output of one is not there, though Luigi believes that it was made."""
+    missing = sorted({task.task_family for task in tasks if not task.complete()})
+    if missing:
+        words = "{}: made by other code or of other data than are here now, or removed meanwhile; start again"
+        raise StageError(words.format(", ".join(missing)))
+
+
 def point(link: Path, target: Path) -> None:
     """Makes a relative symbolic link, in place of another."""
     if link.is_symlink() and os.readlink(str(link)) == os.path.relpath(str(target), str(link.parent)):

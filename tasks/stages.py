@@ -13,7 +13,7 @@ from fse.config import label
 from fse.errors import ConfigError, DeviceBusyError, StageError
 from fse.outputs import MANIFEST
 from tasks import fingerprint, locks
-from tasks.stage import BAD_CONFIGURATION, Settings, StageTask, all_settings, end, metrics_of, point
+from tasks.stage import BAD_CONFIGURATION, Settings, StageTask, all_settings, end, metrics_of, need, point
 
 
 class Archive(luigi.ExternalTask):
@@ -171,10 +171,7 @@ class FullRun(Settings):
         Raises:
           StageError: a result is not there, or the workspace cannot be written.
         """
-        missing = [name for name, task in self.stages().items() if not task.complete()]
-        if missing:
-            words = "{}: made by other code or of other data than are here now, or removed meanwhile; start again"
-            raise StageError(words.format(", ".join(missing)))
+        need(list(self.stages().values()))
         try:
             for link, target in self._links().items():
                 point(link, target)

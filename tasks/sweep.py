@@ -15,7 +15,7 @@ from fse import config as configuration
 from fse.config import Config
 from fse.errors import ConfigError
 from fse.outputs import MANIFEST, whole
-from tasks.stage import Settings, metrics_of
+from tasks.stage import Settings, metrics_of, need
 from tasks.stages import Evaluate
 
 
@@ -65,10 +65,11 @@ class Sweep(Settings):
         """Writes the comparison, unless the evaluations turned out as they were.
 
         Raises:
-          StageError: it cannot be written.
+          StageError: an evaluation is not there, or it cannot be written.
         """
         from fse.report import sweep  # brings Matplotlib, which scheduling does without
 
+        need(self.requires())
         if self.complete():
             return
         folders = iter(self._folders())

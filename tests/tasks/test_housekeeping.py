@@ -263,7 +263,7 @@ def test_a_workspace_that_cannot_be_written_is_told_in_a_line(monkeypatch: pytes
 def test_a_full_run_whose_results_are_not_there_any_more_says_which() -> None:
     """As when the central scheduler had another host make them, with other code."""
     toy.run("second")
-    with pytest.raises(StageError, match=r"third: made by other code or of other data than are here now"):
+    with pytest.raises(StageError, match="Third: made by other code or of other data than are here now"):
         FullRun().run()
 
 
