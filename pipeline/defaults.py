@@ -58,6 +58,7 @@ def install() -> None:
         parser.set("core", "local_scheduler", "true")
     if not isinstance(luigi.interface._run, functools.partial):
         luigi.interface._run = functools.partial(_run, luigi.interface._run)
+        CmdlineParser.get_task_obj = functools.partialmethod(_task, CmdlineParser.get_task_obj)
     logger = logging.getLogger("luigi-interface")
     if _without_traceback not in logger.filters:
         logger.addFilter(_without_traceback)
@@ -65,11 +66,6 @@ def install() -> None:
 
 def _run(run: Callable[[List[str]], Any], arguments: List[str]) -> Any:
     """Luigi's own way from the command line to the end of the run; then exits if a task's failure has its own code."""
-    with CmdlineParser.global_instance(arguments) as line:
-        mistake = _mistake(line.known_args)
-        if mistake:
-            print("error: {}".format(mistake), file=sys.stderr)
-            raise SystemExit(luigi.retcodes.retcode().unhandled_exception)
     try:
         result = run(arguments)
     except KeyboardInterrupt:
@@ -78,6 +74,15 @@ def _run(run: Callable[[List[str]], Any], arguments: List[str]) -> Any:
     if failure_code():
         raise SystemExit(failure_code())
     return result
+
+
+def _task(line: CmdlineParser, make: Callable[[CmdlineParser], luigi.Task]) -> luigi.Task:
+    """Luigi's own way from the command line to its task; but exits if a parameter's value is of the wrong type."""
+    mistake = _mistake(line.known_args)
+    if mistake:
+        print("error: {}".format(mistake), file=sys.stderr)
+        raise SystemExit(luigi.retcodes.retcode().unhandled_exception)
+    return make(line)
 
 
 def _mistake(line: Any) -> str:
