@@ -18,7 +18,7 @@ from typing import Any, Callable, Dict, List
 
 import numpy as np
 
-from fse import config, network, records, training
+from fse import config, devices, network, records, training
 from fse.config import Config
 from fse.datasets import annotations
 from fse.devices import cpu
@@ -80,7 +80,8 @@ def bare_step(experiment: Config) -> Callable[[], Any]:
         pictures = tf.get_variable("views", initializer=views, trainable=False)
         maps = found.build(Bare(found, True, 1234), pictures, experiment.network.landmarks)
         gradients = tf.gradients(tf.reduce_sum(tf.square(maps)), tf.trainable_variables())
-        step = tf.group(*gradients)
+        # A number that depends on all of them: operations whose results nobody wants are optimised away.
+        step = tf.add_n([tf.reduce_sum(gradient) for gradient in gradients])
         session = tf.Session(config=cpu.session_config(experiment.train.threads))
         session.run(tf.global_variables_initializer())
     return lambda: session.run(step)
@@ -89,11 +90,11 @@ def bare_step(experiment: Config) -> Callable[[], Any]:
 def training_step(experiment: Config, data: records.Records) -> Callable[[], Any]:
     """A function that takes one step of training: the product's own graph, input pipeline included."""
     with tf.Graph().as_default():
-        graph = training.build(experiment, data, experiment.train.steps)
+        graph = training.build(experiment, data, experiment.train.steps, devices.find(experiment))
         session = tf.Session(config=cpu.session_config(experiment.train.threads))
         session.run(tf.get_collection(tf.GraphKeys.INIT_OP)[0])
         session.run(graph.begin, {graph.first_step: 0})
-    fetches = [graph.objective[1:], graph.update]
+    fetches = [graph.losses, graph.update]
     return lambda: session.run(fetches)
 
 
