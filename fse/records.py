@@ -26,7 +26,7 @@ from fse import tf1
 from fse.config import Config
 from fse.errors import RecordError
 from fse.progress import bar
-from fse.tf1 import tf
+from fse.tf1 import as_written, tf
 
 SPLITS = ("train", "test")
 
@@ -172,7 +172,7 @@ def parse(serialized: Any, records: Records) -> Any:
 def in_order(records: Records, split: str, batch: int) -> Any:
     """A tf.data set of a split in the order of the shards, one pass, in batches; the last batch may be smaller."""
     serialized = tf.data.TFRecordDataset(records.paths(split))
-    return serialized.map(lambda item: parse(item, records), num_parallel_calls=2).batch(batch).prefetch(2)
+    return serialized.map(as_written(lambda item: parse(item, records)), num_parallel_calls=2).batch(batch).prefetch(2)
 
 
 def endless(
@@ -205,10 +205,10 @@ def endless(
         )
         return order.take(steps * batch)
 
-    pictures = tf.data.Dataset.range(epoch, np.iinfo(np.int64).max).flat_map(one_epoch).skip(done * batch)
+    pictures = tf.data.Dataset.range(epoch, np.iinfo(np.int64).max).flat_map(as_written(one_epoch)).skip(done * batch)
     if parts > 1:
         pictures = pictures.shard(parts, part)
-    pictures = pictures.map(lambda item: parse(item, records)[1], num_parallel_calls=2)
+    pictures = pictures.map(as_written(lambda item: parse(item, records)[1]), num_parallel_calls=2)
     return pictures.batch(batch // parts, drop_remainder=True)
 
 

@@ -38,7 +38,7 @@ from fse.config import Config, as_tables, shown
 from fse.devices import npu
 from fse.errors import ConfigError, TrainingError
 from fse.progress import bar
-from fse.tf1 import reason, tf
+from fse.tf1 import as_written, reason, tf
 
 log = logging.getLogger(__name__)
 
@@ -359,7 +359,7 @@ def batches(config: Config, data: records.Records, first_step: Any, steps: int, 
         return Batch(rendered, augment.apply_basis(cells, tf.reshape(targets, [share * views, controls, 2])))
 
     together = tf.data.Dataset.zip((pictures, draws))
-    return together.map(lambda taken, drawn: seen(taken, *drawn), num_parallel_calls=2).prefetch(2)
+    return together.map(as_written(lambda taken, drawn: seen(taken, *drawn)), num_parallel_calls=2).prefetch(2)
 
 
 def cell_basis(config: Config) -> np.ndarray:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fse import checkpoints, devices, records, training
+from fse import augment, checkpoints, devices, records, training
 from fse.devices import gpu
 from fse.errors import CheckpointError, ConfigError, DeviceError, TrainingError
 from fse.tf1 import tf
@@ -159,6 +159,22 @@ def test_the_graph_is_static(tiny, shards: Path) -> None:
             for tensor in operation.outputs[:3] if "BatchNorm" in operation.type else operation.outputs:
                 assert tensor.shape.is_fully_defined(), tensor
                 assert tensor.dtype.base_dtype != tf.float64, tensor
+
+
+def test_the_input_pipeline_renders_as_the_graph_does(tiny, shards: Path) -> None:
+    """TensorFlow may rewrite the functions of a data set, never what they say."""
+    data, draw = records.read(shards), next(augment.draws(tiny.augment, tiny.train.seed, 4, 2, 0, 1))
+    with tf.Graph().as_default(), tf.Session() as session:
+        first = tf.constant(0, tf.int64)
+        batches = training.batches(tiny, data, first, 6)
+        pictures = records.endless(data, 4, tiny.train.seed, tiny.train.shuffle_buffer, first)
+        iterators = [tf.data.make_initializable_iterator(each) for each in (batches, pictures)]
+        session.run([iterator.initializer for iterator in iterators])
+        found, taken = session.run([iterator.get_next() for iterator in iterators])
+        tensors = augment.Draw(*(tf.constant(part) for part in draw))
+        basis = augment.pixel_basis(tiny.augment, tiny.network.view)
+        wanted = session.run(augment.render(tf.constant(taken), tensors, basis, tiny.network.view))
+    np.testing.assert_allclose(found.views, wanted, atol=1e-5)
 
 
 def test_losses_agree_between_tensorflow_versions(tiny, shards: Path) -> None:
