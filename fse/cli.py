@@ -158,8 +158,10 @@ def _run_train(options: argparse.Namespace) -> None:
         if options.records is None and options.output is None:
             seed_flags.run(options, run_stage)
         else:
-            output, facts = _given(options, "output"), _facts(options)
-            run_stage("train", settings, [_given(options, "records")], output, facts, options.replace)
+            records, output = _given(options, "records"), _given(options, "output")
+            if options.checkpoint and not output.exists():
+                seed_flags.begin_with(options.checkpoint, output)
+            run_stage("train", settings, [records], output, _facts(options), options.replace)
 
 
 def _run_join(options: argparse.Namespace) -> None:

@@ -176,7 +176,7 @@ def _checked(config: Config, shards: Path) -> Tuple[records.Records, int]:
 def _launch(config: Config, team: ranks.Team, shards: Path, data: records.Records, output: Path) -> None:
     """Trains in a process for each rank of this host."""
     if config.train.device == "npu":
-        npu.check()
+        npu.check(team.devices)
     logs = output / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     outputs.write_json(logs / "experiment.json", shown(config))

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fse import augment, checkpoints, devices, records, training
+from fse import augment, checkpoints, cli, devices, outputs, records, training
+from fse.config import as_tables
 from fse.devices import gpu
 from fse.errors import CheckpointError, ConfigError, DeviceError, TrainingError
 from fse.tf1 import tf
@@ -91,6 +92,20 @@ def test_resuming_on_a_gpu_goes_on_with_the_loss_scale(
     assert json.loads((folder / "model-6.scaling.json").read_text()) == scaling["model-6.scaling.json"]
     assert all((stored(tmp_path)[name] == whole[name]).all() for name in whole)
     assert json.loads((tmp_path / "training.json").read_text())["loss_scale"] == 2.0**16
+
+
+def test_another_training_begins_with_a_checkpoint(tiny, shards: Path, trained: Path, tmp_path: Path, capfd) -> None:
+    """By `--checkpoint`, so that a training goes on with another device or number of ranks, or with more steps."""
+    outputs.write_json(tmp_path / "longer.json", as_tables(changed(tiny, steps=8)))
+    options = ["train", "--config", str(tmp_path / "longer.json"), "--records", str(shards)]
+    options += ["--checkpoint", str(trained / "checkpoints"), "--output", str(tmp_path / "longer")]
+    assert cli.main(options) == 0
+    assert [row[0] for row in losses_of(tmp_path / "longer")] == ["7", "8"]
+    assert stored(tmp_path / "longer")["global_step"] == 8
+    (tmp_path / "none").mkdir()
+    options[-3:] = [str(tmp_path / "none"), "--output", str(tmp_path / "other")]
+    assert cli.main(options) == 1
+    assert "error: {}: no checkpoint model-<step> here".format(tmp_path / "none") in capfd.readouterr().err
 
 
 def test_what_a_stopped_save_leaves_is_gone_in_the_end(tiny, shards: Path, trained: Path, tmp_path: Path) -> None:
