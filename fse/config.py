@@ -187,7 +187,7 @@ class Train:
     step_timeout: int = _setting(1836, "seconds a step may take, waiting for other ranks included", 1, 86_400)
     mixed_precision: str = _setting(
         "auto",
-        "half precision where it is safe, with loss scaling; auto is on for npu only",
+        "half precision where it is safe, with loss scaling (bfloat16 on a cpu, without); auto is on for npu only",
         choices=("auto", "on", "off"),
     )
     loss_scale: float = _setting(
@@ -576,8 +576,6 @@ def _device_problems(train: Train) -> Iterator[str]:
         yield "train.hosts names a host twice: {}".format(", ".join(train.hosts))
     if train.rank_table and train.device != "npu":
         yield "train.rank_table is for train.device 'npu', which is {!r}".format(train.device)
-    if train.mixed_precision == "on" and train.device == "cpu":
-        yield "train.mixed_precision 'on': TensorFlow offers none on processors; choose a gpu, an npu, or 'auto'"
     if train.loss_scale and train.loss_scale < 1.0:
         yield "train.loss_scale must be at least 1, or 0 for one that is found, got {}".format(train.loss_scale)
 
