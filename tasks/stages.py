@@ -8,11 +8,11 @@ from typing import Any, Dict, List
 
 import luigi
 
-from fse import ranks
+from fse import locks, ranks
 from fse.config import label
-from fse.errors import ConfigError, DeviceBusyError, StageError
+from fse.errors import ConfigError, StageError
 from fse.outputs import MANIFEST
-from tasks import fingerprint, locks
+from tasks import fingerprint
 from tasks.stage import BAD_CONFIGURATION, Settings, StageTask, all_settings, end, metrics_of, need, point
 
 
@@ -112,12 +112,7 @@ class Train(StageTask):
     def hold_devices(self, stack: contextlib.ExitStack) -> List[int]:
         """One training per card at a time, whoever started it."""
         train = self.experiment.train
-        return [
-            stack.enter_context(
-                locks.held(path, "device {} of this host".format(name), self.device_wait, error=DeviceBusyError)
-            )
-            for name, path in locks.of_devices(train.device, ranks.team(train).devices).items()
-        ]
+        return stack.enter_context(locks.devices(train.device, ranks.team(train).devices, self.device_wait))
 
 
 class Export(StageTask):
