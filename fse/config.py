@@ -48,7 +48,7 @@ class Dataset:
 
     name: str = _setting("synthetic", "'synthetic' renders faces; one of fse.datasets.KNOWN; any other reads `archive`")
     part: str = _setting("", "which pictures of a known data set to train on; '' is its first part")
-    archive: str = _setting("", "zip or tar file, folder, file:// or http(s):// address; '' for known data sets")
+    archive: str = _setting("", "zip or tar file, folder, file://, http(s):// or drive:ID; '' for known data sets")
     sha256: str = _setting("", "checksum of the archive, 64 hexadecimal digits; '' accepts any")
     images: str = _setting("images", "folder of the pictures inside the archive")
     annotations: str = _setting(
@@ -70,6 +70,10 @@ class Download:
         "", "folder where archives lie already, or are to be put; what is there is not downloaded"
     )
     mirrors: Tuple[str, ...] = _setting((), "http(s):// addresses of folders that hold copies, tried first")
+    timeout: float = _setting(
+        86_400.0, "seconds that bringing one file may take; what came by then is gone on from in the next run", 1.0
+    )
+    stall: float = _setting(60.0, "seconds without a byte after which a connection is given up and made anew", 0.01)
 
 
 @dataclass(frozen=True)
@@ -410,6 +414,11 @@ def shown(config: Config) -> Dict[str, Dict[str, Any]]:
     return tables
 
 
+def is_remote(address: str) -> bool:
+    """Whether an archive at this address is downloaded: http(s)://, or drive:ID of Google Drive."""
+    return address.lower().startswith(("http://", "https://", "drive:"))
+
+
 def label(address: str) -> str:
     """The address as it may be shown: without user, password, query and fragment."""
     if "://" not in address:
@@ -533,6 +542,10 @@ def _check_combinations(config: Config, source: str) -> None:
     addresses = [("dataset.archive", config.dataset.archive)]
     addresses += [("download.mirrors", mirror) for mirror in config.download.mirrors]
     for key, address in addresses:
+        try:
+            urllib.parse.urlsplit(address)
+        except ValueError as error:
+            raise ConfigError("{}: {} is no valid address ({})".format(source, key, error)) from None
         if "@" in urllib.parse.urlsplit(address).netloc:
             problems.append(
                 "{} must not hold a user or password, which would be written into outputs; put them into ~/.netrc and "
@@ -540,7 +553,7 @@ def _check_combinations(config: Config, source: str) -> None:
             )
     for mirror in config.download.mirrors:
         if not mirror.lower().startswith(("http://", "https://")):
-            problems.append("download.mirrors wants http(s):// addresses, got {!r}".format(mirror))
+            problems.append("download.mirrors wants http(s):// addresses, got {!r}".format(label(mirror)))
     if config.dataset.sha256 and not re.match(r"[0-9a-fA-F]{64}\Z", config.dataset.sha256):
         problems.append("dataset.sha256 must be 64 hexadecimal digits, got {!r}".format(config.dataset.sha256))
     for key in ("images", "annotations"):
@@ -630,5 +643,5 @@ def _anchor(tables: Dict[str, Any], folder: Path) -> None:
     for section, key in _PATHS:
         values = tables.get(section)
         path = values.get(key) if isinstance(values, dict) else None
-        if isinstance(values, dict) and isinstance(path, str) and path and "://" not in path:
+        if isinstance(values, dict) and isinstance(path, str) and path and "://" not in path and not is_remote(path):
             values[key] = str((folder / Path(path).expanduser()).resolve())

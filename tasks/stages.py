@@ -9,7 +9,7 @@ from typing import Any, Dict, List
 import luigi
 
 from fse import locks, ranks
-from fse.config import label
+from fse.config import is_remote, label
 from fse.errors import ConfigError, StageError
 from fse.outputs import MANIFEST
 from tasks import fingerprint
@@ -41,7 +41,7 @@ class Download(StageTask):
     def requires(self) -> List[luigi.Task]:
         """The archive, if it is a local one; the files of a known data set that have to be fetched by hand."""
         dataset = self.experiment.dataset
-        if dataset.name == "synthetic" or dataset.archive.startswith(("http://", "https://")):
+        if dataset.name == "synthetic" or is_remote(dataset.archive):
             return []
         if dataset.archive:
             return [Archive(path=str(fingerprint.local(dataset.archive)))]

@@ -61,6 +61,7 @@ def test_quotes_within_quotes_end_nothing() -> None:
         ('dataset.sha256="12"', "64 hexadecimal"),
         ("dataset.name=mine,dataset.archive='https://me:secret@host/a.zip'", r"~/.netrc and write https://host/a\.zip"),
         ("download.mirrors=['ftp://host/']", "http"),
+        ("dataset.archive='http://[x'", "dataset.archive is no valid address"),
         ("crop.margins=[1,2]", "crop.margins wants 4 numbers"),
         ("crop.shift=[0.5]", "crop.shift wants 2 numbers"),
         ("crop.shift=['left', 0]", "a list of numbers"),
