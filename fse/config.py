@@ -104,9 +104,10 @@ class Crop:
 
 @dataclass(frozen=True)
 class Records:
-    """How TFRecord shards are cut; see `fse.records`."""
+    """How TFRecord shards are cut; see `fse.conversion`."""
 
     shards: int = _setting(4, "number of shards per split", 1, 10_000)
+    processes: int = _setting(0, "parallel processes; 0 is one per processor", 0, 512)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from conftest import write_crops
 
-from fse import checkpoints, config, devices, network, outputs, ranks, records, training
+from fse import checkpoints, config, conversion, devices, network, outputs, ranks, records, training
 from fse.errors import ConfigError, DeviceError, TrainingError
 from fse.tf1 import tf
 
@@ -24,7 +24,7 @@ from fse.tf1 import tf
 @pytest.fixture(scope="module")
 def shards(tiny, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("records")
-    records.convert(tiny, write_crops(tmp_path_factory.mktemp("data") / "crops", 18, 4), folder)
+    conversion.convert(tiny, write_crops(tmp_path_factory.mktemp("data") / "crops", 18, 4), folder)
     return folder
 
 

@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Set
 import pytest
 from conftest import write_crops
 
-from fse import checkpoints, config, devices, errors, export, outputs, records, training
+from fse import checkpoints, config, conversion, devices, errors, export, outputs, records, training
 from fse.devices import npu
 from fse.errors import ConfigError
 from fse.tf1 import tf
@@ -51,7 +51,7 @@ TYPES: Set[str] = {name for names in ALLOWED.values() for name in names.split()}
 @pytest.fixture(scope="module")
 def shards(tiny, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("records")
-    records.convert(tiny, write_crops(tmp_path_factory.mktemp("data") / "crops", 18, 4), folder)
+    conversion.convert(tiny, write_crops(tmp_path_factory.mktemp("data") / "crops", 18, 4), folder)
     return folder
 
 
