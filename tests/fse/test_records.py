@@ -63,6 +63,23 @@ def test_pictures_without_landmarks_and_fewer_than_shards(tiny, tmp_path: Path) 
     assert points.shape == (1, 0, 2)
 
 
+def test_jpeg_crops_are_packed_and_decoded_as_such(tiny, tmp_path: Path) -> None:
+    crops, folder = write_crops(tmp_path / "crops", 1, 0), tmp_path / "records"
+    table = crops / "landmarks.csv"
+    table.write_text(table.read_text().replace(".png", ".jpeg"))
+    smooth = np.stack(np.broadcast_arrays(np.arange(20)[:, None] * 10, np.arange(20) * 5, 100), -1).astype(np.uint8)
+    Image.fromarray(smooth).save(str(crops / "pictures" / "0000.jpeg"), quality=95)
+    folder.mkdir()
+    conversion.convert(tiny, crops, folder)
+    example = tf.train.Example.FromString(
+        next(tf.python_io.tf_record_iterator(str(folder / "train-00000-of-00001.tfrecord")))
+    )
+    assert example.features.feature["image/format"].bytes_list.value[0] == b"jpeg"
+    with tf.Graph().as_default():
+        ((_, pictures, _),) = collected(records.in_order(records.read(folder), "train", 1), 1)
+    assert np.abs(pictures[0].astype(int) - smooth).max() <= 6
+
+
 def order(shards: Path, first_step: int, steps: int, seed: int = 1) -> np.ndarray:
     """[steps, batch] fingerprints of the pictures of each step."""
     with tf.Graph().as_default():
