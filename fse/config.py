@@ -84,6 +84,10 @@ class Crop:
     size: int = _setting(
         146, "width and height of the stored square, in pixels (the replaced codes' scale_size)", 16, 1024
     )
+    format: str = _setting(
+        "png", "how crops are stored: exactly, or as JPEG in a third of the space and time", choices=("png", "jpeg")
+    )
+    quality: int = _setting(95, "JPEG: quality; more than 95 is hardly better", 1, 100)
     margins: Tuple[int, ...] = _setting(
         (0, 0, 0, 0), "centre, squash: pixels cut off the picture's left, top, right and bottom before", 0, 100_000
     )
@@ -108,9 +112,10 @@ class Crop:
 
 @dataclass(frozen=True)
 class Records:
-    """How TFRecord shards are cut; see `fse.records`."""
+    """How TFRecord shards are cut; see `fse.conversion`."""
 
     shards: int = _setting(4, "number of shards per split", 1, 10_000)
+    processes: int = _setting(0, "parallel processes; 0 is one per processor", 0, 512)
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,12 @@ class ConvertTFRecord(StageTask):
     reads = ("records",)
     inputs = (AlignCrop,)
 
+    def settings(self) -> Dict[str, Any]:
+        """How many shards there are; how many processes write them makes no difference."""
+        settings = super().settings()
+        del settings["records.processes"]
+        return settings
+
 
 class Train(StageTask):
     """Learns landmarks on warped pairs, in a child process that resumes from its newest valid checkpoint."""

@@ -18,7 +18,11 @@ for stage in STAGES.values():
 
 # Read, but without a difference to the output; the eyes are used in one mode only (see below).
 RANKS = {"train." + name for name in ("devices", "hosts", "rank_table", "connect_timeout", "step_timeout")}
-HARMLESS = {stages.AlignCrop: {"crop.processes", "evaluate.eyes"}, stages.Train: RANKS}
+HARMLESS = {
+    stages.AlignCrop: {"crop.processes", "evaluate.eyes"},
+    stages.ConvertTFRecord: {"records.processes"},
+    stages.Train: RANKS,
+}
 
 
 def watched(settings: config.Config, read: Set[str]) -> config.Config:
@@ -66,9 +70,9 @@ def test_where_an_archive_is_and_how_many_processes_work_make_no_difference(tmp_
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "c.zip").write_text("same")
-    overrides = "dataset.name=mine,dataset.archive={},crop.processes={}"
+    overrides = "dataset.name=mine,dataset.archive={0},crop.processes={1},records.processes={1}"
     one, other = (overrides.format(tmp_path / name / "c.zip", number) for name, number in (("a", 1), ("b", 2)))
-    for kind in (stages.Download, stages.AlignCrop):
+    for kind in (stages.Download, stages.AlignCrop, stages.ConvertTFRecord):
         assert kind(set=one).settings() == kind(set=other).settings()
     settings = stages.Report(set=one).settings()
     assert settings["dataset.archive"] == "c.zip"
