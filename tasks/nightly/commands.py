@@ -233,7 +233,8 @@ class NightlyRegression(_Nightly):
         for run, experiment in zip(self.plan.runs, self.plan.experiments(self.set)):
             train = experiment.train
             needs.setdefault((train.device, train.devices, train.hosts, train.rank_table), run)
-        looked = [environment.doctor(run.config, run.overrides(self.set), self.root) for run in needs.values()]
+        wait = self.plan.nightly.device_wait
+        looked = [environment.fit(run.config, run.overrides(self.set), self.root, wait) for run in needs.values()]
         return [report for report, _ in looked if report], "; ".join(ill for _, ill in looked if ill)
 
     def _run(self, run: Run, seed: int, occasion: str) -> night.Played:
