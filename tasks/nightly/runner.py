@@ -131,7 +131,7 @@ def measure(folders: Dict[str, Path]) -> Dict[str, Optional[float]]:
 def _forgotten(task: StageTask) -> StageTask:
     """The task, and all before it, as if it had not looked for its output yet."""
     task.forget()
-    for before in task.before():
+    for before in task.before().values():
         _forgotten(before)
     if task.made():
         outputs.remember(task.folder / task.made()["key"])

@@ -35,7 +35,8 @@ def watched(settings: config.Config, read: Set[str]) -> config.Config:
 
         return Watched(**dataclasses.asdict(values))
 
-    parts = {item.name: watch(item.name, getattr(settings, item.name)) for item in dataclasses.fields(settings)}
+    names = [name.replace(".", "_") for name in config.as_tables(settings)]
+    parts = {name: watch(name, getattr(settings, name)) for name in names}
     read.clear()
     return config.Config(**parts)
 
@@ -51,7 +52,7 @@ def test_every_setting_that_a_stage_reads_is_in_its_key(
         read: Set[str] = set()
         # Not through the command, whose manifest holds the whole configuration.
         monkeypatch.setattr(cli.outputs, "manifest", lambda *_: {})
-        inputs = [tmp_path / verb for verb in STAGES[kind.verb].inputs]
+        inputs = {verb: tmp_path / verb for verb in STAGES[kind.verb].inputs}
         cli.run_stage(kind.verb, watched(tiny, read), inputs, tmp_path / kind.verb)
         if kind is not stages.Download:
             assert read - HARMLESS.get(kind, set()) <= set(kind().settings()), kind.verb
