@@ -5,15 +5,16 @@ failed for the machine: a download, the device, the disk; 4 the NPU was not used
 """
 
 import argparse
+import contextlib
 import importlib
 import json
 import logging
 import os
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, ContextManager, Dict, List, Optional
 
-from fse import __version__, config, datasets, doctor, outputs, processes, seed_flags
+from fse import __version__, config, datasets, doctor, locks, outputs, processes, ranks, seed_flags
 from fse.errors import MACHINE, NOT_USED, ConfigError, DeviceUnusedError, FseError, StageError, is_machines
 from fse.stages import DATA, EVALUATED, STAGES, flag_of
 
@@ -152,17 +153,29 @@ def run_stage(
 
 def _run_train(options: argparse.Namespace) -> None:
     """`fse train`: on shards as a stage, or on a folder of pictures as the replaced codes do it."""
-    if options.records is None and options.output is None:
-        seed_flags.run(options, run_stage)
-    else:
-        settings = seed_flags.settings(options)
-        output, facts = _given(options, "output"), _facts(options)
-        run_stage("train", settings, {"convert": _given(options, "records")}, output, facts, options.replace)
+    settings = seed_flags.settings(options)
+    with contextlib.ExitStack() as stack:
+        if options.mode == "train" and not options.facts:  # a scheduler has locked the cards already
+            stack.enter_context(_cards(settings))
+        if options.records is None and options.output is None:
+            seed_flags.run(options, run_stage)
+        else:
+            output, facts = _given(options, "output"), _facts(options)
+            run_stage("train", settings, {"convert": _given(options, "records")}, output, facts, options.replace)
 
 
 def _run_join(options: argparse.Namespace) -> None:
-    folders = [_given(options, "records"), _given(options, "output")]
-    importlib.import_module("fse.training").join(config.load(options.config, options.set), *folders)
+    settings, folders = (
+        config.load(options.config, options.set),
+        [_given(options, "records"), _given(options, "output")],
+    )
+    with _cards(settings):
+        importlib.import_module("fse.training").join(settings, *folders)
+
+
+def _cards(settings: config.Config) -> ContextManager[Any]:
+    """A context that has the cards of this host's ranks to itself; one in use is an error at once."""
+    return locks.devices(settings.train.device, ranks.team(settings.train).devices, 0.0)
 
 
 def _run_rank(options: argparse.Namespace) -> None:

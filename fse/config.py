@@ -48,7 +48,7 @@ class Dataset:
 
     name: str = _setting("synthetic", "'synthetic' renders faces; one of fse.datasets.KNOWN; any other reads `archive`")
     part: str = _setting("", "which pictures of a known data set to train on; '' is its first part")
-    archive: str = _setting("", "zip or tar file, folder, file:// or http(s):// address; '' for known data sets")
+    archive: str = _setting("", "zip or tar file, folder, file://, http(s):// or drive:ID; '' for known data sets")
     sha256: str = _setting("", "checksum of the archive, 64 hexadecimal digits; '' accepts any")
     images: str = _setting("images", "folder of the pictures inside the archive")
     annotations: str = _setting(
@@ -70,6 +70,10 @@ class Download:
         "", "folder where archives lie already, or are to be put; what is there is not downloaded"
     )
     mirrors: Tuple[str, ...] = _setting((), "http(s):// addresses of folders that hold copies, tried first")
+    timeout: float = _setting(
+        86_400.0, "seconds that bringing one file may take; what came by then is gone on from in the next run", 1.0
+    )
+    stall: float = _setting(60.0, "seconds without a byte after which a connection is given up and made anew", 0.01)
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,10 @@ class Crop:
     size: int = _setting(
         146, "width and height of the stored square, in pixels (the replaced codes' scale_size)", 16, 1024
     )
+    format: str = _setting(
+        "png", "how crops are stored: exactly, or as JPEG in a third of the space and time", choices=("png", "jpeg")
+    )
+    quality: int = _setting(95, "JPEG: quality; more than 95 is hardly better", 1, 100)
     margins: Tuple[int, ...] = _setting(
         (0, 0, 0, 0), "centre, squash: pixels cut off the picture's left, top, right and bottom before", 0, 100_000
     )
@@ -97,6 +105,9 @@ class Crop:
     overhang: float = _setting(
         0.0, "how far outside its picture a landmark may lie, as a share of the picture's longer side", 0.0, 10.0
     )
+    reads_test_annotations: bool = _setting(
+        False, "box, landmarks: yes, annotations say where the squares of test pictures lie; said again in the report"
+    )
     max_pixels: int = _setting(64_000_000, "a picture with more pixels is left out", 1)
     max_skipped: float = _setting(0.01, "share of unusable pictures above which the stage fails", 0.0, 1.0)
     processes: int = _setting(0, "parallel processes; 0 is one per processor", 0, 512)
@@ -104,9 +115,10 @@ class Crop:
 
 @dataclass(frozen=True)
 class Records:
-    """How TFRecord shards are cut; see `fse.records`."""
+    """How TFRecord shards are cut; see `fse.conversion`."""
 
     shards: int = _setting(4, "number of shards per split", 1, 10_000)
+    processes: int = _setting(0, "parallel processes; 0 is one per processor", 0, 512)
 
 
 @dataclass(frozen=True)
@@ -187,7 +199,7 @@ class Train:
     step_timeout: int = _setting(1836, "seconds a step may take, waiting for other ranks included", 1, 86_400)
     mixed_precision: str = _setting(
         "auto",
-        "half precision where it is safe, with loss scaling; auto is on for npu only",
+        "half precision where it is safe, with loss scaling (bfloat16 on a cpu, without); auto is on for npu only",
         choices=("auto", "on", "off"),
     )
     loss_scale: float = _setting(
@@ -468,6 +480,11 @@ def shown(config: Config) -> Dict[str, Dict[str, Any]]:
     return tables
 
 
+def is_remote(address: str) -> bool:
+    """Whether an archive at this address is downloaded: http(s)://, or drive:ID of Google Drive."""
+    return address.lower().startswith(("http://", "https://", "drive:"))
+
+
 def label(address: str) -> str:
     """The address as it may be shown: without user, password, query and fragment."""
     if "://" not in address:
@@ -594,6 +611,10 @@ def _check_combinations(config: Config, source: str) -> None:
             problems += _dataset_problems(section, dataset)
             addresses.append((section + ".archive", dataset.archive))
     for key, address in addresses:
+        try:
+            urllib.parse.urlsplit(address)
+        except ValueError as error:
+            raise ConfigError("{}: {} is no valid address ({})".format(source, key, error)) from None
         if "@" in urllib.parse.urlsplit(address).netloc:
             problems.append(
                 "{} must not hold a user or password, which would be written into outputs; put them into ~/.netrc and "
@@ -601,10 +622,20 @@ def _check_combinations(config: Config, source: str) -> None:
             )
     for mirror in config.download.mirrors:
         if not mirror.lower().startswith(("http://", "https://")):
-            problems.append("download.mirrors wants http(s):// addresses, got {!r}".format(mirror))
+            problems.append("download.mirrors wants http(s):// addresses, got {!r}".format(label(mirror)))
     for section, crop in (("crop", config.crop), ("evaluate.crop", config.evaluate_crop)):
         if crop:
             problems += _crop_problems(section, crop, config.network.view)
+    crop = for_evaluation(config).crop
+    if crop.mode in ("box", "landmarks") and not crop.reads_test_annotations:
+        section = "evaluate.crop" if config.evaluate_crop else "crop"
+        problems.append(
+            "{0}.mode {1!r} places the squares of test pictures by their annotations, which makes errors smaller than they "
+            "are on pictures that nobody annotated; if that is meant, as in protocols that do so, set "
+            "{0}.reads_test_annotations = true, which the report repeats; if not, choose centre or squash".format(
+                section, crop.mode
+            )
+        )
     problems += [*_device_problems(config.train), *_npu_problems(config.train, config.npu)]
     if len(config.evaluate.eyes) != 2:
         problems.append("evaluate.eyes wants two landmark names, got {}".format(list(config.evaluate.eyes)))
@@ -646,8 +677,6 @@ def _device_problems(train: Train) -> Iterator[str]:
         yield "train.hosts names a host twice: {}".format(", ".join(train.hosts))
     if train.rank_table and train.device != "npu":
         yield "train.rank_table is for train.device 'npu', which is {!r}".format(train.device)
-    if train.mixed_precision == "on" and train.device == "cpu":
-        yield "train.mixed_precision 'on': TensorFlow offers none on processors; choose a gpu, an npu, or 'auto'"
     if train.loss_scale and train.loss_scale < 1.0:
         yield "train.loss_scale must be at least 1, or 0 for one that is found, got {}".format(train.loss_scale)
 
@@ -702,5 +731,5 @@ def _anchor(tables: Dict[str, Any], folder: Path) -> None:
     for section, key in _PATHS:
         values = tables.get(section)
         path = values.get(key) if isinstance(values, dict) else None
-        if isinstance(values, dict) and isinstance(path, str) and path and "://" not in path:
+        if isinstance(values, dict) and isinstance(path, str) and path and "://" not in path and not is_remote(path):
             values[key] = str((folder / Path(path).expanduser()).resolve())

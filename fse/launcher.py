@@ -65,7 +65,7 @@ def run(train: Train, team: ranks.Team, command: List[str], logs: Path, facts: D
             environment = dict(os.environ, FSE_PARENT=str(os.getpid()), **ranks.environment_of(rank, train, table))
             started.append(Started(rank, command, environment, logs / "train_{}.log".format(device), number == 0))
         try:
-            _watch(started, links)
+            _watch(started, links, train.connect_timeout)
         except (ConfigError, TrainingError) as error:
             links.tell_failure(str(error))
             raise
@@ -138,12 +138,13 @@ def _addresses(team: ranks.Team) -> Tuple[str, ...]:
         return tuple("127.0.0.1:{}".format(each_socket.getsockname()[1]) for each_socket in sockets)
 
 
-def _watch(started: List[Started], links: "hosts.Links") -> None:
-    """Returns when all ranks have ended well.
+def _watch(started: List[Started], links: "hosts.Links", patience: float) -> None:
+    """Returns when all ranks have ended well: all within `patience` seconds after the first.
 
     Raises:
       ConfigError, TrainingError: one did not, or another host says that it failed, or went away.
     """
+    until = float("inf")
     while True:
         codes = [one.process.poll() for one in started]
         if any(codes):
@@ -154,6 +155,12 @@ def _watch(started: List[Started], links: "hosts.Links") -> None:
         problem = links.problem()
         if problem:
             raise TrainingError(problem)
+        if 0 in codes:
+            until = min(until, time.monotonic() + patience)
+        if time.monotonic() > until:
+            late = started[codes.index(None)]
+            words = "waited {:.0f} seconds for rank {} of {} to end after another one; gave up (log: {})"
+            raise TrainingError(words.format(patience, late.rank.number, late.rank.size, late.log))
         time.sleep(_POLL_SECONDS)
 
 

@@ -43,7 +43,7 @@ STAGES: Dict[str, Stage] = {
         resumes=True,
     ),
     "convert": Stage(
-        "fse.records:convert",
+        "fse.conversion:convert",
         ("align-crop",),
         "records",
         "pack the crops into TFRecord shards",

@@ -13,9 +13,9 @@ from typing import Any, Dict, Iterator, List, Set
 
 import luigi
 
-from fse import outputs
+from fse import locks, outputs
 from fse.errors import DataError, StageError
-from tasks import fingerprint, locks, reasons
+from tasks import fingerprint, reasons
 from tasks.stage import Command, StageTask, lock_of
 from tasks.stages import FullRun
 

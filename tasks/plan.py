@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from fse import config as configuration
+from fse import locks
 from fse.stages import STAGES
-from tasks import locks, reasons
+from tasks import reasons
 from tasks.stage import Command, StageTask, building, lock_of
 from tasks.stages import FullRun
 

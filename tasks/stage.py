@@ -20,11 +20,11 @@ from luigi.rpc import RPCError
 from luigi.worker import TaskProcess
 
 from fse import config as configuration
-from fse import outputs, processes
+from fse import locks, outputs, processes
 from fse.config import Config, as_tables
 from fse.errors import ConfigError, DeviceBusyError, DeviceUnusedError, FseError, MachineError, StageError
 from fse.stages import STAGES, flag_of
-from tasks import children, fingerprint, locks, reasons
+from tasks import children, fingerprint, reasons
 from tasks.reasons import Parts
 
 # Exit codes of `luigi` besides its own.

@@ -8,12 +8,12 @@ from typing import Any, Dict, List
 
 import luigi
 
-from fse import ranks
-from fse.config import Config, evaluates_other_data, for_evaluation, label
-from fse.errors import ConfigError, DeviceBusyError, StageError
+from fse import locks, ranks
+from fse.config import Config, evaluates_other_data, for_evaluation, is_remote, label
+from fse.errors import ConfigError, StageError
 from fse.outputs import MANIFEST
 from fse.stages import EVALUATED
-from tasks import fingerprint, locks
+from tasks import fingerprint
 from tasks.stage import BAD_CONFIGURATION, Settings, StageTask, all_settings, end, metrics_of, need, point
 
 # Values of `DataTask.data`.
@@ -70,7 +70,7 @@ class Download(DataTask):
     def requires(self) -> List[luigi.Task]:
         """The archive, if it is a local one; the files of a known data set that have to be fetched by hand."""
         dataset = self.experiment.dataset
-        if dataset.name == "synthetic" or dataset.archive.startswith(("http://", "https://")):
+        if dataset.name == "synthetic" or is_remote(dataset.archive):
             return []
         if dataset.archive:
             return [Archive(path=str(fingerprint.local(dataset.archive)))]
@@ -89,9 +89,9 @@ class AlignCrop(DataTask):
     inputs = (Download,)
 
     def settings(self) -> Dict[str, Any]:
-        """The crop's geometry; how many processes work on it makes no difference."""
+        """The crop's geometry; how many processes work on it, and that it may read what it reads, makes no difference."""
         settings = super().settings()
-        del settings["crop.processes"]
+        del settings["crop.processes"], settings["crop.reads_test_annotations"]
         if settings["crop.mode"] == "landmarks":
             settings["evaluate.eyes"] = list(self.experiment.evaluate.eyes)
         return settings
@@ -103,6 +103,12 @@ class ConvertTFRecord(DataTask):
     verb = "convert"
     reads = ("records",)
     inputs = (AlignCrop,)
+
+    def settings(self) -> Dict[str, Any]:
+        """How many shards there are; how many processes write them makes no difference."""
+        settings = super().settings()
+        del settings["records.processes"]
+        return settings
 
 
 class Train(StageTask):
@@ -141,12 +147,7 @@ class Train(StageTask):
     def hold_devices(self, stack: contextlib.ExitStack) -> List[int]:
         """One training per card at a time, whoever started it."""
         train = self.experiment.train
-        return [
-            stack.enter_context(
-                locks.held(path, "device {} of this host".format(name), self.device_wait, error=DeviceBusyError)
-            )
-            for name, path in locks.of_devices(train.device, ranks.team(train).devices).items()
-        ]
+        return stack.enter_context(locks.devices(train.device, ranks.team(train).devices, self.device_wait))
 
 
 class Export(StageTask):

@@ -24,7 +24,7 @@ from fse.datasets import (
     w300,
 )
 from fse.datasets.catalogue import DataSet, Given, name_in
-from fse.errors import ConfigError, DataError, StageError
+from fse.errors import ConfigError, DataError, DownloadError, StageError
 from fse.progress import bar
 
 # The data sets that are known by name. Another one is a file like these, and a line here.
@@ -130,7 +130,7 @@ def download(config: configuration.Config, output: Path, cache: Optional[Path] =
         origin = _bring(config, output, cache)
         summary = dict(_describe(dataset, output), **origin)
         (output / "dataset.json").write_text(json.dumps(summary, indent=2) + "\n")
-        if source.is_remote(dataset.archive):
+        if configuration.is_remote(dataset.archive):
             source.discard(dataset.archive, cache)
     except OSError as error:
         raise StageError(
@@ -146,19 +146,27 @@ def _bring(config: configuration.Config, output: Path, cache: Path) -> Dict[str,
     if dataset.name == "synthetic" and not dataset.archive:
         synthetic.render(dataset, output)
         return {"source": "synthetic", "sha256": None}
-    path, digest = source.fetch(dataset.archive, dataset.sha256, cache)
+    path, digest = source.fetch(dataset, config.download, cache)
     if path.is_dir():
         _copy(_root(path, dataset), output, dataset)
     else:
         _unpack(path, output, dataset)
-    remote = source.is_remote(dataset.archive)
+    remote = configuration.is_remote(dataset.archive)
     return {"source": configuration.label(dataset.archive) if remote else path.name, "sha256": digest}
 
 
 def _bring_known(config: configuration.Config, known: DataSet, output: Path, cache: Path) -> Dict[str, Any]:
     """`_bring` of a known data set: its lists say which pictures of its archives are wanted."""
     name, part = config.dataset.name, config.dataset.part or next(iter(known.parts))
-    paths = {file: source.obtain(file, config.download, cache, known.page, known.terms) for file in known.files}
+    paths, problems = {}, []
+    for file in known.files:
+        most = int(config.dataset.max_gigabytes * 1e9)
+        try:
+            paths[file] = source.obtain(file, config.download, cache, known.page, known.terms, most)
+        except DownloadError as error:  # all that has to be fetched by hand is told at once
+            problems.append(str(error))
+    if problems:
+        raise DownloadError(". ".join(problems))
     lists = {file.name: path for file, path in paths.items() if not file.folder}
     packages = sorted({path for file, path in paths.items() if file.folder})
     notes = output / "notes"
@@ -228,7 +236,7 @@ def _unpack(path: Path, output: Path, dataset: configuration.Dataset) -> None:
     try:
         archive.unpack(path, unpacked, _wanted(dataset), *limits)
     except DataError:
-        if source.is_remote(dataset.archive):
+        if configuration.is_remote(dataset.archive):
             path.unlink()  # it will not get better; the next run downloads it again
         raise
     if not pictures.find(unpacked):

@@ -29,11 +29,13 @@ LANDMARKS = File(
     "list_landmarks_celeba.txt",
     12_352_635,
     "063ee6ddb681f96bc9ca28c6febb9d1a",
+    ("drive:0B7EVK8r0v71pTzJIdlJWdHczRlU",),
 )
 BOXES = File(
     "list_bbox_celeba.txt",
     6_082_035,
     "00566efa6fedff7a56946cd1c10f1c16",
+    ("drive:0B7EVK8r0v71pbThiMVRxWXZ4dU0",),
 )
 
 

@@ -13,11 +13,11 @@ from typing import Any, Dict, Iterable, List, Tuple
 import luigi
 from luigi.worker import TaskProcess
 
-from fse import outputs, processes
+from fse import locks, outputs, processes
 from fse.config import Config
 from fse.doctor import installed
 from fse.errors import ConfigError, DataError, FseError, StageError, is_machines
-from tasks import fingerprint, locks
+from tasks import fingerprint
 from tasks.nightly import alarms, baseline, bisect, environment, night, runner
 from tasks.nightly import settings as nightly_file
 from tasks.nightly.history import GOOD, History

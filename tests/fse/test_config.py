@@ -61,6 +61,7 @@ def test_quotes_within_quotes_end_nothing() -> None:
         ('dataset.sha256="12"', "64 hexadecimal"),
         ("dataset.name=mine,dataset.archive='https://me:secret@host/a.zip'", r"~/.netrc and write https://host/a\.zip"),
         ("download.mirrors=['ftp://host/']", "http"),
+        ("dataset.archive='http://[x'", "dataset.archive is no valid address"),
         ("crop.margins=[1,2]", "crop.margins wants 4 numbers"),
         ("crop.shift=[0.5]", "crop.shift wants 2 numbers"),
         ("crop.shift=['left', 0]", "a list of numbers"),
@@ -176,6 +177,18 @@ def test_the_name_alone_says_what_is_evaluated_on() -> None:
 def test_mistakes_in_what_is_evaluated_on(overrides: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         config.load("synthetic", overrides)
+
+
+@pytest.mark.parametrize("mode", ["box", "landmarks"])
+def test_crops_that_read_test_annotations_are_refused_unless_it_is_said(mode: str) -> None:
+    by_annotations = "crop.mode=" + mode
+    for overrides in (by_annotations, "evaluate." + by_annotations, by_annotations + "," + MAFL):
+        with pytest.raises(ConfigError, match="reads_test_annotations = true, which the report repeats"):
+            config.load("synthetic", overrides)
+        section = "evaluate.crop" if overrides.startswith("evaluate") else "crop"
+        config.load("synthetic", "{},{}.reads_test_annotations=true".format(overrides, section))
+    # Nobody's test pictures are cropped by annotations here.
+    config.load("synthetic", "{},evaluate.crop.mode=centre,{}".format(by_annotations, MAFL))
 
 
 def test_addresses_of_both_data_sets_are_shown_without_what_they_may_hide() -> None:

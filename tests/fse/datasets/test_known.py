@@ -11,7 +11,7 @@ import pytest
 from fse import config, datasets
 from fse.datasets import cats, celeba, w300
 from fse.datasets.catalogue import shares
-from fse.errors import ConfigError, DataError, FseError
+from fse.errors import ConfigError, DataError, DownloadError, FseError
 from tests.fse.datasets import layouts
 
 EYES = {name: list(known.eyes or ("left_eye", "right_eye")) for name, known in datasets.KNOWN.items()}
@@ -185,13 +185,30 @@ def test_photographs_of_aflw_in_both_splits_are_refused(bring, tmp_path):
 
 
 def test_what_lies_there_is_checked_and_what_is_missing_is_told(tmp_path):
+    with pytest.raises(DataError, match=r"afw\.zip: fetch it from https://ibug.*put it .*into .*\Z"):
+        datasets.download(settings("300w", tmp_path), tmp_path / "out")
     name = celeba.LANDMARKS.name
-    with pytest.raises(DataError, match=name + r": fetch it from https://mmlab.*put it into .*\Z"):
-        datasets.download(settings("celeba", tmp_path), tmp_path / "out")
     (tmp_path / "Anno").mkdir()
     (tmp_path / "Anno" / name).write_text("<!DOCTYPE html><title>Google Drive - Quota exceeded</title>")
     with pytest.raises(DataError, match=r"wanted 12,156,055; it is a web page, perhaps of a quota; fetch .* again"):
         datasets.download(settings("celeba", tmp_path), tmp_path / "out2")
+
+
+def test_all_that_cannot_be_downloaded_is_told_at_once(tmp_path, monkeypatch):
+    asked = []
+
+    def refused(wanted, cache):
+        asked.append(wanted.url)
+        raise DownloadError("{}: a quota".format(wanted.url))
+
+    monkeypatch.setattr(datasets.source, "_download", refused)
+    with pytest.raises(DownloadError) as caught:
+        datasets.download(settings("celeba", tmp_path), tmp_path / "out")
+    for file in celeba.DATASET.files:
+        assert "{}: a quota. Or {}: fetch it from https://mmlab".format(file.addresses[0], file.name) in str(
+            caught.value
+        )
+    assert [url.split(":")[0] for url in asked] == ["drive", "drive", "https", "https", "drive"]
 
 
 def test_a_file_of_the_right_size_with_another_content(tmp_path):
@@ -199,7 +216,7 @@ def test_a_file_of_the_right_size_with_another_content(tmp_path):
     layouts.celeba(tmp_path / "data")
     file = celeba.MAFL_TEST._replace(size=21, hash="0" * 64)
     with pytest.raises(DataError, match="its sha256 is .*, wanted 0000"):
-        datasets.source.obtain(file, settings("mafl", tmp_path / "data").download, tmp_path, "page", "terms")
+        datasets.source.obtain(file, settings("mafl", tmp_path / "data").download, tmp_path, "page", "terms", 0)
 
 
 BROKEN = [

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Dict, List, Set
 
 import pytest
-from conftest import write_crops
 
 from fse import checkpoints, config, devices, errors, export, outputs, records, training
 from fse.devices import npu
@@ -46,13 +45,6 @@ ALLOWED: Dict[str, str] = {
     "tf.train.AdamOptimizer": "ApplyAdam",
 }
 TYPES: Set[str] = {name for names in ALLOWED.values() for name in names.split()}
-
-
-@pytest.fixture(scope="module")
-def shards(tiny, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("records")
-    records.convert(tiny, write_crops(tmp_path_factory.mktemp("data") / "crops", 18, 4), folder)
-    return folder
 
 
 def problems(operations: List[Any]) -> List[str]:
