@@ -41,36 +41,68 @@ KNOWN: Dict[str, DataSet] = {
 
 
 def check(config: configuration.Config) -> None:
-    """Refuses what cannot be meant by `dataset` and by the landmarks that others say it has.
+    """Refuses what cannot be meant by a data set that is trained or evaluated on, and by the landmarks that it must have.
 
     Raises:
       ConfigError: says what is wrong.
     """
-    dataset, known = config.dataset, KNOWN.get(config.dataset.name)
+    _check_data_set("dataset", config.dataset)
+    if config.evaluate_dataset:
+        _check_data_set("evaluate.dataset", config.evaluate_dataset)
+    evaluated = configuration.for_evaluation(config).dataset
+    _check_eyes(config, evaluated, "errors on it are relative to")
+    if config.crop.mode == "landmarks":
+        _check_eyes(config, config.dataset, "crop.mode landmarks wants")
+
+
+def check_evaluation(config: configuration.Config) -> None:
+    """Refuses to evaluate on a known data set that has no test pictures.
+
+    Raises:
+      ConfigError: it has none.
+    """
+    dataset = configuration.for_evaluation(config).dataset
+    parts = KNOWN[dataset.name].parts if dataset.name in KNOWN else {"": {}}
+    counts = parts[dataset.part or next(iter(parts))]
+    if counts and not counts["test"]:
+        raise ConfigError(
+            "evaluate.dataset: {} has no test pictures; say what to evaluate on, for example "
+            "evaluate.dataset=mafl".format(dataset.name)
+        )
+
+
+def _check_data_set(section: str, dataset: configuration.Dataset) -> None:
+    """Refuses a name, part or archive that does not go with the others; `section` is where they are said."""
+    known = KNOWN.get(dataset.name)
     if known is None:
         if dataset.name != "synthetic" and not dataset.archive:
             close = difflib.get_close_matches(dataset.name, ["synthetic", *KNOWN], n=1)
             hint = "did you mean {}?".format(close[0]) if close else "known are: synthetic, {}".format(", ".join(KNOWN))
-            raise ConfigError("dataset.archive must say where the data set {!r} is; {}".format(dataset.name, hint))
+            raise ConfigError("{}.archive must say where the data set {!r} is; {}".format(section, dataset.name, hint))
         if dataset.part:
-            raise ConfigError("dataset.part: only known data sets have parts ({})".format(", ".join(KNOWN)))
+            raise ConfigError("{}.part: only known data sets have parts ({})".format(section, ", ".join(KNOWN)))
         return
     if dataset.archive:
         raise ConfigError(
-            "dataset.archive: {!r} is a known data set, whose files are looked for in download.data_path; leave "
-            "dataset.archive empty, or give the data set another name".format(dataset.name)
+            "{0}.archive: {1!r} is a known data set, whose files are looked for in download.data_path; leave "
+            "{0}.archive empty, or give the data set another name".format(section, dataset.name)
         )
     if dataset.part and dataset.part not in known.parts:
         raise ConfigError(
-            "dataset.part: {!r} is no part of {}; there are: {}".format(
-                dataset.part, dataset.name, ", ".join(filter(None, known.parts)) or "none"
+            "{}.part: {!r} is no part of {}; there are: {}".format(
+                section, dataset.part, dataset.name, ", ".join(filter(None, known.parts)) or "none"
             )
         )
-    missing = [name for name in config.evaluate.eyes if name not in known.landmarks]
-    if known.landmarks and missing:
+
+
+def _check_eyes(config: configuration.Config, dataset: configuration.Dataset, why: str) -> None:
+    """Refuses `evaluate.eyes` that a known data set does not have."""
+    known = KNOWN.get(dataset.name)
+    missing = [name for name in config.evaluate.eyes if known and name not in known.landmarks]
+    if known and known.landmarks and missing:
         raise ConfigError(
-            "evaluate.eyes: {} has no {}; errors on it are relative to {}".format(
-                dataset.name, " and ".join(missing), " and ".join(known.eyes)
+            "evaluate.eyes: {} has no {}; {} {}".format(
+                dataset.name, " and ".join(missing), why, " and ".join(known.eyes)
             )
         )
 
