@@ -234,7 +234,7 @@ def _run(options: argparse.Namespace) -> None:
         log.write(said)
         _keep(output, trained / "checkpoints")
         packed = json.loads((workspace / settings.experiment.name / PACKED).read_text())["pictures"]
-        measured = options.kind == "full" and packed["test"] > 0
+        measured = options.kind == "full" and (packed["test"] > 0 or configuration.evaluates_other_data(settings))
         if options.kind == "full":
             _luigi(["FullRun" if measured else "Export", *common], log)
     metrics = workspace / settings.experiment.name / "metrics.json" if measured else None

@@ -159,6 +159,17 @@ def test_more_views_of_a_picture_train_too(tiny, shards: Path, tmp_path: Path) -
     assert losses_of(tmp_path)[-1][0] == "6"
 
 
+def test_mixed_precision_on_a_processor_is_what_tensorflow_offers(tiny, shards: Path, trained: Path, tmp_path) -> None:
+    mixed = changed(tiny, mixed_precision="on")
+    if tf.__version__.startswith("1."):
+        with pytest.raises(DeviceError, match="offers none on processors"):
+            training.train(mixed, shards, tmp_path)
+        return
+    training.train(mixed, shards, tmp_path)
+    first, exact = ([float(value) for value in losses_of(folder)[0]] for folder in (tmp_path, trained))
+    np.testing.assert_allclose(first, exact, rtol=0.05)
+
+
 def test_the_graph_is_static(tiny, shards: Path) -> None:
     """Every tensor of the training step has a known shape, and none is float64: what an NPU needs."""
     with tf.Graph().as_default():
