@@ -388,14 +388,21 @@ def summary(record: Dict[str, Any], folder: Path) -> str:
 
 
 def forget_old(folder: Path, keep: int, accepted: "set[str]") -> None:
-    """Removes the links by which nights keep their outputs, but of the newest and of those that were accepted.
+    """Removes the links by which nights keep their outputs, and their logs, but of the newest and of accepted ones.
 
     Args:
       folder: of the nightly.
-      keep: how many of the newest.
+      keep: how many of the newest; a night without outputs does not count.
       accepted: dates.
     """
-    dates = sorted(path.name for path in folder.iterdir() if (path / "verdict.json").is_file())
-    for date in dates[:-keep]:
-        for links in (path for path in (folder / date).iterdir() if path.is_dir() and date not in accepted):
-            shutil.rmtree(str(links))
+    links: Dict[str, List[Path]] = {}
+    for verdict in folder.glob("*/verdict.json"):
+        links[verdict.parent.name] = [path for path in verdict.parent.iterdir() if path.is_dir()]
+    logs = folder.parents[1] / "logs"
+    for date in sorted(date for date, runs in links.items() if runs)[:-keep]:
+        if date not in accepted:
+            for path in links[date]:
+                shutil.rmtree(str(path))
+            for log in logs.glob("nightly-{}-{}-*.log*".format(folder.name, date)):
+                with contextlib.suppress(FileNotFoundError):  # logrotate has renamed it
+                    log.unlink()
