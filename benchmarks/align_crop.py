@@ -13,7 +13,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import Callable, Dict, List
+from typing import Callable, Dict, List, Tuple
 
 import numpy as np
 from PIL import Image
@@ -24,13 +24,13 @@ from fse import crop, pictures
 SIZE = 146
 
 
-def write(folder: Path, count: int, size: "tuple[int, int]", grain: int) -> List[Path]:
-    """JPEG pictures of soft noise, which compress like photographs."""
+def write(folder: Path, count: int, size: Tuple[int, int], grain: int, kind: str = "jpeg") -> List[Path]:
+    """Pictures of soft noise, which compress like photographs."""
     random, paths = np.random.RandomState(0), []
     for number in range(count):
         noise = random.randint(0, 256, (size[1] // grain, size[0] // grain, 3)).astype(np.uint8)
         image = Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
-        paths.append(folder / "{}x{}-{:05d}.jpg".format(*size, number))
+        paths.append(folder / "{}x{}-{:06d}.{}".format(*size, number, kind))
         image.save(str(paths[-1]), quality=90)
     return paths
 

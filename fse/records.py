@@ -149,5 +149,5 @@ def endless(
     pictures = tf.data.Dataset.range(epoch, np.iinfo(np.int64).max).flat_map(one_epoch).skip(done * batch)
     if parts > 1:
         pictures = pictures.shard(parts, part)
-    pictures = pictures.map(lambda item: parse(item, records)[1], num_parallel_calls=2)
+    pictures = pictures.map(lambda item: parse(item, records)[1], num_parallel_calls=tf.data.experimental.AUTOTUNE)
     return pictures.batch(batch // parts, drop_remainder=True)
