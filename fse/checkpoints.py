@@ -1,9 +1,15 @@
-"""Finding, checking and restoring checkpoints. Loud both ways: what the graph lacks and what the file lacks is an error."""
+"""Saving, finding, checking and restoring checkpoints. Variables that a checkpoint lacks are an error.
 
+A checkpoint is the same on every device. What mixed precision found out on one of them, the loss scale, lies beside it in
+`model-<step>.scaling.json`: a training that goes on elsewhere does without.
+"""
+
+import json
 import logging
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
+from fse import outputs
 from fse.errors import CheckpointError
 from fse.tf1 import reason, tf
 
@@ -26,6 +32,32 @@ def step_of(prefix: str) -> int:
 def names_of(variables: List[Any]) -> Dict[str, Any]:
     """The variables by the names under which checkpoints store them."""
     return {variable.op.name: variable for variable in variables}
+
+
+def save(session: Any, saver: Any, scaling: Dict[str, Any], folder: Path, step: int) -> None:
+    """Saves the variables that `saver` was made for, and the loss scaling's beside them; removes surplus checkpoints."""
+    if scaling:
+        values = {name: value.tolist() for name, value in session.run(scaling).items()}
+        outputs.write_json(_scaling_of(str(folder / "{}-{}".format(PREFIX, step))), values)
+    saver.save(session, str(folder / PREFIX), step, write_meta_graph=False)
+    tidy(folder, found(folder))
+
+
+def restore_scaling(session: Any, variables: Dict[str, Any], prefix: str) -> bool:
+    """Restores the loss scaling's variables as they were when a checkpoint was saved.
+
+    Returns:
+      whether they are as they were: not if the checkpoint was saved without them, or by another kind of device.
+    """
+    try:
+        values = json.loads(_scaling_of(prefix).read_text())
+    except (OSError, ValueError):
+        values = {}
+    if {*values} != {*variables}:
+        return not variables
+    for name, variable in variables.items():
+        session.run(variable.initializer, {variable.initializer.inputs[1]: values[name]})
+    return True
 
 
 def restore_newest(session: Any, saver: Any, variables: Dict[str, Any], folder: Path) -> Optional[str]:
@@ -82,3 +114,7 @@ def _differences(wanted: Dict[str, List[int]], stored: Dict[str, List[int]]) -> 
         if list(stored[name]) != wanted[name]:
             problems.append("{} is {} in it, {} in the network".format(name, list(stored[name]), wanted[name]))
     return problems
+
+
+def _scaling_of(prefix: str) -> Path:
+    return Path(prefix + ".scaling.json")

@@ -343,6 +343,6 @@ def _write_summary(
         "landmarks": landmarks,
         "size": config.crop.size,
         "mode": config.crop.mode,
-        "reads_test_annotations": config.crop.mode in ("box", "landmarks"),
+        "reads_test_annotations": config.crop.mode in ("box", "landmarks") and "test" in splits,
     }
     (output / "crop.json").write_text(json.dumps(summary, indent=2) + "\n")

@@ -42,6 +42,8 @@ from fse.tf1 import reason, tf
 
 log = logging.getLogger(__name__)
 
+_CODE = Path(__file__).resolve().parent
+
 LOSSES = ("loss_align", "loss_diversity", "loss_decay")
 COLUMNS = ("step", *LOSSES, "learning_rate", "pairs_per_second", "seconds")
 
@@ -74,7 +76,8 @@ class Graph(NamedTuple):
     `losses` are the objective's parts, averaged over the ranks. `shown` are the first pair's two views, float32
     [2, view, view, 3], and the first one's maps, float32 [cells, K]. `taken` counts the updates that were made, int64
     scalar: fewer than steps if loss scaling skipped some; not to be run together with `update`. `stored` are the
-    variables of checkpoints, by their names: the same on every device and for any number of ranks.
+    variables of checkpoints, by their names: the same on every device and for any number of ranks. `scaling` are those
+    of loss scaling, which are the device's own.
     """
 
     first_step: Any
@@ -85,6 +88,7 @@ class Graph(NamedTuple):
     taken: Any
     shown: Tuple[Any, Any]
     stored: Dict[str, Any]
+    scaling: Dict[str, Any]
 
 
 class Step(NamedTuple):
@@ -177,22 +181,20 @@ def _launch(config: Config, team: ranks.Team, shards: Path, data: records.Record
     logs.mkdir(parents=True, exist_ok=True)
     outputs.write_json(logs / "experiment.json", shown(config))
     command = [sys.executable, "-m", "fse", "rank", "--config", str(logs / "experiment.json")]
-    launcher.run(
-        config.train, team, [*command, "--records", str(shards), "--output", str(output)], logs, _facts(config, data)
-    )
+    facts = _facts(config, shards, data) if team.hosts else {}
+    launcher.run(config.train, team, [*command, "--records", str(shards), "--output", str(output)], logs, facts)
 
 
-def _facts(config: Config, data: records.Records) -> Dict[str, Any]:
+def _facts(config: Config, shards: Path, data: records.Records) -> Dict[str, Any]:
     """What must be the same on all hosts, by name."""
     tables = as_tables(config)
     for name in ("threads", "rank_table"):  # a host's own business
         del tables["train"][name]
-    code = sorted(Path(__file__).parent.rglob("*.py"))
+    code = {str(path.relative_to(_CODE)): outputs.hash_file(path) for path in _CODE.rglob("*.py")}
+    found, names = outputs.digests(shards), {Path(path).name for path in data.paths("train")}
     facts = {
-        "the code of fse (sha256)": outputs.content_hash(Path(), {p.name: outputs.hash_file(p) for p in code}, {}),
-        "the records (sha256)": outputs.content_hash(
-            Path(), {Path(path).name: outputs.hash_file(Path(path)) for path in data.paths("train")}, {}
-        ),
+        "the code of fse (sha256)": outputs.content_hash(_CODE, code, {}),
+        "the records (sha256)": outputs.content_hash(shards, {name: found[name] for name in names}, {}),
         "TensorFlow": tf.__version__,
     }
     for section in ("augment", "crop", "loss", "network", "npu", "train"):
@@ -251,6 +253,8 @@ def _restore(config: Config, session: Any, saver: Any, graph: Graph, output: Pat
     folder.mkdir(parents=True, exist_ok=True)
     resumed = checkpoints.restore_newest(session, saver, graph.stored, folder)
     reached = checkpoints.step_of(resumed) if resumed else 0
+    if resumed and not checkpoints.restore_scaling(session, graph.scaling, resumed):
+        log.info("the loss scale is looked for anew: %s was saved without one", resumed)
     readable = [prefix for prefix in checkpoints.found(folder) if checkpoints.step_of(prefix) <= reached]
     kept = readable[: config.train.keep_checkpoints]
     checkpoints.tidy(folder, kept)
@@ -264,11 +268,13 @@ def _agreement(graph: Graph, device: Any) -> Any:
     """A function (session, step) that gives all ranks the variables and the step of rank 0, and returns that step."""
     if device.size == 1:
         return None
-    floats = [variable for variable in graph.stored.values() if variable.dtype.base_dtype == tf.float32]
-    # Collectives carry float32, in which whole numbers are exact below 2^24: so in two parts each.
+    shared = [variable for variable in graph.stored.values() if variable.dtype.base_dtype == tf.float32]
+    # Collectives carry float32, in which whole numbers are exact below 2^24, as loss scaling's counts are; the step and
+    # the number of updates go in two parts each.
+    shared += graph.scaling.values()
     counts = tf.placeholder(tf.float32, [4], "counts")
-    *values, counted = device.broadcast([*(variable.read_value() for variable in floats), counts])
-    assigned = tf.group(*(tf.assign(variable, value) for variable, value in zip(floats, values)))
+    *values, counted = device.broadcast([*(tf.cast(each.read_value(), tf.float32) for each in shared), counts])
+    assigned = tf.group(*(tf.assign(one, tf.cast(value, one.dtype.base_dtype)) for one, value in zip(shared, values)))
     taken = tf.placeholder(tf.int64, [], "taken")
     counter = tf.assign(tf.train.get_global_step(), taken)
 
@@ -297,10 +303,11 @@ def build(config: Config, data: records.Records, steps: int, device: Any) -> Gra
     optimizer = tf.train.AdamOptimizer(rate, beta1=config.train.beta1)
     update, shadows = build_update(config, optimizer, objective.total, step, network.follow(averages, values), device)
     tf.add_to_collection(tf.GraphKeys.INIT_OP, tf.global_variables_initializer())
-    # Named one by one: loss scaling has variables too, which are the device's own.
     stored = checkpoints.names_of([*network.variables(), *optimizer.variables(), *shadows, step])
+    others = checkpoints.names_of(tf.global_variables())
+    scaling = {name: variable for name, variable in others.items() if name not in stored}
     first = (batch.views[:2], maps[0])
-    return Graph(first_step, iterator.initializer, shown, rate, update, step.read_value(), first, stored)
+    return Graph(first_step, iterator.initializer, shown, rate, update, step.read_value(), first, stored, scaling)
 
 
 def total_steps(config: Config, data: records.Records) -> int:
@@ -457,13 +464,15 @@ def _steps(config: Config, session: Any, graph: Graph, device: Any, first: int, 
     settings = config.train
     fetches = [(*graph.losses, graph.rate), graph.update]
     each = device.steps_per_call
+    together = ", which all {} ranks take together".format(device.size) if device.size > 1 else ""
+    own_process = device.size > 1 or settings.device == "npu"  # which may be ended if it hangs
     if first % each:
         raise ConfigError("step {} is no multiple of npu.iterations_per_loop, {}".format(first, each))
     for number in range(first + each, last + 1, each):
         save = number % settings.save_freq == 0 or number == last
         with contextlib.ExitStack() as stack:
-            if device.size > 1:
-                what = "step {}, which all {} ranks take together".format(number, device.size)
+            if own_process:
+                what = "step {}{}".format(number, together)
                 stack.enter_context(ranks.bounded(settings.step_timeout, what))
             values, _, *shown = session.run([*fetches, graph.shown] if save else fetches)
         if not np.isfinite(values).all():
@@ -517,7 +526,7 @@ def _record(
             if shown:
                 views, maps = shown
                 writer.add_summary(summaries.pair(views, maps, ticks), number)
-                saver.save(session, str(output / "checkpoints" / checkpoints.PREFIX), number, write_meta_graph=False)
+                checkpoints.save(session, saver, graph.scaling, output / "checkpoints", number)
     writer.close()
     return rows
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, Set
 
-from fse.config import Config, label
+from fse.config import Config, is_remote, label
 from fse.outputs import hash_file, tensorflow_version, write_json
 from tasks import code_identity
 
@@ -73,7 +73,7 @@ def dataset(config: Config, workspace: Path) -> Dict[str, Any]:
     source = settings.archive
     if settings.sha256:
         identity["dataset.sha256"] = settings.sha256.lower()
-    elif source.startswith(("http://", "https://")):
+    elif is_remote(source):
         # Its query may hold what is not for others to see.
         digest = hashlib.sha256(source.encode()).hexdigest()[:16]
         identity["dataset.archive"] = "{} ({})".format(label(source), digest)
@@ -175,12 +175,20 @@ def _mark(path: Path) -> str:
 
 
 def _hash(path: Path) -> str:
-    if path.is_file():
+    files = _files(path)
+    if files == [path]:
         return hash_file(path)
-    return key([(file.relative_to(path).as_posix(), hash_file(file)) for file in _files(path)])
+    return key(
+        [(file.relative_to(path if path.is_dir() else path.parent).as_posix(), hash_file(file)) for file in files]
+    )
 
 
 def _files(path: Path) -> List[Path]:
+    """The file, all parts of an archive, or all files in a folder."""
+    if path.suffix == ".001":
+        from fse.datasets import archive
+
+        return archive.parts(path)
     if not path.is_dir():
         path.stat()
         return [path]

@@ -20,11 +20,11 @@ from luigi.rpc import RPCError
 from luigi.worker import TaskProcess
 
 from fse import config as configuration
-from fse import outputs, processes
+from fse import locks, outputs, processes
 from fse.config import Config, as_tables
-from fse.errors import ConfigError, DeviceBusyError, DeviceUnusedError, FseError, MachineError, StageError
-from fse.stages import STAGES
-from tasks import children, fingerprint, locks, reasons
+from fse.errors import ConfigError, DeviceBusyError, DeviceUnusedError, FseError, StageError, is_machines
+from fse.stages import STAGES, flag_of
+from tasks import children, fingerprint, reasons
 from tasks.reasons import Parts
 
 # Exit codes of `luigi` besides its own.
@@ -84,16 +84,18 @@ class Settings(luigi.Task):
         """The workspace, absolute."""
         return Path(self.workspace).absolute()
 
-    def other(self, kind: Any) -> Any:
-        """A task of the same experiment; what else it takes is its own (`--Train-force`)."""
-        return kind(**{name: getattr(self, name) for name, _ in Settings.get_params()})
+    def other(self, kind: Any, **parameters: Any) -> Any:
+        """A task of the same experiment; what else it takes is its own (`--Train-force`), or given here."""
+        return kind(**{name: getattr(self, name) for name, _ in Settings.get_params()}, **parameters)
 
     def on_failure(self, exception: BaseException) -> str:
         """What the scheduler's page shows: a user's mistake needs no traceback."""
-        codes = {DeviceBusyError: DEVICE_BUSY, DeviceUnusedError: DEVICE_UNUSED, MachineError: MACHINE_FAILED}
-        for kind, code in codes.items():
-            if isinstance(exception, kind):
-                fail_with(code)
+        if isinstance(exception, DeviceBusyError):
+            fail_with(DEVICE_BUSY)
+        elif isinstance(exception, DeviceUnusedError):
+            fail_with(DEVICE_UNUSED)
+        elif isinstance(exception, FseError) and is_machines(exception):
+            fail_with(MACHINE_FAILED)
         return str(exception) if isinstance(exception, FseError) else super().on_failure(exception)
 
 
@@ -148,7 +150,7 @@ class StageTask(Settings):
     verb = ""
     # What the stage reads of the configuration: sections, or single settings as section.key.
     reads: Tuple[str, ...] = ()
-    # The stages whose outputs it reads, in the order of `STAGES[verb].inputs`.
+    # The stages whose outputs it reads.
     inputs: Tuple[Any, ...] = ()
     # Whether TensorFlow computes its output.
     computes = False
@@ -163,24 +165,29 @@ class StageTask(Settings):
         self._made: Dict[str, Any] = {}
         # In the manifest of what it makes: so the processes that Luigi forks know that a forced stage has run.
         self._run = uuid.uuid4().hex
-        missing = [task for task in self.before() if not task.complete()] if self.only else []
+        missing = [task for task in self.before().values() if not task.complete()] if self.only else []
         if missing:
             words = "{} --only: it needs what is not there: {}; run these first, or leave --only out"
-            listed = "; ".join("{} ({})".format(task.task_family, task.reason()) for task in missing)
-            end(StageError(words.format(self.task_family, listed)), DATA_MISSING)
+            listed = "; ".join("{} ({})".format(task.name, task.reason()) for task in missing)
+            end(StageError(words.format(self.name, listed)), DATA_MISSING)
 
-    def before(self) -> List["StageTask"]:
-        """The stages whose outputs it reads, of the same experiment."""
-        return [self.other(kind) for kind in self.inputs]
+    @property
+    def name(self) -> str:
+        """What it is called in messages, and its link in the experiment's folder."""
+        return str(self.task_family)
+
+    def before(self) -> Dict[str, "StageTask"]:
+        """The stages whose outputs it reads, of the same experiment, by their roles (see `fse.stages`)."""
+        return {kind.verb: self.other(kind) for kind in self.inputs}
 
     def requires(self) -> List[luigi.Task]:
         """The stages before it."""
-        return list(self.before())
+        return list(self.before().values())
 
     def settings(self) -> Dict[str, Any]:
         """The settings that the output depends on, by `section.key`."""
         values = all_settings(self.experiment)
-        return {name: value for name, value in values.items() if {name, name.split(".")[0]} & {*self.reads}}
+        return {name: value for name, value in values.items() if {name, name.rpartition(".")[0]} & {*self.reads}}
 
     def parts(self) -> Parts:
         """All that the output depends on."""
@@ -188,7 +195,7 @@ class StageTask(Settings):
             self.verb,
             self.settings(),
             self.code(),
-            {task.verb: task.made().get("content") for task in self.before()},
+            {role: task.made().get("content") for role, task in self.before().items()},
             fingerprint.tensorflow() if self.computes else "",
         )
 
@@ -241,7 +248,7 @@ class StageTask(Settings):
         parts = self.parts()
         before = reasons.nearest(parts, reasons.made_before(self.folder))
         changes = list(reasons.differences(parts, reasons.of_manifest(before))) if before else ["never run"]
-        waits = [task.task_family for task in self.before() if not task.made()]
+        waits = [task.name for task in self.before().values() if not task.made()]
         if waits and not changes:
             words = "{} runs first; kept if its output stays the same"
             if len(waits) > 1:
@@ -259,10 +266,10 @@ class StageTask(Settings):
         process: Any = multiprocessing.current_process()
         if isinstance(process, TaskProcess):  # Luigi forked
             processes.die_with_parent(process._parent_pid)
-        name = self.task_family
+        name = self.name
         try:
             with contextlib.ExitStack() as stack:
-                for task in self.before():
+                for task in self.before().values():
                     task.hold(stack)
                 parts, folder = self.parts(), self.output().folder
                 assert folder is not None
@@ -290,7 +297,7 @@ class StageTask(Settings):
         changes = list(reasons.differences(self.parts(), parts))
         if changes:
             words = "{}: {} while {}; start again"
-            raise StageError(words.format(self.task_family, reasons.in_words(changes), meanwhile))
+            raise StageError(words.format(self.name, reasons.in_words(changes), meanwhile))
 
     def hold(self, stack: contextlib.ExitStack) -> None:
         """Has nobody replace or remove the output until `stack` ends, and looks at all of it anew.
@@ -315,7 +322,7 @@ class StageTask(Settings):
     def _make(self, folder: Path, held: List[int]) -> None:
         """Runs the stage in a child process that holds the locks `held` as well."""
         why, log = self.reason(), self.root / "logs" / "{}-{}.log".format(self.verb, folder.name)
-        _say("{}: started: {} (log: {})".format(self.task_family, why, log))
+        _say("{}: started: {} (log: {})".format(self.name, why, log))
         self._tell(self.set_tracking_url, log.as_uri())
         parts = self.parts()
         covers = {"settings": parts.settings, "code": parts.code, "tensorflow": parts.tensorflow}
@@ -325,8 +332,8 @@ class StageTask(Settings):
         known = {"key": folder.name, "run": self._run, "why": why, "code": code_hash, "covers": covers}
         outputs.write_json(facts, known)
         command = [sys.executable, "-m", "fse", self.verb, "--config", str(configuration_of(folder))]
-        for verb, task in zip(STAGES[self.verb].inputs, self.before()):
-            command += ["--" + STAGES[verb].flag, str(task.output().folder)]
+        for role, task in self.before().items():
+            command += ["--" + flag_of(role), str(task.output().folder)]
         command += ["--output", str(folder), "--facts", str(facts), "--replace"]
         children.run(command, log, self._progress(), held)
 
@@ -351,7 +358,7 @@ class StageTask(Settings):
 
     def link(self, folder: Path) -> None:
         """Leads from the experiment to the output, before it is there: so Clean knows that it is wanted."""
-        point(self.root / self.experiment.experiment.name / "stages" / self.task_family, folder)
+        point(self.root / self.experiment.experiment.name / "stages" / self.name, folder)
 
 
 def all_settings(experiment: Config) -> Dict[str, Any]:
@@ -377,7 +384,7 @@ def configuration_of(folder: Path) -> Path:
 
 def need(tasks: List[StageTask]) -> None:
     """Raises a StageError if the output of one is not there, though Luigi believes that it was made."""
-    missing = sorted({task.task_family for task in tasks if not task.complete()})
+    missing = sorted({task.name for task in tasks if not task.complete()})
     if missing:
         words = "{}: made by other code or of other data than are here now, or removed meanwhile; start again"
         raise StageError(words.format(", ".join(missing)))
@@ -405,12 +412,12 @@ def end(error: FseError, code: int) -> NoReturn:
 
 @StageTask.event_handler(luigi.Event.DEPENDENCY_PRESENT)
 def _say_complete(task: StageTask) -> None:
-    for other in [*task.before(), task]:
+    for other in [*task.before().values(), task]:
         outputs.remember(other.folder / str(other.made()["key"]))
     fingerprint.remember(task.root)
     with contextlib.suppress(OSError):
         task.link(task.folder / str(task.made()["key"]))
-    _say("{}: already done: {}".format(task.task_family, task.output().folder))
+    _say("{}: already done: {}".format(task.name, task.output().folder))
 
 
 def _say(line: str) -> None:
@@ -420,7 +427,7 @@ def _say(line: str) -> None:
 @functools.lru_cache(maxsize=None)
 def _load(path: str, overrides: str) -> Config:
     experiment = configuration.load(path or None, overrides)
-    if experiment.dataset.name != "synthetic":
+    if {experiment.dataset.name, configuration.for_evaluation(experiment).dataset.name} != {"synthetic"}:
         from fse import datasets  # takes a while to import, and most runs have the data
 
         datasets.check(experiment)

@@ -151,7 +151,9 @@ def parse_grid(text: str) -> Dict[str, List[Any]]:
         if not isinstance(settings, dict):
             raise ConfigError("--grid {!r}: {} is not a setting; wanted section.key=[value,…]".format(text, section))
         for key, values in settings.items():
-            axes["{}.{}".format(section, key)] = values
+            name = "{}.{}".format(section, key)
+            within = values if name in configuration.SECTIONS and isinstance(values, dict) else {}
+            axes.update({"{}.{}".format(name, inner): value for inner, value in within.items()} or {name: values})
     for name, values in axes.items():
         if not isinstance(values, list) or not values:
             raise ConfigError("--grid: {} wants a list of values to try, [value,…], got {!r}".format(name, values))

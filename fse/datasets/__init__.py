@@ -24,7 +24,7 @@ from fse.datasets import (
     w300,
 )
 from fse.datasets.catalogue import DataSet, Given, name_in
-from fse.errors import ConfigError, DataError, StageError
+from fse.errors import ConfigError, DataError, DownloadError, StageError
 from fse.progress import bar
 
 # The data sets that are known by name. Another one is a file like these, and a line here.
@@ -41,36 +41,68 @@ KNOWN: Dict[str, DataSet] = {
 
 
 def check(config: configuration.Config) -> None:
-    """Refuses what cannot be meant by `dataset` and by the landmarks that others say it has.
+    """Refuses what cannot be meant by a data set that is trained or evaluated on, and by the landmarks that it must have.
 
     Raises:
       ConfigError: says what is wrong.
     """
-    dataset, known = config.dataset, KNOWN.get(config.dataset.name)
+    _check_data_set("dataset", config.dataset)
+    if config.evaluate_dataset:
+        _check_data_set("evaluate.dataset", config.evaluate_dataset)
+    evaluated = configuration.for_evaluation(config).dataset
+    _check_eyes(config, evaluated, "errors on it are relative to")
+    if config.crop.mode == "landmarks":
+        _check_eyes(config, config.dataset, "crop.mode landmarks wants")
+
+
+def check_evaluation(config: configuration.Config) -> None:
+    """Refuses to evaluate on a known data set that has no test pictures.
+
+    Raises:
+      ConfigError: it has none.
+    """
+    dataset = configuration.for_evaluation(config).dataset
+    parts = KNOWN[dataset.name].parts if dataset.name in KNOWN else {"": {}}
+    counts = parts[dataset.part or next(iter(parts))]
+    if counts and not counts["test"]:
+        raise ConfigError(
+            "evaluate.dataset: {} has no test pictures; say what to evaluate on, for example "
+            "evaluate.dataset=mafl".format(dataset.name)
+        )
+
+
+def _check_data_set(section: str, dataset: configuration.Dataset) -> None:
+    """Refuses a name, part or archive that does not go with the others; `section` is where they are said."""
+    known = KNOWN.get(dataset.name)
     if known is None:
         if dataset.name != "synthetic" and not dataset.archive:
             close = difflib.get_close_matches(dataset.name, ["synthetic", *KNOWN], n=1)
             hint = "did you mean {}?".format(close[0]) if close else "known are: synthetic, {}".format(", ".join(KNOWN))
-            raise ConfigError("dataset.archive must say where the data set {!r} is; {}".format(dataset.name, hint))
+            raise ConfigError("{}.archive must say where the data set {!r} is; {}".format(section, dataset.name, hint))
         if dataset.part:
-            raise ConfigError("dataset.part: only known data sets have parts ({})".format(", ".join(KNOWN)))
+            raise ConfigError("{}.part: only known data sets have parts ({})".format(section, ", ".join(KNOWN)))
         return
     if dataset.archive:
         raise ConfigError(
-            "dataset.archive: {!r} is a known data set, whose files are looked for in download.data_path; leave "
-            "dataset.archive empty, or give the data set another name".format(dataset.name)
+            "{0}.archive: {1!r} is a known data set, whose files are looked for in download.data_path; leave "
+            "{0}.archive empty, or give the data set another name".format(section, dataset.name)
         )
     if dataset.part and dataset.part not in known.parts:
         raise ConfigError(
-            "dataset.part: {!r} is no part of {}; there are: {}".format(
-                dataset.part, dataset.name, ", ".join(filter(None, known.parts)) or "none"
+            "{}.part: {!r} is no part of {}; there are: {}".format(
+                section, dataset.part, dataset.name, ", ".join(filter(None, known.parts)) or "none"
             )
         )
-    missing = [name for name in config.evaluate.eyes if name not in known.landmarks]
-    if known.landmarks and missing:
+
+
+def _check_eyes(config: configuration.Config, dataset: configuration.Dataset, why: str) -> None:
+    """Refuses `evaluate.eyes` that a known data set does not have."""
+    known = KNOWN.get(dataset.name)
+    missing = [name for name in config.evaluate.eyes if known and name not in known.landmarks]
+    if known and known.landmarks and missing:
         raise ConfigError(
-            "evaluate.eyes: {} has no {}; errors on it are relative to {}".format(
-                dataset.name, " and ".join(missing), " and ".join(known.eyes)
+            "evaluate.eyes: {} has no {}; {} {}".format(
+                dataset.name, " and ".join(missing), why, " and ".join(known.eyes)
             )
         )
 
@@ -98,7 +130,7 @@ def download(config: configuration.Config, output: Path, cache: Optional[Path] =
         origin = _bring(config, output, cache)
         summary = dict(_describe(dataset, output), **origin)
         (output / "dataset.json").write_text(json.dumps(summary, indent=2) + "\n")
-        if source.is_remote(dataset.archive):
+        if configuration.is_remote(dataset.archive):
             source.discard(dataset.archive, cache)
     except OSError as error:
         raise StageError(
@@ -114,19 +146,27 @@ def _bring(config: configuration.Config, output: Path, cache: Path) -> Dict[str,
     if dataset.name == "synthetic" and not dataset.archive:
         synthetic.render(dataset, output)
         return {"source": "synthetic", "sha256": None}
-    path, digest = source.fetch(dataset.archive, dataset.sha256, cache)
+    path, digest = source.fetch(dataset, config.download, cache)
     if path.is_dir():
         _copy(_root(path, dataset), output, dataset)
     else:
         _unpack(path, output, dataset)
-    remote = source.is_remote(dataset.archive)
+    remote = configuration.is_remote(dataset.archive)
     return {"source": configuration.label(dataset.archive) if remote else path.name, "sha256": digest}
 
 
 def _bring_known(config: configuration.Config, known: DataSet, output: Path, cache: Path) -> Dict[str, Any]:
     """`_bring` of a known data set: its lists say which pictures of its archives are wanted."""
     name, part = config.dataset.name, config.dataset.part or next(iter(known.parts))
-    paths = {file: source.obtain(file, config.download, cache, known.page, known.terms) for file in known.files}
+    paths, problems = {}, []
+    for file in known.files:
+        most = int(config.dataset.max_gigabytes * 1e9)
+        try:
+            paths[file] = source.obtain(file, config.download, cache, known.page, known.terms, most)
+        except DownloadError as error:  # all that has to be fetched by hand is told at once
+            problems.append(str(error))
+    if problems:
+        raise DownloadError(". ".join(problems))
     lists = {file.name: path for file, path in paths.items() if not file.folder}
     packages = sorted({path for file, path in paths.items() if file.folder})
     notes = output / "notes"
@@ -196,7 +236,7 @@ def _unpack(path: Path, output: Path, dataset: configuration.Dataset) -> None:
     try:
         archive.unpack(path, unpacked, _wanted(dataset), *limits)
     except DataError:
-        if source.is_remote(dataset.archive):
+        if configuration.is_remote(dataset.archive):
             path.unlink()  # it will not get better; the next run downloads it again
         raise
     if not pictures.find(unpacked):

@@ -22,6 +22,7 @@ NAMES = ["left_eye", "right_eye", "mouth"]
 
 def settings(**values):
     crop_size = values.setdefault("size", 50)
+    values.setdefault("reads_test_annotations", True)
     return config.from_tables({"crop": values, "network": {"view": min(16, crop_size)}})
 
 

@@ -8,9 +8,9 @@ from tests.pipeline.program import luigi
 
 
 def test_what_has_to_be_fetched_by_hand_is_told(tmp_path: Path) -> None:
-    done = luigi(tmp_path, "Download", "--config", "celeba", "--set", "download.data_path={}".format(tmp_path))
+    done = luigi(tmp_path, "Download", "--config", "300w", "--set", "download.data_path={}".format(tmp_path))
     assert done.returncode == 20, done.stderr
-    assert "img_align_celeba.zip: fetch it from https://mmlab" in done.stderr
+    assert "helen.zip: fetch it from https://ibug" in done.stderr
     assert "Traceback" not in done.stderr
 
 
