@@ -359,7 +359,8 @@ def batches(config: Config, data: records.Records, first_step: Any, steps: int, 
         return Batch(rendered, augment.apply_basis(cells, tf.reshape(targets, [share * views, controls, 2])))
 
     together = tf.data.Dataset.zip((pictures, draws))
-    return together.map(as_written(lambda taken, drawn: seen(taken, *drawn)), num_parallel_calls=2).prefetch(2)
+    parallel = tf.data.experimental.AUTOTUNE  # as many as keep up, in the same order
+    return together.map(as_written(lambda taken, drawn: seen(taken, *drawn)), num_parallel_calls=parallel).prefetch(2)
 
 
 def cell_basis(config: Config) -> np.ndarray:
