@@ -87,7 +87,7 @@ def numbers(words: List[str], count: int, path: Path, line: int) -> np.ndarray:
     """
     try:
         values = np.array([float(word) for word in words])
-        if len(values) == count and (np.abs(values) < 1e9).all():
+        if len(values) == count and np.isfinite(values).all() and (np.abs(values) < 1e9).all():
             return values
     except ValueError:
         pass
