@@ -68,15 +68,15 @@ def lines(path: Path) -> Iterator[Tuple[int, List[str]]]:
       DataError: it cannot be read, or is not text.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        with open(str(path), encoding="utf-8-sig") as stream:
+            for number, line in enumerate(stream, 1):
+                words = line.split()
+                if words:
+                    yield number, words
     except OSError as error:
         raise DataError("{}: cannot be read ({})".format(path, error.strerror)) from None
     except UnicodeDecodeError:
         raise DataError("{}: not a text file".format(path)) from None
-    for number, line in enumerate(text.splitlines(), 1):
-        words = line.split()
-        if words:
-            yield number, words
 
 
 def numbers(words: List[str], count: int, path: Path, line: int) -> np.ndarray:
@@ -109,7 +109,8 @@ def shares(names: List[str], test: float, seed: int) -> List[str]:
     """
     count = round(test * len(names))
     chosen = np.random.RandomState(seed).permutation(len(names))[:count]
-    tested = {sorted(names)[place] for place in chosen}
+    ordered = sorted(names)
+    tested = {ordered[place] for place in chosen}
     return ["test" if name in tested else "train" for name in names]
 
 
