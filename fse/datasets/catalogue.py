@@ -115,6 +115,6 @@ def shares(names: List[str], test: float, seed: int) -> List[str]:
 
 
 def name_in(known: DataSet, member: str) -> str:
-    """The name in the data set of a file in an archive; '' if it is of no interest."""
+    """The name in the data set of a file in an archive; '' if it is of no interest, as hidden ones never are (macOS)."""
     match = re.search("(?:^|/)" + known.members + r"\Z", member)
-    return match.group(1) if match else ""
+    return match.group(1) if match and "/." not in "/" + member else ""
