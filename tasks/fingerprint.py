@@ -67,9 +67,8 @@ def dataset(config: Config, workspace: Path) -> Dict[str, Any]:
         return {"dataset." + name: getattr(settings, name) for name in names}
     if not settings.archive:
         return _known(config, workspace)
-    identity: Dict[str, Any] = {
-        "dataset." + name: getattr(settings, name) for name in ("name", "images", "annotations")
-    }
+    where = ("test_share", "seed") if settings.name == "folder" else ("images",)
+    identity: Dict[str, Any] = {"dataset." + name: getattr(settings, name) for name in ("name", "annotations", *where)}
     source = settings.archive
     if settings.sha256:
         identity["dataset.sha256"] = settings.sha256.lower()
