@@ -24,7 +24,7 @@ else:
 
 
 # Settings that name files or folders; in a file they are relative to it.
-_PATHS = (("dataset", "archive"), ("evaluate.dataset", "archive"), ("download", "data_path"))
+_PATHS = (("dataset", "archive"), ("evaluate.dataset", "archive"), ("download", "data_path"), ("train", "start_from"))
 
 
 def _setting(
@@ -184,6 +184,9 @@ class Train:
         "decay a step of the moving average of the weights, which is then what is exported; 0 is without",
         0.0,
         0.999999,
+    )
+    start_from: str = _setting(
+        "", "weights to start from: an experiment of the workspace; a path of one, of what Train wrote, of a checkpoint"
     )
     warmup: int = _setting(0, "steps over which the learning rate first rises from zero", 0)
     seed: int = _setting(1234, "seed of weights, data order, warps and colours", 0, 2**31 - 1)
@@ -732,9 +735,11 @@ def _npu_problems(train: Train, npu: Npu) -> Iterator[str]:
 
 
 def _anchor(tables: Dict[str, Any], folder: Path) -> None:
-    """Makes relative paths of archives and their folder absolute, in place."""
+    """Makes relative paths absolute, in place. A name to start from is no path, but an experiment of the workspace."""
     for section, key in _PATHS:
         values = tables.get(section)
         path = values.get(key) if isinstance(values, dict) else None
         if isinstance(values, dict) and isinstance(path, str) and path and "://" not in path and not is_remote(path):
+            if key == "start_from" and "/" not in path:
+                continue
             values[key] = str((folder / Path(path).expanduser()).resolve())

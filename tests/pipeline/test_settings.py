@@ -21,7 +21,7 @@ RANKS = {"train." + name for name in ("devices", "hosts", "rank_table", "connect
 HARMLESS = {
     stages.AlignCrop: {"crop.processes", "evaluate.eyes"},
     stages.ConvertTFRecord: {"records.processes"},
-    stages.Train: RANKS,
+    stages.Train: RANKS | {"train.start_from"},  # its content is in the key
 }
 
 
