@@ -121,7 +121,12 @@ def weights(prefix: str, variables: Dict[str, Any]) -> Dict[str, np.ndarray]:
         wanted = {names[name]: variable.shape.as_list() for name, variable in variables.items()}
         problems = _differences(wanted, stored)
         values = {} if problems else {name: reader.get_tensor(names[name]) for name in variables}
-    except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:  # the last where there is less than is stated
+    except (
+        tf.errors.OpError,
+        ValueError,
+        RuntimeError,
+        IndexError,
+    ) as error:  # the last where there is less than is stated
         why = reason(error) if isinstance(error, tf.errors.OpError) else str(error).split("\n")[0]
         raise CheckpointError("checkpoint {} cannot be read: {}".format(prefix, why)) from None
     for name, value in values.items():

@@ -47,6 +47,8 @@ class DataTask(StageTask):
     data = luigi.ChoiceParameter(
         default=TRAIN, choices=[TRAIN, EVALUATE], description="of what is trained on, or of what is evaluated on"
     )
+    # What is missing or broken of the data that are evaluated on shows before a training of days, not after it.
+    priority = 1
 
     @property
     def experiment(self) -> Config:
