@@ -281,8 +281,13 @@ class Export:
     tolerance: float = _setting(1e-4, "largest permitted difference between checkpoint and exported model", 0.0)
     pictures: int = _setting(32, "number of pictures on which the two are compared", 1)
     soc_version: str = _setting("", "chip of Ascend's offline model, such as Ascend910A; '' asks npu-smi")
+    aoe: str = _setting(
+        "",
+        "AOE tunes for the offline model first, on this host's card: subgraphs, operators, or one after the other",
+        choices=("", "subgraphs", "operators", "both"),
+    )
     offline_batch: int = _setting(1, "pictures per run of the offline model", 1, 4096)
-    offline_seconds: int = _setting(1800, "seconds that making the offline model may take", 1)
+    offline_seconds: int = _setting(1800, "seconds that making the offline model may take; tuning takes hours", 1)
 
 
 @dataclass(frozen=True)

@@ -139,14 +139,22 @@ def _align_crop(config: Config, dataset: Path, output: Path) -> None:
     order = sorted(range(len(table.files)), key=table.files.__getitem__)
     sources = [table.files[row] for row in order]
     crops = crop_names(sources, config.crop.format)
-    jobs = [_job(dataset, output, table, row, crop) for row, crop in zip(order, crops)]
     work = functools.partial(_crop, config.crop, _mean_shape(config, table))
-    results = _shard_by_shard(work, jobs, config.crop.processes, output / FINISHED)
-    done = list(bar(results, total=len(jobs), unit="pictures", desc="align-crop"))
-    skipped = {source: result.reason for source, result in zip(sources, done) if result.points is None}
-    skipped.update((name, "no annotation") for name in set(names) - set(sources))
-    _check_skipped(config, skipped, len(set(names) | set(sources)))
-    kept = [place for place, result in enumerate(done) if result.points is not None]
+
+    def job(place: int) -> _Job:
+        return _job(dataset, output, table, order[place], crops[place])
+
+    results = _shard_by_shard(work, job, len(order), config.crop.processes, output / FINISHED)
+    points = np.full((len(order), len(table.landmarks), 2), np.nan)
+    skipped = dict.fromkeys(set(names).difference(sources), "no annotation")
+    kept = []
+    for place, result in enumerate(bar(results, total=len(order), unit="pictures", desc="align-crop")):
+        if result.points is None:
+            skipped[sources[place]] = result.reason
+        else:
+            points[place] = result.points
+            kept.append(place)
+    _check_skipped(config, skipped, len(kept) + len(skipped))
     splits = [table.splits[order[place]] for place in kept]
     annotations.write(
         output / "landmarks.csv",
@@ -154,26 +162,28 @@ def _align_crop(config: Config, dataset: Path, output: Path) -> None:
         [sources[place] for place in kept],
         splits,
         table.landmarks,
-        [done[place].points for place in kept],
+        points[kept],
     )
     _write_summary(config, output, table.landmarks, splits, skipped)
     shutil.rmtree(str(output / FINISHED))
 
 
-def _shard_by_shard(work: Callable[[_Job], _Crop], jobs: List[_Job], workers: int, finished: Path) -> Iterator[_Crop]:
-    """The results of all jobs in order; a shard's are noted in `finished` when all its crops are written.
+def _shard_by_shard(
+    work: Callable[[_Job], _Crop], job: Callable[[int], _Job], count: int, workers: int, finished: Path
+) -> Iterator[_Crop]:
+    """The results of jobs 0 … count - 1; a shard's are noted in `finished` when all its crops are written.
 
-    Where an earlier attempt noted them, they are read.
+    Where an earlier attempt noted them, they are read. Jobs and results are not all in memory at any time.
     """
     finished.mkdir(exist_ok=True)
-    shards = [jobs[first : first + _SHARD] for first in range(0, len(jobs), _SHARD)]
+    shards = [range(first, min(first + _SHARD, count)) for first in range(0, count, _SHARD)]
     notes = [finished / "{:05d}.json".format(number) for number in range(len(shards))]
-    noted = [_read_results(note) for note in notes]
-    open_jobs = [job for shard, found in zip(shards, noted) if found is None for job in shard]
+    noted = [note.exists() for note in notes]
+    open_jobs = (job(place) for shard, found in zip(shards, noted) if not found for place in shard)
     fresh = processes.in_order(work, open_jobs, workers, "align-crop")
     for shard, note, found in zip(shards, notes, noted):
-        if found is not None:
-            yield from found
+        if found:
+            yield from _read_results(note)
             continue
         results = []
         for result in itertools.islice(fresh, len(shard)):
@@ -182,12 +192,9 @@ def _shard_by_shard(work: Callable[[_Job], _Crop], jobs: List[_Job], workers: in
         write_json(note, [[one.reason, None if one.points is None else one.points.tolist()] for one in results])
 
 
-def _read_results(note: Path) -> Optional[List[_Crop]]:
-    """What an earlier attempt noted of a shard; None if it did not finish it."""
-    try:
-        rows: List[Any] = json.loads(note.read_text())
-    except FileNotFoundError:
-        return None
+def _read_results(note: Path) -> List[_Crop]:
+    """What an earlier attempt noted of a shard that it finished."""
+    rows: List[Any] = json.loads(note.read_text())
     return [_Crop(reason, None if points is None else np.reshape(points, (-1, 2))) for reason, points in rows]
 
 

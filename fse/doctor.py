@@ -68,12 +68,16 @@ import npu_bridge.npu_init, hccl
 
 
 class Check(NamedTuple):
-    """What was looked at. status: ok, warning (it may work) or failed. found: in words. mend: what to do, '' if ok."""
+    """What was looked at. status: ok, warning (it may work) or failed. found: in words. mend: what to do, '' if ok.
+
+    busy: it failed since somebody has it, and may be free later.
+    """
 
     name: str
     status: str
     found: str
     mend: str = ""
+    busy: bool = False
 
 
 class Machine(NamedTuple):
@@ -269,7 +273,7 @@ def _cards(cards: List[npu_smi.Card], chosen: Sequence[int]) -> List[Check]:
         elif used and card.processes:
             users = ", ".join("{} ({})".format(user.name, user.pid) for user in card.processes)
             mend = "wait for it or end it, or choose another card with ASCEND_DEVICE_ID"
-            checks.append(Check(name, "failed", "{}, in use by {}".format(found, users), mend))
+            checks.append(Check(name, "failed", "{}, in use by {}".format(found, users), mend, busy=True))
         elif used and card.hbm_used and card.hbm_total and card.hbm_used > SUSPICIOUS * card.hbm_total:
             found = "{}, {} of {} MB in use by a process not seen here".format(found, card.hbm_used, card.hbm_total)
             checks.append(Check(name, "warning", found, "look for it in other containers"))
@@ -330,7 +334,7 @@ def _host_ports(team: ranks.Team, device: str) -> List[Check]:
     busy = [port for port in needed if not _is_free(port)]
     if busy:
         found = "{} is in use".format(", ".join(map(str, busy)))
-        return [Check("host ports", "failed", found, "name another port in train.hosts, on all hosts")]
+        return [Check("host ports", "failed", found, "name another port in train.hosts, on all hosts", busy=True)]
     return [Check("host ports", "ok", "{} are free".format(", ".join(map(str, needed)) or "none needed"))]
 
 
@@ -349,7 +353,11 @@ def _hccl_ports() -> List[Check]:
         found = "HCCL needs {}, but {} is in use".format(span, ", ".join(map(str, busy)))
         return [
             Check(
-                "HCCL ports", "failed", found, "set HCCL_IF_BASE_PORT to the first of {} free ones".format(HCCL_PORTS)
+                "HCCL ports",
+                "failed",
+                found,
+                "set HCCL_IF_BASE_PORT to the first of {} free ones".format(HCCL_PORTS),
+                busy=True,
             )
         ]
     if not _is_reserved(first, last):

@@ -26,6 +26,9 @@ from typing import Optional
 MACHINE = 3
 NOT_USED = 4
 
+# What a disk that is full, at a quota, broken or gone says; TensorFlow hands on nothing but these words.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE)
+
 
 class FseError(Exception):
     """Base of all errors of this package."""
@@ -93,4 +96,4 @@ def is_machines(error: BaseException) -> bool:
         if isinstance(seen, kinds):
             return True
         seen = seen.__cause__
-    return os.strerror(errno.ENOSPC) in str(error)
+    return any(os.strerror(number) in str(error) for number in _DISK)

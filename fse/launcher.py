@@ -7,7 +7,6 @@ several hosts, `fse.hosts` tells the others' launchers how it goes.
 import contextlib
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import time
 from pathlib import Path
 from typing import IO, Any, Dict, List, Optional, Tuple
 
-from fse import hosts, outputs, rank_table, ranks
+from fse import hosts, outputs, processes, rank_table, ranks
 from fse.config import Train
 from fse.errors import ConfigError, DeviceUnusedError, TrainingError
 
@@ -102,16 +101,8 @@ class Started:
     def failure(self) -> str:
         """What the ended process's log says went wrong, in one line."""
         self.finish()
-        code = self.process.returncode
-        lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
-        errors = [line[len("error: ") :] for line in lines if line.startswith("error: ")]
-        if errors:
-            said = errors[-1]
-        elif code < 0:
-            said = "it was ended by signal {}".format(signal.Signals(-code).name)
-        else:
-            said = "it ended with exit code {}; {}".format(code, lines[-1] if lines else "it said nothing")
-        return said
+        lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines()]
+        return processes.failure(self.process.returncode, [line for line in lines if line])
 
 
 def _table(train: Train, team: ranks.Team, logs: Path) -> Optional[Path]:

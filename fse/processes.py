@@ -11,7 +11,7 @@ import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import IO, Any, Callable, Deque, Iterable, Iterator, List, NamedTuple, Optional
+from typing import IO, Any, Callable, Deque, Iterable, Iterator, List, NamedTuple, Optional, Sequence
 
 from fse.errors import StageError
 
@@ -60,6 +60,21 @@ def run(command: List[str], seconds: float) -> Ended:
                 os.killpg(child.pid, signal.SIGKILL)
                 child.wait()
         return Ended(code, _tail(output), _tail(errors))
+
+
+def failure(code: int, said: Sequence[str]) -> str:
+    """Why a program of ours failed, in one line: the last error that it told, its signal, or its exit code and last words.
+
+    Args:
+      code: its exit code, below zero a signal's number.
+      said: what it printed, line by line.
+    """
+    errors = [line[len("error: ") :] for line in said if line.startswith("error: ")]
+    if errors:
+        return errors[-1]
+    if code < 0:
+        return "it was ended by signal {}".format(signal.Signals(-code).name)
+    return "it ended with exit code {}; {}".format(code, said[-1] if said else "it said nothing")
 
 
 def _tail(stream: IO[bytes]) -> str:

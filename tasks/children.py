@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import IO, Any, Callable, Deque, Iterable, List, Optional
 
+from fse import processes
 from fse.errors import MACHINE, NOT_USED, DeviceUnusedError, MachineError, StageError
 
 # TensorFlow's C++ side prints these before any of its settings takes effect. They stay in the log file.
@@ -68,9 +69,10 @@ def run(
             _stop(child)
             child.stderr.close()  # type: ignore[union-attr]
     if code:
+        why = "{} (log: {})".format(processes.failure(code, said), log)
         if code == NOT_USED:
-            raise DeviceUnusedError(_explain(code, said, log))
-        error = (MachineError if code < 0 or code == MACHINE else StageError)(_explain(code, said, log))
+            raise DeviceUnusedError(why)
+        error = (MachineError if code < 0 or code == MACHINE else StageError)(why)
         error.code = code
         raise error
 
@@ -106,14 +108,3 @@ def _stop(child: "subprocess.Popen[bytes]") -> None:
             child.wait(_PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
             continue
-
-
-def _explain(code: int, said: List[str], log: Path) -> str:
-    errors = [line[len("error: ") :] for line in said if line.startswith("error: ")]
-    if errors:
-        what = errors[-1]
-    elif code < 0:
-        what = "it was ended by signal {}".format(signal.Signals(-code).name)
-    else:
-        what = "it ended with exit code {}; {}".format(code, said[-1] if said else "it said nothing")
-    return "{} (log: {})".format(what, log)

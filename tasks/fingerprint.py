@@ -187,12 +187,20 @@ def _mark(path: Path) -> str:
 
 
 def _hash(path: Path) -> str:
-    if path.is_file():
+    files = _files(path)
+    if files == [path]:
         return hash_file(path)
-    return key([(file.relative_to(path).as_posix(), hash_file(file)) for file in _files(path)])
+    return key(
+        [(file.relative_to(path if path.is_dir() else path.parent).as_posix(), hash_file(file)) for file in files]
+    )
 
 
 def _files(path: Path) -> List[Path]:
+    """The file, all parts of an archive, or all files in a folder."""
+    if path.suffix == ".001":
+        from fse.datasets import archive
+
+        return archive.parts(path)
     if not path.is_dir():
         path.stat()
         return [path]

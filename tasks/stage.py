@@ -22,7 +22,7 @@ from luigi.worker import TaskProcess
 from fse import config as configuration
 from fse import locks, outputs, processes
 from fse.config import Config, as_tables
-from fse.errors import ConfigError, DeviceBusyError, DeviceUnusedError, FseError, MachineError, StageError
+from fse.errors import ConfigError, DeviceBusyError, DeviceUnusedError, FseError, StageError, is_machines
 from fse.stages import STAGES, flag_of
 from tasks import children, fingerprint, reasons
 from tasks.reasons import Parts
@@ -90,10 +90,12 @@ class Settings(luigi.Task):
 
     def on_failure(self, exception: BaseException) -> str:
         """What the scheduler's page shows: a user's mistake needs no traceback."""
-        codes = {DeviceBusyError: DEVICE_BUSY, DeviceUnusedError: DEVICE_UNUSED, MachineError: MACHINE_FAILED}
-        for kind, code in codes.items():
-            if isinstance(exception, kind):
-                fail_with(code)
+        if isinstance(exception, DeviceBusyError):
+            fail_with(DEVICE_BUSY)
+        elif isinstance(exception, DeviceUnusedError):
+            fail_with(DEVICE_UNUSED)
+        elif isinstance(exception, FseError) and is_machines(exception):
+            fail_with(MACHINE_FAILED)
         return str(exception) if isinstance(exception, FseError) else super().on_failure(exception)
 
 

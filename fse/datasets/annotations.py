@@ -9,9 +9,10 @@ pair `NAME_x,NAME_y` per landmark. Other columns are ignored. Units are pixels, 
 top-left pixel. What align-crop writes has the same form, with landmarks in [-1, 1] over the crop.
 """
 
+import array
 import csv
 from pathlib import Path, PurePosixPath
-from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence
+from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -45,22 +46,14 @@ def read(path: Path) -> Annotations:
       DataError: the file cannot be read, a column is missing or doubled, there is no row, or a cell is not what its
         column wants; names the line.
     """
-    columns = _columns(path)
-    if "file" not in columns:
-        raise DataError("{}: no column `file`; there are: {}".format(path, ", ".join(columns) or "none"))
-    if not columns["file"]:
-        raise DataError("{}: no rows below the header".format(path))
-    files = _files(columns["file"], path)
-    landmarks = _landmarks(columns, path)
-    points = _numbers(columns, [name + axis for name in landmarks for axis in ("_x", "_y")], path)
-    return Annotations(
-        files=files,
-        splits=_splits(columns, path),
-        landmarks=landmarks,
-        points=points.reshape(len(files), len(landmarks), 2),
-        sizes=_group(columns, _SIZE, path),
-        boxes=_group(columns, _BOX, path),
-    )
+    try:
+        with open(str(path), newline="", encoding="utf-8-sig") as stream:
+            # The csv module, not pandas: it tells lines apart and lets no row be too long.
+            return _read(csv.reader(stream), path)
+    except OSError as error:
+        raise DataError("{}: cannot be read ({})".format(path, error.strerror)) from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError("{}: not a CSV file in UTF-8 ({})".format(path, error)) from None
 
 
 def write(
@@ -100,85 +93,89 @@ def write_table(path: Path, table: Annotations) -> None:
             writer.writerow([file, split] + ["{:.3f}".format(value) for value in values])
 
 
-def _columns(path: Path) -> Dict[str, List[str]]:
-    """The table's cells by column. The csv module, not pandas: it tells lines apart and lets no row be too long."""
-    try:
-        with open(str(path), newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.reader(stream))
-    except OSError as error:
-        raise DataError("{}: cannot be read ({})".format(path, error.strerror)) from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError("{}: not a CSV file in UTF-8 ({})".format(path, error)) from None
-    header = [name.strip() for name in rows[0]] if rows else []
+def _read(rows: Iterator[List[str]], path: Path) -> Annotations:
+    """Reads row by row: a large file's cells as text would take several times the memory of what they say."""
+    header = [name.strip() for name in next(rows, [])]
     if len(set(header)) < len(header):
         doubled = sorted({name for name in header if header.count(name) > 1})
         raise DataError("{}: column {!r} is there more than once".format(path, doubled[0]))
-    for line, row in enumerate(rows[1:], 2):
-        if row and len(row) != len(header):
+    if "file" not in header:
+        raise DataError("{}: no column `file`; there are: {}".format(path, ", ".join(header) or "none"))
+    landmarks = _landmarks(header, path)
+    sizes, boxes = _group(header, _SIZE, path), _group(header, _BOX, path)
+    columns = [*sizes, *boxes, *(name + axis for name in landmarks for axis in ("_x", "_y"))]
+    places = [header.index(column) for column in columns]
+    files: Dict[str, str] = {}  # with the splits
+    numbers = array.array("d")
+    for line, row in enumerate(rows, 2):
+        if not row:
+            continue
+        if len(row) != len(header):
             raise DataError("{}, row {}: {} cells, but the header has {}".format(path, line, len(row), len(header)))
-    cells = [row for row in rows[1:] if row]
-    return {name: [row[column].strip() for row in cells] for column, name in enumerate(header)}
-
-
-def _files(names: List[str], path: Path) -> List[str]:
-    files, seen = [], set()
-    for name in names:
-        file = PurePosixPath(name)
-        if not file.parts or file.is_absolute() or ".." in file.parts:
-            raise DataError("{}: file {!r} does not name a picture below the pictures' folder".format(path, name))
-        if str(file) in seen:
+        cells = [cell.strip() for cell in row]
+        name = cells[header.index("file")]
+        file = str(_file(name, path))
+        if file in files:
             raise DataError("{}: file {!r} has more than one row".format(path, name))
-        seen.add(str(file))
-        files.append(str(file))
-    return files
+        files[file] = _split(cells[header.index("split")], file, path) if "split" in header else "train"
+        numbers.extend(_number(cells[place], file, column, path) for place, column in zip(places, columns))
+    if not files:
+        raise DataError("{}: no rows below the header".format(path))
+    values = np.array(numbers).reshape(len(files), len(columns))
+    first = len(sizes) + len(boxes)
+    return Annotations(
+        files=list(files),
+        splits=list(files.values()),
+        landmarks=landmarks,
+        points=values[:, first:].reshape(len(files), len(landmarks), 2),
+        sizes=values[:, : len(sizes)] if sizes else None,
+        boxes=values[:, len(sizes) : first] if boxes else None,
+    )
 
 
-def _splits(columns: Dict[str, List[str]], path: Path) -> List[str]:
-    splits = columns.get("split", ["train"] * len(columns["file"]))
-    for file, split in zip(columns["file"], splits):
-        if split not in SPLITS:
-            raise DataError("{}: file {!r} has split {!r}; wanted `train` or `test`".format(path, file, split))
-    return splits
+def _file(name: str, path: Path) -> PurePosixPath:
+    file = PurePosixPath(name)
+    if not file.parts or file.is_absolute() or ".." in file.parts:
+        raise DataError("{}: file {!r} does not name a picture below the pictures' folder".format(path, name))
+    return file
 
 
-def _landmarks(columns: Dict[str, List[str]], path: Path) -> List[str]:
+def _split(split: str, file: str, path: Path) -> str:
+    for known in SPLITS:
+        if split == known:
+            return known  # one string for all rows
+    raise DataError("{}: file {!r} has split {!r}; wanted `train` or `test`".format(path, file, split))
+
+
+def _landmarks(header: List[str], path: Path) -> List[str]:
     """Names of the landmarks, in the order of their first columns."""
     names: List[str] = []
-    for column in columns:
+    for column in header:
         name, axis = column[:-2], column[-2:]
         if column in _BOX or axis not in ("_x", "_y") or not name:
             continue
         other = name + ("_y" if axis == "_x" else "_x")
-        if other not in columns:
+        if other not in header:
             raise DataError("{}: column {!r} wants a column {!r} beside it".format(path, column, other))
         if name not in names:
             names.append(name)
     return names
 
 
-def _group(columns: Dict[str, List[str]], names: Sequence[str], path: Path) -> Optional[np.ndarray]:
-    """Columns that make sense only together, [n, len(names)]; None if none of them is there."""
-    present = [name for name in names if name in columns]
-    if not present:
-        return None
-    if len(present) < len(names):
+def _group(header: List[str], names: Sequence[str], path: Path) -> List[str]:
+    """Columns that make sense only together; none if none of them is there."""
+    present = [name for name in names if name in header]
+    if present and len(present) < len(names):
         raise DataError(
             "{}: columns {} go together; there is only {}".format(path, ", ".join(names), ", ".join(present))
         )
-    return _numbers(columns, names, path)
+    return present
 
 
-def _numbers(columns: Dict[str, List[str]], names: Sequence[str], path: Path) -> np.ndarray:
-    """[rows, len(names)] float64."""
-    values = np.empty((len(columns["file"]), len(names)))
-    for index, name in enumerate(names):
-        for row, text in enumerate(columns[name]):
-            try:
-                values[row, index] = np.nan if text.lower() in _MISSING else float(text)
-            except ValueError:
-                raise DataError(
-                    "{}: file {!r} has {!r} in column {!r}; wanted a number".format(
-                        path, columns["file"][row], text, name
-                    )
-                ) from None
-    return values
+def _number(text: str, file: str, column: str, path: Path) -> float:
+    try:
+        return float("nan") if text.lower() in _MISSING else float(text)
+    except ValueError:
+        raise DataError(
+            "{}: file {!r} has {!r} in column {!r}; wanted a number".format(path, file, text, column)
+        ) from None

@@ -15,9 +15,10 @@ FIVE_POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 class File(NamedTuple):
     """A file that a data set is made of.
 
-    name: its own name, by which it is looked for. size: bytes; 0 if not known. hash: hexadecimal md5, sha1 or sha256, told
-    by its length; '' if not known. addresses: where it can be downloaded, http(s):// or drive:ID of Google Drive; none if
-    it has to be fetched by hand. folder: of an archive, a folder that may be there unpacked instead; '' for a list.
+    name: its own name, by which it is looked for; of an archive in parts, the first one's, NAME.001, the others lying beside
+    it. size: bytes, of all parts; 0 if not known. hash: hexadecimal md5, sha1 or sha256, told by its length, of a file that is
+    not in parts; '' if not known. addresses: where it can be downloaded, http(s):// or drive:ID of Google Drive; none if it
+    has to be fetched by hand. folder: of an archive, a folder that may be there unpacked instead; '' for a list.
     """
 
     name: str
@@ -82,11 +83,11 @@ def numbers(words: List[str], count: int, path: Path, line: int) -> np.ndarray:
     """float64 [count]: the words as numbers.
 
     Raises:
-      DataError: there are more or fewer, or one is no finite number.
+      DataError: there are more or fewer, or one is no number below a billion.
     """
     try:
         values = np.array([float(word) for word in words])
-        if len(values) == count and np.isfinite(values).all():
+        if len(values) == count and (np.abs(values) < 1e9).all():
             return values
     except ValueError:
         pass

@@ -11,6 +11,7 @@ Landmarks: five, whole pixels counted from 0; their centres are half a pixel fur
 the eyes. It has no test pictures of its own; MAFL is the part that detectors are measured on (`fse/datasets/mafl.py`).
 """
 
+import re
 from pathlib import Path
 from typing import Dict, List, Set
 
@@ -119,7 +120,7 @@ def table_of(path: Path, count: int) -> Dict[str, np.ndarray]:
     said = -1
     for place, (line, words) in enumerate(lines(path)):
         if place == 0:
-            said = int(words[0]) if len(words) == 1 and words[0].isdigit() else -1
+            said = int(words[0]) if len(words) == 1 and re.match(r"[0-9]{1,9}\Z", words[0]) else -1
         elif place > 1:
             rows[words[0]] = numbers(words[1:], count, path, line)
     if said != len(rows):

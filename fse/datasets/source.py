@@ -9,6 +9,7 @@ is asked, and is written nowhere.
 
 import contextlib
 import email.utils
+import functools
 import hashlib
 import html
 import html.parser
@@ -30,6 +31,7 @@ import urllib3
 
 from fse import disk
 from fse.config import Dataset, Download, is_remote, label
+from fse.datasets import archive
 from fse.datasets.catalogue import File
 from fse.errors import DataError, DownloadError, MachineError, StageError
 from fse.progress import bar
@@ -128,7 +130,9 @@ def located(file: File, data_path: str) -> Optional[Path]:
 
 
 def addresses_of(file: File, settings: Download) -> List[str]:
-    """Where a file can be downloaded: the configured mirrors, then its own addresses."""
+    """Where a file can be downloaded: the configured mirrors, then its own addresses. An archive in parts is not."""
+    if file.name.endswith(".001"):
+        return []
     mirrors = [urllib.parse.urlsplit(mirror) for mirror in settings.mirrors]
     copies = [parts._replace(path=parts.path.rstrip("/") + "/" + file.name).geturl() for parts in mirrors]
     return copies + list(file.addresses)
@@ -138,7 +142,8 @@ def by_hand(file: File, settings: Download, page: str, terms: str) -> str:
     """What a person has to do about a file that cannot be downloaded."""
     where = settings.data_path or "a folder, and let download.data_path name it"
     unpacked = " (or the folder {!r}, unpacked)".format(file.folder) if file.folder and file.folder != file.name else ""
-    return "{}: fetch it from {} ({}) and put it{} into {}".format(file.name, page, terms, unpacked, where)
+    name, it = (file.name + " and the parts after it", "them") if file.name.endswith(".001") else (file.name, "it")
+    return "{}: fetch {} from {} ({}) and put {}{} into {}".format(name, it, page, terms, it, unpacked, where)
 
 
 def obtain(file: File, settings: Download, cache: Path, page: str, terms: str, most: int) -> Path:
@@ -189,9 +194,10 @@ def _differs(path: Path, file: File) -> str:
     """Why a file is not the one that is wanted; '' if it is, as far as that is known."""
     if path.is_dir():
         return ""
-    size = path.stat().st_size
+    size = archive.size(path)
     if file.size and size != file.size:
-        return "{:,} bytes, wanted {:,}{}".format(size, file.size, _looks_like(path))
+        parts = " in {} parts".format(len(archive.parts(path))) if path.suffix == ".001" else ""
+        return "{:,} bytes{}, wanted {:,}{}".format(size, parts, file.size, _looks_like(path))
     if not file.hash:
         return _looks_like(path).lstrip("; ")
     kind = {32: "md5", 40: "sha1", 64: "sha256"}[len(file.hash)]
@@ -226,13 +232,15 @@ def _local(address: str) -> Path:
 
 
 def _hash(path: Path, kind: str = "sha256") -> str:
+    """Hash of a file, or of all parts of an archive, one after the other."""
     digest = hashlib.new(kind)
     try:
-        size = path.stat().st_size
-        with open(str(path), "rb") as stream, bar(total=size, unit="B", unit_scale=True, desc="checksum") as progress:
-            for chunk in iter(lambda: stream.read(_CHUNK), b""):
-                digest.update(chunk)
-                progress.update(len(chunk))
+        with bar(total=archive.size(path), unit="B", unit_scale=True, desc="checksum") as progress:
+            for part in archive.parts(path):
+                with open(str(part), "rb") as stream:
+                    for chunk in iter(functools.partial(stream.read, _CHUNK), b""):
+                        digest.update(chunk)
+                        progress.update(len(chunk))
     except OSError as error:
         raise DataError("{}: cannot be read ({}); dataset.archive names it".format(path, error.strerror)) from None
     return digest.hexdigest()

@@ -1,5 +1,6 @@
 """The nightly on Luigi's command line: `NightlyRegression`, `AcceptBaseline`, `Bisect`, `ExportHistory`."""
 
+import contextlib
 import datetime
 import json
 import multiprocessing
@@ -28,6 +29,9 @@ from tasks.stage import BAD_CONFIGURATION, Command, Settings, end, fail_with
 # Exit codes of a night's verdict; where there are several, the largest is the worst.
 CODES = {night.PASS: 0, night.WARN: 0, night.NO_DATA: 60, night.INFRASTRUCTURE: 61, night.REGRESSION: 62}
 ALREADY_RUNNING = 10
+
+# Room on the disk that a night keeps for its own record, verdict and page, should its trainings fill the disk.
+_RESERVE_BYTES = 2_000_000
 
 _HIDDEN = luigi.parameter.ParameterVisibility.HIDDEN
 
@@ -103,8 +107,9 @@ class NightlyRegression(_Nightly):
         return self.folder / str(self.date) / "verdict.json"
 
     def complete(self) -> bool:
-        """Whether the night has a verdict that playing it again would not change."""
-        return self.verdict().get("verdict") in night.FINAL
+        """Whether the night has a verdict that playing it again would not change, and people were told."""
+        known = self.verdict()
+        return known.get("verdict") in night.FINAL and bool(known.get("announced", True))
 
     @classmethod
     def bulk_complete(cls, parameter_tuples: Iterable[Any]) -> List[Any]:
@@ -131,7 +136,11 @@ class NightlyRegression(_Nightly):
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with locks.held(self.folder / "lock", "nightly {}".format(self.folder), 0.0, error=BusyError):
-                record = self._play()
+                reserve(self._reserve)
+                try:
+                    record = self._play()
+                finally:
+                    give_back(self._reserve)
         except OSError as error:
             raise StageError("{}: cannot be written: {}".format(error.filename, error.strerror)) from error
         print(summary(record, self.folder), flush=True)
@@ -147,6 +156,10 @@ class NightlyRegression(_Nightly):
         elif isinstance(exception, FseError) and is_machines(exception):
             fail_with(CODES[night.INFRASTRUCTURE])
         return super().on_failure(exception)
+
+    @property
+    def _reserve(self) -> Path:
+        return self.folder / "reserve"
 
     def _play(self) -> Dict[str, Any]:
         from tasks.nightly import page  # brings Jinja2, which scheduling does without
@@ -171,10 +184,14 @@ class NightlyRegression(_Nightly):
             "verdict": record["verdict"],
         }
         outputs.write_json(Path(plan.nightly.heartbeat or self.folder / "heartbeat"), beat)
+        self.write_verdict(record, announced=True)
         return record
 
-    def write_verdict(self, record: Dict[str, Any]) -> None:
-        """Writes `verdict.json`, without the outputs' keys, by which Clean would keep them for ever: links do, for a while."""
+    def write_verdict(self, record: Dict[str, Any], announced: bool = False) -> None:
+        """Writes `verdict.json`, without the outputs' keys, by which Clean would keep them for ever: links do, for a while.
+
+        announced: whether page, hooks and heartbeat have it; a night that was killed before is asked for again.
+        """
         plays = [
             dict(
                 play,
@@ -187,7 +204,7 @@ class NightlyRegression(_Nightly):
         ]
         file = self.folder / record["date"] / "verdict.json"
         file.parent.mkdir(parents=True, exist_ok=True)
-        outputs.write_json(file, dict(record, plays=plays))
+        outputs.write_json(file, dict(record, plays=plays, announced=announced))
 
     def _circumstances(self, history: History) -> night.Circumstances:
         plan = self.plan
@@ -216,19 +233,28 @@ class NightlyRegression(_Nightly):
         for run, experiment in zip(self.plan.runs, self.plan.experiments(self.set)):
             train = experiment.train
             needs.setdefault((train.device, train.devices, train.hosts, train.rank_table), run)
-        looked = [environment.doctor(run.config, run.overrides(self.set), self.root) for run in needs.values()]
+        wait = self.plan.nightly.device_wait
+        looked = [environment.fit(run.config, run.overrides(self.set), self.root, wait) for run in needs.values()]
         return [report for report, _ in looked if report], "; ".join(ill for _, ill in looked if ill)
 
     def _run(self, run: Run, seed: int, occasion: str) -> night.Played:
-        more = "train.seed={},train.occasion='{}',experiment.name='nightly-{}-{}'".format(
-            seed, occasion, self.plan.nightly.name, run.name
+        nightly = self.plan.nightly.name  # in the occasion too: two nightlies of a workspace train each for itself
+        more = "train.seed={},train.occasion='{} {}',experiment.name='nightly-{}-{}'".format(
+            seed, nightly, occasion, nightly, run.name
         )
         name = "{}-{}{}".format(run.name, seed, "-repeat" if occasion.endswith("repeat") else "")
-        log = self.root / "logs" / "nightly-{}-{}-{}.log".format(self.plan.nightly.name, self.date, name)
+        log = self.root / "logs" / "nightly-{}-{}-{}.log".format(nightly, self.date, name)
         folder = self.folder / str(self.date) / name
         overrides = run.overrides(",".join(filter(None, (self.set.strip(", "), more))))
         print("{}: {}, seed {} (log: {})".format(occasion, run.name, seed, log), file=sys.stderr, flush=True)
-        return runner.run(run, overrides, self.root, self.plan.nightly.device_wait, log, folder)
+        try:
+            played = runner.run(run, overrides, self.root, self.plan.nightly.device_wait, log, folder)
+        except OSError as error:
+            words = "{}: cannot be written: {}".format(error.filename or folder, error.strerror)
+            played = night.Played(night.INFRASTRUCTURE, words)
+        if played.outcome != "ok":  # perhaps for want of room
+            give_back(self._reserve)
+        return played
 
 
 @NightlyRegression.event_handler(luigi.Event.DEPENDENCY_PRESENT)
@@ -332,6 +358,23 @@ class ExportHistory(_Command):
         except OSError as error:
             raise StageError("{}: cannot be written: {}".format(path, error.strerror)) from error
         print("{}: {} nights".format(path, len(history.records())))
+
+
+def reserve(path: Path) -> None:
+    """Takes `_RESERVE_BYTES` of the disk, if they are there."""
+    try:
+        with open(str(path), "wb") as stream:
+            stream.write(os.urandom(_RESERVE_BYTES))  # no file system makes that smaller
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError:
+        give_back(path)
+
+
+def give_back(path: Path) -> None:
+    """Gives the disk back what `reserve` took."""
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
 
 
 def summary(record: Dict[str, Any], folder: Path) -> str:

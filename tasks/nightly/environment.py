@@ -7,6 +7,7 @@ import platform
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Tuple
 
@@ -20,6 +21,9 @@ _COMMITS = 30
 
 # It tries TensorFlow, and npu_bridge, each of which may take five minutes from a cold network disk.
 _DOCTOR_SECONDS = 900.0
+
+# Between two looks at a card that is in use.
+_PAUSE_SECONDS = 30.0
 
 
 def describe(devices: Iterable[str], versions: Dict[str, str]) -> Dict[str, str]:
@@ -77,6 +81,31 @@ def git(folder: Path, *arguments: str) -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout.decode(errors="replace").strip()
+
+
+def fit(config: str, overrides: str, root: Path, wait: float) -> Tuple[Dict[str, Any], str]:
+    """Looks at the machine with `doctor`, again and again while nothing but a card or port in use is wrong.
+
+    Args:
+      config, overrides, root: as `doctor` has them.
+      wait: seconds after which one that is in use still is a fault.
+
+    Returns:
+      as `doctor` does.
+    """
+    until, told = time.monotonic() + wait, False
+    while True:
+        found, ill = doctor(config, overrides, root)
+        failed = [check for check in found.get("checks", ()) if check["status"] == "failed"]
+        left = until - time.monotonic()
+        if not failed or not all(check["busy"] for check in failed):
+            return found, ill
+        if left <= 0.0:
+            return found, "{}; waited {:.0f} seconds".format(ill, wait)
+        if not told:
+            print("waiting: {}".format(ill), file=sys.stderr, flush=True)
+            told = True
+        time.sleep(min(_PAUSE_SECONDS, left))
 
 
 def doctor(config: str, overrides: str, root: Path) -> Tuple[Dict[str, Any], str]:

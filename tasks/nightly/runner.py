@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import os
 import statistics
 import sys
 from pathlib import Path
@@ -40,12 +41,17 @@ def run(run_: Run, overrides: str, workspace: Path, wait: int, log: Path, folder
       wait: seconds to wait for a device.
       log: what it says is added to it.
       folder: gets a link to each output, which keeps it from Clean, and ModelZoo's `${CaseName}.log`.
+
+    Raises:
+      OSError: log or links cannot be written.
     """
     from fse import modelzoo  # brings Pillow, which scheduling does without
 
     tasks = FullRun(config=run_.config, set=overrides, workspace=str(workspace)).stages()
-    there = {name: {path.name for path in task.folder.glob("*")} for name, task in tasks.items()}
+    before = {name: _inodes(task.folder) for name, task in tasks.items()}
     arguments = ["Report", "--config", run_.config, "--set", overrides, "--workspace", str(workspace)]
+    if run_.kind == "performance":  # they are measured, so they run though their outputs are there
+        arguments += ["--Export-force", "--Evaluate-force"]
     try:
         children.run([*_COMMAND, *arguments, "--Train-device-wait", str(wait)], log)
     except MachineError as error:
@@ -58,16 +64,17 @@ def run(run_: Run, overrides: str, workspace: Path, wait: int, log: Path, folder
     lost = [name for name, manifest in made.items() if not manifest]
     if lost:
         return Played("failed", "{}: output missing though the run ended well".format(", ".join(lost)))
+    folders = {name: tasks[name].folder / manifest["key"] for name, manifest in made.items()}
     stages = {
         name: {
             "key": manifest["key"],
             "seconds": manifest["seconds"],
-            "reused": manifest["key"] in there[name] and name != "Train",
+            "reused": name != "Train"
+            and before[name].get(manifest["key"]) == _inodes(tasks[name].folder)[manifest["key"]],
             "resumed": manifest["resumed"],
         }
         for name, manifest in made.items()
     }
-    folders = {name: task.folder / stages[name]["key"] for name, task in tasks.items()}
     for name, target in folders.items():
         point(folder / name, target)
     figures = measure(folders)
@@ -126,6 +133,13 @@ def measure(folders: Dict[str, Path]) -> Dict[str, Optional[float]]:
         peak_megabytes=made["Train"]["peak_megabytes"],
     )
     return {name: None if figures.get(name) is None else float(figures[name]) for name in METRICS}
+
+
+def _inodes(folder: Path) -> Dict[str, int]:
+    """What is in a folder, by name: an output that was made again is another folder of the same name."""
+    with contextlib.suppress(FileNotFoundError):
+        return {entry.name: entry.inode() for entry in os.scandir(str(folder))}
+    return {}
 
 
 def _forgotten(task: StageTask) -> StageTask:

@@ -48,7 +48,7 @@ class Nightly:
     name: str = setting("nightly", "names the folder of results; letters, digits, '_' and '-'")
     baselines: str = setting("baselines.toml", "what AcceptBaseline writes, relative to this file")
     doctor: bool = setting(True, "look at the machine with `fse doctor` first")
-    device_wait: int = setting(3600, "seconds to wait for a device that another training has", 0)
+    device_wait: int = setting(3600, "seconds to wait for a device that is in use, before the night and each run", 0)
     keep: int = setting(30, "nights whose outputs Clean keeps", 1)
     heartbeat: str = setting("", "file that every finished night touches; '' is `heartbeat` beside the history")
 

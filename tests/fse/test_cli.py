@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fse import checkpoints, cli, config, seed_flags
+from fse import checkpoints, cli, config, locks, seed_flags
 
 
 def fse(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -77,6 +77,18 @@ def test_every_flag_of_the_replaced_codes_is_taken_and_explained(name: str) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("verb", ["train", "join"])
+def test_a_device_in_use_is_refused(verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """By the lock that the pipeline's training takes."""
+    monkeypatch.setenv("FSE_LOCKS", str(tmp_path))
+    with locks.devices("cpu", ["0"], 0.0):
+        assert cli.main([verb, "--records", str(tmp_path), "--output", str(tmp_path / "out")]) == 3
+    said = capsys.readouterr().err
+    assert "error: device cpu of this host is in use by process {} of ".format(os.getpid()) in said
+    assert "try again when that has ended" in said
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_folder_of_pictures_trains_and_tests_as_in_the_replaced_codes(tmp_path: Path) -> None:
     folders = ["--input_dir", str(pictures(tmp_path / "in")), "--output_dir", str(tmp_path / "out")]
     done = fse("train", *FLAGS, *folders, "--train_url", str(tmp_path / "url"))

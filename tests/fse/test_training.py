@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fse import checkpoints, devices, records, training
+from fse.devices import gpu
 from fse.errors import CheckpointError, ConfigError, DeviceError, TrainingError
 from fse.tf1 import tf
 from tests.fse.trainings import changed, stored
@@ -68,6 +69,28 @@ def test_resuming_gives_what_an_uninterrupted_run_gives(
     one, other = stored(trained), stored(tmp_path / "run")
     assert all((one[name] == other[name]).all() for name in one)
     assert losses_of(tmp_path / "run") == losses_of(trained)
+
+
+def test_resuming_on_a_gpu_goes_on_with_the_loss_scale(
+    tiny, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorFlow's own loss scaling, on the processor: half precision is left out there, the scale is not."""
+    monkeypatch.setattr(tf.test, "is_gpu_available", lambda: True)
+    monkeypatch.setattr(gpu, "_STEPS_BEFORE_DOUBLING", 5)
+    settings = changed(tiny, device="gpu", mixed_precision="on", keep_checkpoints=2)
+    training.train(settings, shards, tmp_path)
+    folder, whole = tmp_path / "checkpoints", stored(tmp_path)
+    scaling = {path.name: json.loads(path.read_text()) for path in folder.glob("*.scaling.json")}
+    assert {name: sorted(values.values()) for name, values in scaling.items()} == {
+        "model-4.scaling.json": [4, 2.0**15],
+        "model-6.scaling.json": [1, 2.0**16],
+    }
+    for file in folder.glob("model-6.*"):
+        file.unlink()
+    training.train(settings, shards, tmp_path)
+    assert json.loads((folder / "model-6.scaling.json").read_text()) == scaling["model-6.scaling.json"]
+    assert all((stored(tmp_path)[name] == whole[name]).all() for name in whole)
+    assert json.loads((tmp_path / "training.json").read_text())["loss_scale"] == 2.0**16
 
 
 def test_what_a_stopped_save_leaves_is_gone_in_the_end(tiny, shards: Path, trained: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fse import config, datasets
-from fse.datasets import cats, celeba, w300
+from fse.datasets import cats, celeba, celeba_wild, w300
 from fse.datasets.catalogue import shares
 from fse.errors import ConfigError, DataError, DownloadError, FseError
 from tests.fse.datasets import layouts
@@ -91,6 +91,25 @@ def test_celeba_in_the_wild_is_read_from_its_unpacked_folder(bring, tmp_path):
     rows, summary = bring("celeba_wild", "train", {"train": 7, "test": 0})
     assert [float(rows["000003.jpg"]["box_" + name]) for name in ("x", "y", "width", "height")] == [2, 71, 226, 313]
     assert summary["boxes_from_annotations"] is True
+
+
+@layouts.needs_libarchive
+def test_celeba_in_the_wild_is_read_from_its_archive_in_parts(bring, tmp_path):
+    layouts.celeba(tmp_path / "data")
+    layouts.parts_of_img_celeba(tmp_path / "data")
+    rows, _ = bring("celeba_wild", "train", {"train": 7, "test": 0})
+    assert float(rows["000003.jpg"]["box_width"]) == 226
+
+
+def test_parts_that_are_not_all_there(tmp_path):
+    assert celeba_wild.PICTURES.size == 10_191_072_466
+    for number in (1, 2, 4):
+        (tmp_path / "img_celeba.7z.00{}".format(number)).write_bytes(b"1234567")
+    with pytest.raises(DataError, match=r"img_celeba\.7z\.001: 14 bytes in 2 parts, wanted 10,191,072,466; fetch "):
+        datasets.source.obtain(celeba_wild.PICTURES, config.Download(str(tmp_path)), tmp_path, "page", "terms", 0)
+    (tmp_path / "img_celeba.7z.001").unlink()
+    with pytest.raises(DataError, match=r"img_celeba\.7z\.001 and the parts after it: fetch them from page"):
+        datasets.source.obtain(celeba_wild.PICTURES, config.Download(str(tmp_path)), tmp_path, "page", "terms", 0)
 
 
 def test_mafl_in_the_wild(bring, tmp_path):

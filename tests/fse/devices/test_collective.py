@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, Iterator, List, Sequence
 
 import numpy as np
 import pytest
@@ -19,6 +19,8 @@ from fse import checkpoints, config, devices, launcher, network, outputs, ranks,
 from fse.errors import ConfigError, DeviceError, TrainingError
 from fse.tf1 import tf
 from tests.fse.trainings import changed, stored
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def single(settings: config.Config, **train: Any) -> config.Config:
@@ -146,10 +148,10 @@ def test_a_batch_that_ranks_cannot_share_is_refused(tiny, shards: Path, tmp_path
 @contextlib.contextmanager
 def started(*arguments: str, **environment: str) -> Iterator["subprocess.Popen[str]"]:
     """`fse …` in a child process."""
-    root = Path(__file__).resolve().parents[3]
     process = subprocess.Popen(
         [sys.executable, "-m", "fse", *arguments],
-        env=dict(os.environ, PYTHONPATH=str(root), **environment),
+        cwd="/",  # before all else Python looks for packages in the current folder
+        env=dict(os.environ, **dict({"PYTHONPATH": str(ROOT)}, **environment)),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         universal_newlines=True,
@@ -236,29 +238,40 @@ def ports(count: int) -> List[int]:
 
 def two_hosts(settings: config.Config, **train) -> config.Config:
     first, second = ports(2)
-    return changed(settings, hosts=("127.0.0.1:{}".format(first), "127.0.0.1:{}".format(second)), **train)
+    return single(settings, hosts=("127.0.0.1:{}".format(first), "127.0.0.1:{}".format(second)), **train)
+
+
+@contextlib.contextmanager
+def hosts(shards: Sequence[Path], configs: Sequence[str], folder: Path, **second: str) -> Iterator[List[Any]]:
+    """`fse train` on one host and `fse join` on another, by two ports; `second` is in the environment of the latter.
+
+    Each has its records, its experiment and its device.
+    """
+    with contextlib.ExitStack() as stack:
+        processes = []
+        for number, verb in enumerate(("train", "join")):
+            locks, environment = folder / "locks-{}".format(number), second if number else {}
+            locks.mkdir()
+            options = ["--config", configs[number], "--records", str(shards[number]), "--output", str(folder / verb)]
+            environment = dict({"FSE_HOST": str(number), "FSE_LOCKS": str(locks)}, **environment)
+            processes.append(stack.enter_context(started(verb, *options, **environment)))
+        yield processes
 
 
 def test_two_ports_stand_for_two_hosts(tiny, shards: Path, two: Path, tmp_path: Path) -> None:
     path = experiment(two_hosts(tiny), tmp_path)
-    options = ["--config", path, "--records", str(shards)]
-    with started("train", *options, "--output", str(tmp_path / "out"), FSE_HOST="0") as first, started(
-        "join", *options, "--output", str(tmp_path / "joined"), FSE_HOST="1"
-    ) as second:
-        said = [process.communicate(timeout=120)[0] for process in (first, second)]
-    assert (first.returncode, second.returncode) == (0, 0), said
-    assert_equal(stored(tmp_path / "out"), stored(two))
-    assert [path.name for path in (tmp_path / "joined").iterdir()] == ["logs"]
+    with hosts([shards] * 2, [path] * 2, tmp_path) as processes:
+        said = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert_equal(stored(tmp_path / "train"), stored(two))
+    assert [path.name for path in (tmp_path / "join").iterdir()] == ["logs"]
 
 
 @pytest.mark.slow
 def test_a_host_that_goes_away_ends_the_others(tiny, shards: Path, tmp_path: Path) -> None:
     path = experiment(two_hosts(tiny, steps=1_000_000, save_freq=1_000_000), tmp_path)
-    options = ["--config", path, "--records", str(shards)]
-    with started("train", *options, "--output", str(tmp_path / "out"), FSE_HOST="0") as first, started(
-        "join", *options, "--output", str(tmp_path / "joined"), FSE_HOST="1"
-    ) as second:
-        wait_for("progress", tmp_path / "out.building" / "logs" / "train_0.log")
+    with hosts([shards] * 2, [path] * 2, tmp_path) as (first, second):
+        wait_for("progress", tmp_path / "train.building" / "logs" / "train_0.log")
         second.kill()
         killed = time.monotonic()
         said, _ = first.communicate(timeout=30)
@@ -268,19 +281,39 @@ def test_a_host_that_goes_away_ends_the_others(tiny, shards: Path, tmp_path: Pat
     assert "gone away" in said or "ended" in said or "stopped" in said
 
 
-def test_hosts_with_other_settings_are_refused_before_anything_starts(tiny, shards: Path, tmp_path: Path) -> None:
-    ours = two_hosts(tiny)
-    theirs = changed(ours, learning_rate=0.5)
-    options = ["--records", str(shards)]
-    with started(
-        "train", "--config", experiment(ours, tmp_path / "a"), *options, "--output", str(tmp_path / "out"), FSE_HOST="0"
-    ) as first, started(
-        "join", "--config", experiment(theirs, tmp_path / "b"), *options, "--output", str(tmp_path / "c"), FSE_HOST="1"
-    ) as second:
-        said = [process.communicate(timeout=60)[0] for process in (first, second)]
-    assert (first.returncode, second.returncode) == (2, 2)
+@pytest.mark.parametrize("what", ["settings", "code", "records"])
+def test_hosts_with_something_else_are_refused_before_anything_starts(
+    tiny, shards: Path, tmp_path: Path, what: str
+) -> None:
+    ours = theirs = two_hosts(tiny)
+    ours_records = theirs_records = shards
+    environment = {}
+    if what == "settings":
+        theirs, expected = changed(ours, learning_rate=0.5), "train.learning_rate: 0.001 and 0.5"
+    elif what == "code":
+        expected = "the code of fse (sha256): "
+        code = tmp_path / "code" / "fse"
+        shutil.copytree(str(ROOT / "fse"), str(code), ignore=shutil.ignore_patterns("__pycache__"))
+        (code / "losses.py").write_text((code / "losses.py").read_text() + "\nTHEIRS = 1\n")
+        environment = {"PYTHONPATH": str(code.parent)}
+    else:
+        expected = "the records (sha256): "
+        theirs_records = tmp_path / "records"
+        shutil.copytree(str(shards), str(theirs_records))
+        one, other = sorted(theirs_records.glob("train-*"))
+        one.rename(tmp_path / "one")
+        other.rename(one)
+        (tmp_path / "one").rename(other)
+    configs = [experiment(ours, tmp_path / "a"), experiment(theirs, tmp_path / "b")]
+    with hosts([ours_records, theirs_records], configs, tmp_path, **environment) as processes:
+        said = [process.communicate(timeout=60)[0] for process in processes]
+    assert [process.returncode for process in processes] == [2, 2], said
     for text in said:
-        assert "differ in train.learning_rate: 0.0001 and 0.5" in text
+        assert "error: host 0 and host 1 (127.0.0.1:" in text
+        assert "differ in " + expected in text
+        assert "give all hosts the same" in text
+        assert "Traceback" not in text
+    assert not list(tmp_path.rglob("train_*.log"))
 
 
 def test_a_host_that_does_not_come_is_told(tiny, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from fse import checkpoints, config, devices, errors, export, outputs, records, 
 from fse.devices import npu
 from fse.errors import ConfigError
 from fse.tf1 import tf
+from tests.fse.trainings import changed, stored
 
 ROOT = Path(__file__).resolve().parents[3]
 STAND_IN = Path(__file__).parent / "stand_in"
@@ -219,6 +221,35 @@ def test_an_npu_run_with_overflows(tiny, shards: Path, tmp_path: Path) -> None:
         plain = training.build(tiny, records.read(shards), 6, devices.find(tiny))
         assert set(reader.get_variable_to_shape_map()) == set(plain.stored)
     assert reader.get_tensor("global_step") == 4
+
+
+def test_a_resumed_run_goes_on_with_the_loss_scale(tiny, shards: Path, tmp_path: Path) -> None:
+    """Two bad steps halve it, one before the interruption and one after; elsewhere the checkpoints do without it."""
+    settings = on_npu(tiny, average=0.9)
+    done = fse(tmp_path, settings, shards, STAND_IN_OVERFLOWS="4,5")
+    assert done.returncode == 0, done.stderr
+    whole, folder = stored(tmp_path / "out"), tmp_path / "out" / "checkpoints"
+    scaling = {path.name: json.loads(path.read_text()) for path in folder.glob("*.scaling.json")}
+    assert {name: (each["loss_scale"], each["bad_steps"]) for name, each in scaling.items()} == {
+        "model-2.scaling.json": (2.0**32, 0),
+        "model-4.scaling.json": (2.0**32, 1),
+        "model-6.scaling.json": (2.0**31, 0),
+    }
+
+    shutil.copytree(str(tmp_path / "out"), str(tmp_path / "cpu"))
+    (tmp_path / "out").rename(tmp_path / "out.building")
+    for run in ("out.building", "cpu"):
+        for file in (tmp_path / run / "checkpoints").glob("model-6.*"):
+            file.unlink()
+    done = fse(tmp_path, settings, shards, STAND_IN_OVERFLOWS="4,5")
+    assert done.returncode == 0, done.stderr
+    again = stored(tmp_path / "out")
+    assert all((again[name] == whole[name]).all() for name in whole)
+    assert json.loads((folder / "model-6.scaling.json").read_text()) == scaling["model-6.scaling.json"]
+
+    training.train(changed(tiny, average=0.9), shards, tmp_path / "cpu")
+    left = {path.name for path in (tmp_path / "cpu" / "checkpoints").glob("*.scaling.json")}
+    assert left == {"model-2.scaling.json", "model-4.scaling.json"}
 
 
 def test_a_run_that_was_not_compiled_for_the_npu_fails(tiny, shards: Path, tmp_path: Path) -> None:
