@@ -18,7 +18,7 @@ from typing import Any, Callable, Dict, List
 
 import numpy as np
 
-from fse import config, devices, network, records, training
+from fse import config, conversion, devices, network, records, training
 from fse.config import Config
 from fse.datasets import annotations
 from fse.devices import cpu
@@ -50,7 +50,7 @@ def write_records(experiment: Config, folder: Path, count: int) -> records.Recor
     annotations.write(folder / "crops" / "landmarks.csv", names, names, splits, [], [np.zeros((0, 2))] * count)
     (folder / "crops" / "crop.json").write_text(json.dumps({"size": size, "landmarks": []}))
     (folder / "records").mkdir()
-    records.convert(experiment, folder / "crops", folder / "records")
+    conversion.convert(experiment, folder / "crops", folder / "records")
     return records.read(folder / "records")
 
 

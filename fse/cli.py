@@ -5,17 +5,18 @@ failed for the machine: a download, the device, the disk; 4 the NPU was not used
 """
 
 import argparse
+import contextlib
 import importlib
 import json
 import logging
 import os
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, ContextManager, Dict, List, Optional
 
-from fse import __version__, config, datasets, doctor, outputs, processes, seed_flags
+from fse import __version__, config, datasets, doctor, locks, outputs, processes, ranks, seed_flags
 from fse.errors import MACHINE, NOT_USED, ConfigError, DeviceUnusedError, FseError, StageError, is_machines
-from fse.stages import STAGES
+from fse.stages import DATA, EVALUATED, STAGES, flag_of
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
@@ -55,14 +56,17 @@ def _parser() -> argparse.ArgumentParser:
         command = verbs.add_parser(verb, help=stage.help, description="{}.".format(stage.help.capitalize()))
         command.add_argument("--config", metavar="PATH", help="experiment file or shipped name (default: synthetic)")
         command.add_argument("--set", default="", metavar="KEY=VALUE,…", help="settings that override the file's")
-        for needed in stage.inputs:
-            what = "what `fse {}` wrote".format(needed)
-            command.add_argument("--" + STAGES[needed].flag, type=Path, metavar="DIR", help=what)
+        for role in (*stage.inputs, *stage.also):
+            what = "what `fse {}` wrote".format(role.replace(EVALUATED, " --data evaluate"))
+            command.add_argument("--" + flag_of(role), type=Path, metavar="DIR", help=what, dest=flag_of(role))
         command.add_argument("--output", type=Path, metavar="DIR", help="folder to make; must not exist")
         # A scheduler's: what it adds to the manifest, and whether the output may exist.
         command.add_argument("--facts", type=Path, help=argparse.SUPPRESS)
         command.add_argument("--replace", action="store_true", help=argparse.SUPPRESS)
         command.set_defaults(run=_run_stage)
+        if verb in DATA:
+            what = "to train on, or to evaluate on as [evaluate.dataset] and [evaluate.crop] say (default: train)"
+            command.add_argument("--data", choices=("train", "evaluate"), default="train", help=what)
         if verb == "download":
             command.add_argument("--data_path", type=Path, metavar="DIR", help="download.data_path: where archives lie")
             command.set_defaults(run=_run_download)
@@ -101,29 +105,28 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run_stage(options: argparse.Namespace) -> None:
-    settings = config.load(options.config, options.set)
+    settings, stage = config.load(options.config, options.set), STAGES[options.verb]
     datasets.check(settings)
-    run_stage(
-        options.verb,
-        settings,
-        [_given(options, STAGES[needed].flag) for needed in STAGES[options.verb].inputs],
-        _given(options, "output"),
-        _facts(options),
-        options.replace,
-    )
+    if options.verb in DATA and options.data == "evaluate":
+        settings = config.for_evaluation(settings)
+    roles = (*stage.inputs, *(stage.also if config.evaluates_other_data(settings) else ()))
+    inputs = {role: _given(options, flag_of(role)) for role in roles}
+    run_stage(options.verb, settings, inputs, _given(options, "output"), _facts(options), options.replace)
 
 
 def _run_download(options: argparse.Namespace) -> None:
+    # A scheduler's: addresses whose queries are not to be seen on the command line.
+    more = [os.environ.get("FSE_SET", "")]
     if options.data_path:
-        path = json.dumps(str(options.data_path.absolute()))
-        options.set = ",".join(filter(None, [options.set, "download.data_path={}".format(path)]))
+        more.append("download.data_path={}".format(json.dumps(str(options.data_path.absolute()))))
+    options.set = ",".join(filter(None, [options.set, *more]))
     _run_stage(options)
 
 
 def run_stage(
     verb: str,
     settings: config.Config,
-    inputs: List[Path],
+    inputs: Dict[str, Path],
     output: Path,
     facts: Optional[Dict[str, Any]] = None,
     replace: bool = False,
@@ -133,34 +136,48 @@ def run_stage(
     Args:
       verb: a name in `STAGES`.
       settings: the experiment.
-      inputs: the folders that `STAGES[verb].inputs` wrote, in that order.
+      inputs: the folders that the stages of `STAGES[verb].inputs` wrote, by verb; or all of `also` as well, by role.
       output: the folder to make.
       facts: what a scheduler adds to the manifest.
       replace: `output` may exist; otherwise it must not.
     """
     stage = STAGES[verb]
     module, name = stage.function.split(":")
-    for folder in inputs:
+    for folder in inputs.values():
         if not folder.is_dir():
             raise StageError("{}: no such folder; it should hold the output of an earlier stage".format(folder))
-    known = outputs.manifest(verb, settings, dict(zip(stage.inputs, inputs)), facts)
+    known = outputs.manifest(verb, settings, inputs, facts)
     with outputs.whole(output, known, stage.resumes, replace, stage.volatile, stage.summary) as building:
-        getattr(importlib.import_module(module), name)(settings, *inputs, building)
+        folders = [inputs[role] for role in stage.inputs]
+        also = [inputs[role] for role in stage.also if role in inputs]
+        getattr(importlib.import_module(module), name)(settings, *folders, building, *also)
 
 
 def _run_train(options: argparse.Namespace) -> None:
     """`fse train`: on shards as a stage, or on a folder of pictures as the replaced codes do it."""
-    if options.records is None and options.output is None:
-        seed_flags.run(options, run_stage)
-    else:
-        settings = seed_flags.settings(options)
-        output, facts = _given(options, "output"), _facts(options)
-        run_stage("train", settings, [_given(options, "records")], output, facts, options.replace)
+    settings = seed_flags.settings(options)
+    with contextlib.ExitStack() as stack:
+        if options.mode == "train" and not options.facts:  # a scheduler has locked the cards already
+            stack.enter_context(_cards(settings))
+        if options.records is None and options.output is None:
+            seed_flags.run(options, run_stage)
+        else:
+            records, output = _given(options, "records"), _given(options, "output")
+            if options.checkpoint and not output.exists():
+                seed_flags.begin_with(options.checkpoint, output)
+            run_stage("train", settings, {"convert": records}, output, _facts(options), options.replace)
 
 
 def _run_join(options: argparse.Namespace) -> None:
+    settings = config.load(options.config, options.set)
     folders = [_given(options, "records"), _given(options, "output")]
-    importlib.import_module("fse.training").join(config.load(options.config, options.set), *folders)
+    with _cards(settings):
+        importlib.import_module("fse.training").join(settings, *folders)
+
+
+def _cards(settings: config.Config) -> ContextManager[Any]:
+    """A context that has the cards of this host's ranks to itself; one in use is an error at once."""
+    return locks.devices(settings.train.device, ranks.team(settings.train).devices, 0.0)
 
 
 def _run_rank(options: argparse.Namespace) -> None:

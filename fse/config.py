@@ -24,7 +24,7 @@ else:
 
 
 # Settings that name files or folders; in a file they are relative to it.
-_PATHS = (("dataset", "archive"), ("download", "data_path"))
+_PATHS = (("dataset", "archive"), ("evaluate.dataset", "archive"), ("download", "data_path"), ("train", "start_from"))
 
 
 def _setting(
@@ -46,11 +46,13 @@ class Experiment:
 class Dataset:
     """Which pictures and annotations; see `fse.datasets`."""
 
-    name: str = _setting("synthetic", "'synthetic' renders faces; one of fse.datasets.KNOWN; any other reads `archive`")
+    name: str = _setting(
+        "synthetic", "'synthetic' renders faces; one of fse.datasets.KNOWN; 'folder' and any other read `archive`"
+    )
     part: str = _setting("", "which pictures of a known data set to train on; '' is its first part")
-    archive: str = _setting("", "zip or tar file, folder, file:// or http(s):// address; '' for known data sets")
+    archive: str = _setting("", "zip or tar file, folder, file://, http(s):// or drive:ID; '' for known data sets")
     sha256: str = _setting("", "checksum of the archive, 64 hexadecimal digits; '' accepts any")
-    images: str = _setting("images", "folder of the pictures inside the archive")
+    images: str = _setting("images", "folder of the pictures inside the archive; of 'folder' they may lie anywhere")
     annotations: str = _setting(
         "landmarks.csv", "annotation file inside the archive; without it there are no landmarks"
     )
@@ -59,7 +61,10 @@ class Dataset:
     train: int = _setting(3000, "synthetic: number of training pictures", 1, 10_000_000)
     test: int = _setting(600, "synthetic: number of test pictures", 1, 10_000_000)
     size: int = _setting(128, "synthetic: width and height of a picture, in pixels", 32, 1024)
-    seed: int = _setting(1234, "synthetic: seed of the renderer", 0, 2**31 - 1)
+    test_share: float = _setting(
+        0.1, "folder: share of the pictures to test on, where the annotation file has no column `split`", 0.0, 1.0
+    )
+    seed: int = _setting(1234, "synthetic: seed of the renderer; folder: of the draw of test pictures", 0, 2**31 - 1)
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,10 @@ class Download:
         "", "folder where archives lie already, or are to be put; what is there is not downloaded"
     )
     mirrors: Tuple[str, ...] = _setting((), "http(s):// addresses of folders that hold copies, tried first")
+    timeout: float = _setting(
+        86_400.0, "seconds that bringing one file may take; what came by then is gone on from in the next run", 1.0
+    )
+    stall: float = _setting(60.0, "seconds without a byte after which a connection is given up and made anew", 0.01)
 
 
 @dataclass(frozen=True)
@@ -80,6 +89,10 @@ class Crop:
     size: int = _setting(
         146, "width and height of the stored square, in pixels (the replaced codes' scale_size)", 16, 1024
     )
+    format: str = _setting(
+        "png", "how crops are stored: exactly, or as JPEG in a third of the space and time", choices=("png", "jpeg")
+    )
+    quality: int = _setting(95, "JPEG: quality; more than 95 is hardly better", 1, 100)
     margins: Tuple[int, ...] = _setting(
         (0, 0, 0, 0), "centre, squash: pixels cut off the picture's left, top, right and bottom before", 0, 100_000
     )
@@ -97,6 +110,9 @@ class Crop:
     overhang: float = _setting(
         0.0, "how far outside its picture a landmark may lie, as a share of the picture's longer side", 0.0, 10.0
     )
+    reads_test_annotations: bool = _setting(
+        False, "box, landmarks: yes, annotations say where the squares of test pictures lie; said again in the report"
+    )
     max_pixels: int = _setting(64_000_000, "a picture with more pixels is left out", 1)
     max_skipped: float = _setting(0.01, "share of unusable pictures above which the stage fails", 0.0, 1.0)
     processes: int = _setting(0, "parallel processes; 0 is one per processor", 0, 512)
@@ -104,9 +120,10 @@ class Crop:
 
 @dataclass(frozen=True)
 class Records:
-    """How TFRecord shards are cut; see `fse.records`."""
+    """How TFRecord shards are cut; see `fse.conversion`."""
 
     shards: int = _setting(4, "number of shards per split", 1, 10_000)
+    processes: int = _setting(0, "parallel processes; 0 is one per processor", 0, 512)
 
 
 @dataclass(frozen=True)
@@ -168,6 +185,9 @@ class Train:
         0.0,
         0.999999,
     )
+    start_from: str = _setting(
+        "", "weights to start from: an experiment of the workspace; a path of one, of what Train wrote, of a checkpoint"
+    )
     warmup: int = _setting(0, "steps over which the learning rate first rises from zero", 0)
     seed: int = _setting(1234, "seed of weights, data order, warps and colours", 0, 2**31 - 1)
     occasion: str = _setting("", "a training of another occasion is another training, though all else is the same")
@@ -187,7 +207,7 @@ class Train:
     step_timeout: int = _setting(1836, "seconds a step may take, waiting for other ranks included", 1, 86_400)
     mixed_precision: str = _setting(
         "auto",
-        "half precision where it is safe, with loss scaling; auto is on for npu only",
+        "half precision where it is safe, with loss scaling (bfloat16 on a cpu, without); auto is on for npu only",
         choices=("auto", "on", "off"),
     )
     loss_scale: float = _setting(
@@ -261,8 +281,13 @@ class Export:
     tolerance: float = _setting(1e-4, "largest permitted difference between checkpoint and exported model", 0.0)
     pictures: int = _setting(32, "number of pictures on which the two are compared", 1)
     soc_version: str = _setting("", "chip of Ascend's offline model, such as Ascend910A; '' asks npu-smi")
+    aoe: str = _setting(
+        "",
+        "AOE tunes for the offline model first, on this host's card: subgraphs, operators, or one after the other",
+        choices=("", "subgraphs", "operators", "both"),
+    )
     offline_batch: int = _setting(1, "pictures per run of the offline model", 1, 4096)
-    offline_seconds: int = _setting(1800, "seconds that making the offline model may take", 1)
+    offline_seconds: int = _setting(1800, "seconds that making the offline model may take; tuning takes hours", 1)
 
 
 @dataclass(frozen=True)
@@ -288,7 +313,11 @@ class Report:
 
 @dataclass(frozen=True)
 class Config:
-    """A whole experiment. `load` reads one from a file."""
+    """A whole experiment. `load` reads one from a file.
+
+    evaluate_dataset, evaluate_crop: the sections [evaluate.dataset] and [evaluate.crop], where evaluation has other data
+    than training, or other crops; None where it has the same.
+    """
 
     experiment: Experiment = Experiment()
     dataset: Dataset = Dataset()
@@ -302,7 +331,27 @@ class Config:
     npu: Npu = Npu()
     export: Export = Export()
     evaluate: Evaluate = Evaluate()
+    evaluate_dataset: Optional[Dataset] = None
+    evaluate_crop: Optional[Crop] = None
     report: Report = Report()
+
+
+# The sections of a file by name; those of evaluation's own data may be absent.
+_OWN = {"evaluate_dataset": Dataset, "evaluate_crop": Crop}
+SECTIONS: Dict[str, Any] = {
+    item.name.replace("_", "."): _OWN.get(item.name, item.type) for item in dataclasses.fields(Config)
+}
+
+
+def evaluates_other_data(config: Config) -> bool:
+    """Whether other pictures are evaluated on than trained on, or the same cropped otherwise."""
+    return bool(config.evaluate_dataset or config.evaluate_crop)
+
+
+def for_evaluation(config: Config) -> Config:
+    """The experiment as the stages see it that bring and prepare what is evaluated on."""
+    dataset, crop = config.evaluate_dataset or config.dataset, config.evaluate_crop or config.crop
+    return dataclasses.replace(config, dataset=dataset, crop=crop, evaluate_dataset=None, evaluate_crop=None)
 
 
 def load(path: Union[str, Path, None] = None, overrides: str = "") -> Config:
@@ -322,9 +371,8 @@ def load(path: Union[str, Path, None] = None, overrides: str = "") -> Config:
     changes = parse_overrides(overrides)
     _anchor(changes, Path.cwd())
     for section, values in changes.items():
-        if isinstance(tables.get(section, {}), dict):
-            tables.setdefault(section, {}).update(values)
-    return from_tables(tables, str(file) + (" with --set {}".format(overrides) if overrides else ""))
+        _merge(tables, section, values)
+    return from_tables(tables, str(file) + (" with --set {}".format(masked(overrides)) if overrides else ""))
 
 
 def read(file: Path) -> Dict[str, Any]:
@@ -342,8 +390,9 @@ def read(file: Path) -> Dict[str, Any]:
         raise ConfigError("configuration {}: not valid {}: {}".format(file, file.suffix[1:].upper(), error)) from None
     if not isinstance(tables, dict):
         raise ConfigError("configuration {}: wanted sections, got {!r}".format(file, tables))
+    tables = _flat(tables)
     _anchor(tables, file.resolve().parent)
-    return dict(tables)
+    return tables
 
 
 def shipped() -> Dict[str, Path]:
@@ -384,30 +433,69 @@ def from_tables(tables: Dict[str, Any], source: str = "configuration") -> Config
     Raises:
       ConfigError: names the key, what was wanted and what was given, and `source`.
     """
-    sections = {}
-    known = {item.name: item.type for item in dataclasses.fields(Config)}
+    sections: Dict[str, Any] = {}
+    tables = _flat(tables)
+    own = tables.get("evaluate.dataset")
+    if isinstance(own, dict) and own.get("name") == "":  # which overrides what a file says
+        del tables["evaluate.dataset"]
     for section, values in tables.items():
-        if section not in known:
-            raise ConfigError("{}: unknown section [{}]{}".format(source, section, _nearest(section, "", known)))
+        if section not in SECTIONS:
+            raise ConfigError("{}: unknown section [{}]{}".format(source, section, _nearest(section, "", SECTIONS)))
         if not isinstance(values, dict):
             raise ConfigError("{}: {} must be a section, [{}], not a value".format(source, section, section))
-        sections[section] = checked_section(known[section], section, values, source)
+        if section == "evaluate.crop":
+            values = dict(tables.get("crop", {}), **values)
+        sections[section.replace(".", "_")] = checked_section(SECTIONS[section], section, values, source)
+    if "name" not in tables.get("evaluate.dataset", {"name": ""}):
+        raise ConfigError("{}: evaluate.dataset.name is missing, the data set to evaluate on".format(source))
     config = Config(**sections)
+    if config.evaluate_dataset == config.dataset:
+        config = dataclasses.replace(config, evaluate_dataset=None)
+    if config.evaluate_crop == config.crop:
+        config = dataclasses.replace(config, evaluate_crop=None)
     _check_combinations(config, source)
     return config
 
 
+def _flat(tables: Dict[str, Any]) -> Dict[str, Any]:
+    """Sections within sections by their whole names: `evaluate.dataset`, of which a single string is the name."""
+    flat: Dict[str, Any] = {}
+    for section, values in tables.items():
+        within = {key for key in values if section + "." + key in SECTIONS} if isinstance(values, dict) else set()
+        _merge(flat, section, {key: values[key] for key in values if key not in within} if within else values)
+        for key in sorted(within):
+            named = isinstance(values[key], str) and section + "." + key == "evaluate.dataset"
+            _merge(flat, section + "." + key, {"name": values[key]} if named else values[key])
+    return flat
+
+
+def _merge(tables: Dict[str, Any], section: str, values: Any) -> None:
+    """Sets the values of a section in place; what is no section takes its place, and is refused later."""
+    if isinstance(values, dict) and isinstance(tables.get(section, {}), dict):
+        tables[section] = dict(tables.get(section, {}), **values)
+    else:
+        tables[section] = values
+
+
 def as_tables(config: Config) -> Dict[str, Dict[str, Any]]:
     """The configuration as nested dictionaries that JSON can hold; `from_tables` reads them back."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
+    sections = {name: getattr(config, name.replace(".", "_")) for name in SECTIONS}
+    tables = {name: dataclasses.asdict(section) for name, section in sections.items() if section is not None}
+    return json.loads(json.dumps(tables))
 
 
 def shown(config: Config) -> Dict[str, Dict[str, Any]]:
     """The configuration as `as_tables`, for others to see: addresses as `label` shows them."""
     tables = as_tables(config)
-    tables["dataset"]["archive"] = label(tables["dataset"]["archive"])
+    for section in {"dataset", "evaluate.dataset"} & {*tables}:
+        tables[section]["archive"] = label(tables[section]["archive"])
     tables["download"]["mirrors"] = [label(mirror) for mirror in tables["download"]["mirrors"]]
     return tables
+
+
+def is_remote(address: str) -> bool:
+    """Whether an archive at this address is downloaded: http(s)://, or drive:ID of Google Drive."""
+    return address.lower().startswith(("http://", "https://", "drive:"))
 
 
 def label(address: str) -> str:
@@ -418,20 +506,27 @@ def label(address: str) -> str:
     return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
+def masked(text: str) -> str:
+    """A text, settings for example, as others may see it: without the queries of the addresses in it."""
+    return re.sub(r"(https?://[^\s?#\"',\]]*)[?#][^\s\"',\]]*", r"\1?…", text, flags=re.IGNORECASE)
+
+
 def parse_overrides(text: str) -> Dict[str, Dict[str, Any]]:
-    """Parses `section.key=value,section.key=value` into nested dictionaries.
+    """Parses `section.key=value,section.key=value` into dictionaries by section.
 
     Raises:
       ConfigError: a part has no `section.key=`, or its value is neither TOML nor a bare word.
     """
     tables: Dict[str, Dict[str, Any]] = {}
     for part in _split(text):
-        match = re.match(r"\s*([A-Za-z_]\w*)\.([A-Za-z_]\w*)\s*=(.*)\Z", part, re.DOTALL)
+        match = re.match(r"\s*([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)?)\.([A-Za-z_]\w*)\s*=(.*)\Z", part, re.DOTALL)
         if not match:
-            raise ConfigError("--set {!r}: wanted section.key=value, for example train.learning_rate=3e-4".format(part))
+            raise ConfigError(
+                "--set {!r}: wanted section.key=value, for example train.learning_rate=3e-4".format(masked(part))
+            )
         section, key, value = match.group(1), match.group(2), match.group(3).strip()
         tables.setdefault(section, {})[key] = _value(value, part)
-    return tables
+    return _flat(tables)
 
 
 def _split(text: str) -> Iterator[str]:
@@ -464,7 +559,9 @@ def _value(text: str, part: str) -> Any:
     except tomllib.TOMLDecodeError:
         if re.match(r"[A-Za-z./~][^\"'\[\]{}\n]*\Z", text):
             return text
-        raise ConfigError("--set {!r}: {!r} is not a TOML value (strings take quotes)".format(part, text)) from None
+        raise ConfigError(
+            "--set {!r}: {!r} is not a TOML value (strings take quotes)".format(masked(part), masked(text))
+        ) from None
 
 
 def checked_section(kind: Any, section: str, values: Dict[str, Any], source: str) -> Any:
@@ -514,9 +611,9 @@ def _nearest(name: str, section: str, known: Dict[str, Any]) -> str:
     if close:
         return "; did you mean {}?".format("{}.{}".format(section, close[0]) if section else close[0])
     everywhere = {
-        item.name: "{}.{}".format(part.name, item.name)
-        for part in dataclasses.fields(Config)
-        for item in dataclasses.fields(part.type)  # type: ignore[arg-type]
+        item.name: "{}.{}".format(name, item.name)
+        for name, kind in reversed(list(SECTIONS.items()))  # of a name that several have, the first section's stays
+        for item in dataclasses.fields(kind)
     }
     close = difflib.get_close_matches(name, everywhere, n=1)
     if close:
@@ -530,9 +627,16 @@ def _check_combinations(config: Config, source: str) -> None:
         problems.append("experiment.name {!r} must be letters, digits, '.', '_' and '-'".format(config.experiment.name))
     if config.experiment.name == "artifacts":
         problems.append("experiment.name 'artifacts' is the folder of the stages' outputs; choose another")
-    addresses = [("dataset.archive", config.dataset.archive)]
-    addresses += [("download.mirrors", mirror) for mirror in config.download.mirrors]
+    addresses = [("download.mirrors", mirror) for mirror in config.download.mirrors]
+    for section, dataset in (("dataset", config.dataset), ("evaluate.dataset", config.evaluate_dataset)):
+        if dataset:
+            problems += _dataset_problems(section, dataset)
+            addresses.append((section + ".archive", dataset.archive))
     for key, address in addresses:
+        try:
+            urllib.parse.urlsplit(address)
+        except ValueError as error:
+            raise ConfigError("{}: {} is no valid address ({})".format(source, key, error)) from None
         if "@" in urllib.parse.urlsplit(address).netloc:
             problems.append(
                 "{} must not hold a user or password, which would be written into outputs; put them into ~/.netrc and "
@@ -540,31 +644,50 @@ def _check_combinations(config: Config, source: str) -> None:
             )
     for mirror in config.download.mirrors:
         if not mirror.lower().startswith(("http://", "https://")):
-            problems.append("download.mirrors wants http(s):// addresses, got {!r}".format(mirror))
-    if config.dataset.sha256 and not re.match(r"[0-9a-fA-F]{64}\Z", config.dataset.sha256):
-        problems.append("dataset.sha256 must be 64 hexadecimal digits, got {!r}".format(config.dataset.sha256))
-    for key in ("images", "annotations"):
-        value = getattr(config.dataset, key)
-        if Path(value).is_absolute() or ".." in Path(value).parts:
-            problems.append("dataset.{} must stay inside the archive, got {!r}".format(key, value))
-    if (config.crop.size - config.network.view) % 2:
-        problems.append("crop.size - network.view must be even: the view is the middle of the crop, pixel for pixel")
-    if config.network.view > config.crop.size:
+            problems.append("download.mirrors wants http(s):// addresses, got {!r}".format(label(mirror)))
+    for section, crop in (("crop", config.crop), ("evaluate.crop", config.evaluate_crop)):
+        if crop:
+            problems += _crop_problems(section, crop, config.network.view)
+    crop = for_evaluation(config).crop
+    if crop.mode in ("box", "landmarks") and not crop.reads_test_annotations:
+        section = "evaluate.crop" if config.evaluate_crop else "crop"
         problems.append(
-            "network.view ({}) cannot exceed crop.size ({}): it is the part of the crop that the network sees".format(
-                config.network.view, config.crop.size
+            "{0}.mode {1!r} places the squares of test pictures by their annotations, which makes errors smaller than they "
+            "are on pictures that nobody annotated; if that is meant, as in protocols that do so, set "
+            "{0}.reads_test_annotations = true, which the report repeats; if not, choose centre or squash".format(
+                section, crop.mode
             )
         )
-    for key, count in (("margins", 4), ("shift", 2)):
-        if len(getattr(config.crop, key)) != count:
-            problems.append("crop.{} wants {} numbers, got {}".format(key, count, list(getattr(config.crop, key))))
-    if any(config.crop.margins) and config.crop.mode in ("box", "landmarks"):
-        problems.append("crop.margins are for crop.mode centre and squash, not {}".format(config.crop.mode))
     problems += [*_device_problems(config.train), *_npu_problems(config.train, config.npu)]
     if len(config.evaluate.eyes) != 2:
         problems.append("evaluate.eyes wants two landmark names, got {}".format(list(config.evaluate.eyes)))
     if problems:
         raise ConfigError("{}: {}".format(source, "; ".join(problems)))
+
+
+def _dataset_problems(section: str, dataset: Dataset) -> Iterator[str]:
+    """Settings of a data set that cannot be meant."""
+    if dataset.sha256 and not re.match(r"[0-9a-fA-F]{64}\Z", dataset.sha256):
+        yield "{}.sha256 must be 64 hexadecimal digits, got {!r}".format(section, dataset.sha256)
+    for key in ("images", "annotations"):
+        value = getattr(dataset, key)
+        if Path(value).is_absolute() or ".." in Path(value).parts:
+            yield "{}.{} must stay inside the archive, got {!r}".format(section, key, value)
+
+
+def _crop_problems(section: str, crop: Crop, view: int) -> Iterator[str]:
+    """Settings of a crop that contradict each other or the view."""
+    if (crop.size - view) % 2:
+        yield "{}.size - network.view must be even: the view is the middle of the crop, pixel for pixel".format(section)
+    if view > crop.size:
+        yield "network.view ({}) cannot exceed {}.size ({}): it is the part of the crop that the network sees".format(
+            view, section, crop.size
+        )
+    for key, count in (("margins", 4), ("shift", 2)):
+        if len(getattr(crop, key)) != count:
+            yield "{}.{} wants {} numbers, got {}".format(section, key, count, list(getattr(crop, key)))
+    if any(crop.margins) and crop.mode in ("box", "landmarks"):
+        yield "{0}.margins are for {0}.mode centre and squash, not {1}".format(section, crop.mode)
 
 
 def _device_problems(train: Train) -> Iterator[str]:
@@ -576,8 +699,6 @@ def _device_problems(train: Train) -> Iterator[str]:
         yield "train.hosts names a host twice: {}".format(", ".join(train.hosts))
     if train.rank_table and train.device != "npu":
         yield "train.rank_table is for train.device 'npu', which is {!r}".format(train.device)
-    if train.mixed_precision == "on" and train.device == "cpu":
-        yield "train.mixed_precision 'on': TensorFlow offers none on processors; choose a gpu, an npu, or 'auto'"
     if train.loss_scale and train.loss_scale < 1.0:
         yield "train.loss_scale must be at least 1, or 0 for one that is found, got {}".format(train.loss_scale)
 
@@ -628,9 +749,11 @@ def _npu_problems(train: Train, npu: Npu) -> Iterator[str]:
 
 
 def _anchor(tables: Dict[str, Any], folder: Path) -> None:
-    """Makes relative paths of archives and their folder absolute, in place."""
+    """Makes relative paths absolute, in place. A name to start from is no path, but an experiment of the workspace."""
     for section, key in _PATHS:
         values = tables.get(section)
         path = values.get(key) if isinstance(values, dict) else None
-        if isinstance(values, dict) and isinstance(path, str) and path and "://" not in path:
+        if isinstance(values, dict) and isinstance(path, str) and path and "://" not in path and not is_remote(path):
+            if key == "start_from" and "/" not in path:
+                continue
             values[key] = str((folder / Path(path).expanduser()).resolve())

@@ -1,15 +1,17 @@
 """Measuring an exported detector against annotated landmarks, upright and warped, beside a constant prediction.
 
-Linear regressors from discovered to annotated points are fitted on upright training pictures only. The warped test set
-shows every test picture once through a random warp of the training's strength, drawn from `evaluate.seed`, without
-mirroring and changes of colour; there a prediction that does not look at the picture fails. These warps are none that
-training draws, whatever the seeds: it seeds its generator with a pair of numbers, the evaluation with one.
+Linear regressors from discovered to annotated points are fitted on the upright training pictures of the data set that
+is evaluated on, which may be another than the detector learned from. The warped test set shows every test picture once
+through a random warp of the training's strength, drawn from `evaluate.seed`, without mirroring and changes of colour;
+there a prediction that does not look at the picture fails. These warps are none that training draws, whatever the
+seeds: it seeds its generator with a pair of numbers, the evaluation with one.
 
 Names in `metrics.json`: `nme` and what derives from it (`failure_rate_10`, `auc_10`, `per_landmark`) are the model's,
 without bias unless the name says so; `mean_shape_` before a name is the same of a constant prediction, the mean of the
-training pictures; `_warped` behind it is the same on the warped test set; `_interval` behind a mean over test pictures
-is its 95 % bootstrap interval. `n_shot` is a list of rows as `metrics.n_shot` returns them. A figure that no picture
-has is None.
+pictures that regressors are fitted on; `_warped` behind it is the same on the warped test set; `_interval` behind a
+mean over test pictures is its 95 % bootstrap interval. `train_images` is the number of pictures that the detector
+learned from, `regression_images` of those that regressors are fitted on. `n_shot` is a list of rows as `metrics.n_shot`
+returns them. A figure that no picture has is None.
 """
 
 import dataclasses
@@ -58,6 +60,8 @@ class Seen(NamedTuple):
 
 def evaluate(config: Config, model: Path, trained: Path, shards: Path, output: Path) -> None:
     """Writes `metrics.json`, `predictions.csv` and `examples.npz`: the Evaluate stage.
+
+    `shards` are of the data set that is evaluated on: regressors are fitted on its training pictures.
 
     Raises:
       ExportError, RecordError: the inputs cannot be read.
@@ -208,7 +212,8 @@ def _summary(config: Config, data: records.Records, trained: Path, means: Dict[s
         loss_align=training["loss_align"],
         loss_diversity=training["loss_diversity"],
         landmarks=config.network.landmarks,
-        train_images=data.pictures["train"],
+        train_images=training["train_images"],
+        regression_images=data.pictures["train"],
         test_images=data.pictures["test"],
         steps=training["steps"],
         train_pairs_per_second=training["pairs_per_second"],

@@ -164,7 +164,9 @@ class Links:
         for line, facts in hellos.values():
             difference = _difference(self.facts, facts)
             if difference:
-                self._refuse("host 0 and {} differ in {}".format(line.name, difference), ConfigError)
+                self._refuse(
+                    "host 0 and {} differ in {}; give all hosts the same".format(line.name, difference), ConfigError
+                )
         self._send({"go": True})
 
     def _refuse(self, what: str, kind: Any) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 import numpy as np
+from PIL import Image
 
 from fse import crop, geometry, pictures, squares
 from fse.config import Crop
@@ -64,7 +65,7 @@ def _in_picture(detect: Detector, picture: np.ndarray) -> np.ndarray:
     height, width = picture.shape[:2]
     side = [width, height] if description["crop"]["mode"] == "squash" else min(width, height)
     square = squares.upright_square(np.array([width, height]) / 2.0, scale * np.array(side))
-    cropped = crop.sample(picture, square, size)
+    cropped = np.asarray(crop.sample(Image.fromarray(picture), square, size))
     found = detect(central_view(cropped[None], view)).landmarks[0]
     return geometry.apply_affine(square, found * (view / size))
 

@@ -7,7 +7,6 @@ several hosts, `fse.hosts` tells the others' launchers how it goes.
 import contextlib
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import time
 from pathlib import Path
 from typing import IO, Any, Dict, List, Optional, Tuple
 
-from fse import hosts, outputs, rank_table, ranks
+from fse import hosts, outputs, processes, rank_table, ranks
 from fse.config import Train
 from fse.errors import ConfigError, DeviceUnusedError, TrainingError
 
@@ -65,7 +64,7 @@ def run(train: Train, team: ranks.Team, command: List[str], logs: Path, facts: D
             environment = dict(os.environ, FSE_PARENT=str(os.getpid()), **ranks.environment_of(rank, train, table))
             started.append(Started(rank, command, environment, logs / "train_{}.log".format(device), number == 0))
         try:
-            _watch(started, links)
+            _watch(started, links, train.connect_timeout)
         except (ConfigError, TrainingError) as error:
             links.tell_failure(str(error))
             raise
@@ -102,16 +101,8 @@ class Started:
     def failure(self) -> str:
         """What the ended process's log says went wrong, in one line."""
         self.finish()
-        code = self.process.returncode
-        lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
-        errors = [line[len("error: ") :] for line in lines if line.startswith("error: ")]
-        if errors:
-            said = errors[-1]
-        elif code < 0:
-            said = "it was ended by signal {}".format(signal.Signals(-code).name)
-        else:
-            said = "it ended with exit code {}; {}".format(code, lines[-1] if lines else "it said nothing")
-        return said
+        lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines()]
+        return processes.failure(self.process.returncode, [line for line in lines if line])
 
 
 def _table(train: Train, team: ranks.Team, logs: Path) -> Optional[Path]:
@@ -138,12 +129,13 @@ def _addresses(team: ranks.Team) -> Tuple[str, ...]:
         return tuple("127.0.0.1:{}".format(each_socket.getsockname()[1]) for each_socket in sockets)
 
 
-def _watch(started: List[Started], links: "hosts.Links") -> None:
-    """Returns when all ranks have ended well.
+def _watch(started: List[Started], links: "hosts.Links", patience: float) -> None:
+    """Returns when all ranks have ended well: all within `patience` seconds after the first.
 
     Raises:
       ConfigError, TrainingError: one did not, or another host says that it failed, or went away.
     """
+    until = float("inf")
     while True:
         codes = [one.process.poll() for one in started]
         if any(codes):
@@ -154,6 +146,12 @@ def _watch(started: List[Started], links: "hosts.Links") -> None:
         problem = links.problem()
         if problem:
             raise TrainingError(problem)
+        if 0 in codes:
+            until = min(until, time.monotonic() + patience)
+        if time.monotonic() > until:
+            late = started[codes.index(None)]
+            words = "waited {:.0f} seconds for rank {} of {} to end after another one; gave up (log: {})"
+            raise TrainingError(words.format(patience, late.rank.number, late.rank.size, late.log))
         time.sleep(_POLL_SECONDS)
 
 

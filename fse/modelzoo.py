@@ -222,22 +222,19 @@ def _run(options: argparse.Namespace) -> None:
     common = ["--config", str(configuration.find(name).absolute()), "--set", text, "--workspace", str(workspace)]
     for stale in [*output.glob(NETWORK + "_*"), *output.glob("train_*.log")]:
         stale.unlink()
-    began = time.monotonic()
+    began, started = time.monotonic(), time.time()
+    trained = workspace / settings.experiment.name / "stages" / "Train"
     with open(str(output / "train_{}.log".format(card)), "wb") as log:
-        _luigi(["Train", "--force", *common], log)
-        trained = workspace / settings.experiment.name / "stages" / "Train"
-        said = (workspace / "logs" / "train-{}.log".format(trained.resolve().name)).read_bytes()
-        for each in sorted(
-            (trained / "logs").glob("train_*.log")
-        ):  # of the ranks, where they have processes of their own
-            if each.name == "train_{}.log".format(card):
-                said = each.read_bytes()
-            else:
-                shutil.copyfile(str(each), str(output / each.name))
+        try:
+            _luigi(["Train", "--force", *common], log)
+        except StageError:
+            log.write(_said(workspace, trained, output, card, started))
+            raise
+        said = _said(workspace, trained, output, card, started)
         log.write(said)
         _keep(output, trained / "checkpoints")
         packed = json.loads((workspace / settings.experiment.name / PACKED).read_text())["pictures"]
-        measured = options.kind == "full" and packed["test"] > 0
+        measured = options.kind == "full" and (packed["test"] > 0 or configuration.evaluates_other_data(settings))
         if options.kind == "full":
             _luigi(["FullRun" if measured else "Export", *common], log)
     metrics = workspace / settings.experiment.name / "metrics.json" if measured else None
@@ -337,6 +334,27 @@ def _luigi(arguments: List[str], log: Any) -> None:
         error = StageError("luigi {} ended with exit code {}".format(arguments[0], child.returncode))
         error.code = child.returncode
         raise error
+
+
+def _said(workspace: Path, trained: Path, output: Path, card: str, started: float) -> bytes:
+    """What the training said: its log, or that of the rank on `card` where ranks have their own.
+
+    Copies the logs of the other ranks to `output`. Leaves alone what was written before `started`, a time as of
+    `time.time()`: of a training that this run never came to.
+    """
+    folder, said = trained.resolve(), b""
+    # While it was not whole, the output was beside its place.
+    logs = sorted(folder.with_name(folder.name + ".building").glob("logs/train_*.log")) or sorted(
+        folder.glob("logs/train_*.log")
+    )
+    for log in [workspace / "logs" / "train-{}.log".format(folder.name), *logs]:
+        if not log.exists() or log.stat().st_mtime < started:
+            continue
+        if log in logs and log.name != "train_{}.log".format(card):
+            shutil.copyfile(str(log), str(output / log.name))
+        else:
+            said = log.read_bytes()
+    return said
 
 
 def _keep(output: Path, checkpoints: Path) -> None:

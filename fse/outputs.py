@@ -183,11 +183,10 @@ def problem(folder: Path, thorough: bool = False) -> str:
 def differences(folder: Path) -> List[str]:
     """Files of an output that are not what they were when it was made, or are missing or new; reads all of it."""
     try:
-        text = (folder / LISTING).read_bytes()
-        listed = {name: digest for digest, name in (line.split("  ", 1) for line in text.decode().splitlines())}
+        listed = _listing(folder)
     except (OSError, ValueError):
         return [LISTING]
-    if hashlib.sha256(text).hexdigest() != read_manifest(folder).get("listing"):
+    if hash_file(folder / LISTING) != read_manifest(folder).get("listing"):
         return [LISTING]
     try:
         found = hash_files(folder)
@@ -225,6 +224,18 @@ def hash_file(path: Path) -> str:
         for block in iter(lambda: stream.read(1 << 20), b""):
             digest.update(block)
     return digest.hexdigest()
+
+
+def digests(folder: Path) -> Dict[str, str]:
+    """As `hash_files`; an output's listing is taken if no size, time or inode has changed since they were compared.
+
+    Raises:
+      OSError: the folder cannot be read.
+      StageError: a newer version of this program wrote it.
+    """
+    if problem(folder, thorough=True):
+        return hash_files(folder)
+    return _listing(folder)
 
 
 def content_hash(folder: Path, files: Dict[str, str], volatile: Volatile) -> str:
@@ -321,6 +332,12 @@ def _numbers(path: Path) -> Dict[str, Any]:
         pairs = ((prefix + str(name), number) for prefix, part in flat.items() for name, number in part.items())
         return {name: number for name, number in pairs if type(number) in (int, float)}
     return {}
+
+
+def _listing(folder: Path) -> Dict[str, str]:
+    """What `hash_files` said when the output was made."""
+    lines = (folder / LISTING).read_text().splitlines()
+    return {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
 
 
 def _publish(building: Path, output: Path) -> None:

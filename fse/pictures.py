@@ -22,16 +22,17 @@ _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 _BACKGROUND = (128, 128, 128, 255)
 
 _WIDTH, _HEIGHT, _ORIENTATION = 0x0100, 0x0101, 0x0112
-# EXIF orientation: whether to exchange rows and columns, then whether to reverse the rows, and the columns.
+# What sets a picture of an EXIF orientation upright.
 _TURNS = {
-    2: (False, False, True),
-    3: (False, True, True),
-    4: (False, True, False),
-    5: (True, False, False),
-    6: (True, False, True),
-    7: (True, True, True),
-    8: (True, True, False),
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
 }
+_LYING = (5, 6, 7, 8)  # whose rows become columns
 
 # `decode` has a limit of its own, and Pillow's is one for the whole process.
 Image.MAX_IMAGE_PIXELS = None
@@ -81,12 +82,12 @@ def decode(source: Union[bytes, str, Path], max_pixels: int) -> np.ndarray:
     Raises:
       PictureError: the picture cannot be used; the message is a short reason, without the picture's name.
     """
-    return decode_coarsely(source, max_pixels, lambda width, height: 1.0)[0]
+    return np.asarray(decode_coarsely(source, max_pixels, lambda width, height: 1.0)[0])
 
 
 def decode_coarsely(
     source: Union[bytes, str, Path], max_pixels: int, coarsest: Callable[[int, int], float]
-) -> Tuple[np.ndarray, int]:
+) -> Tuple[Image.Image, int]:
     """Decodes as `decode` does, but a large JPEG picture, whose details are not wanted, to fewer pixels, and faster.
 
     A pixel of the result is the mean of `factor` x `factor` pixels of the picture, as JPEG's cosine transform gives it:
@@ -98,7 +99,7 @@ def decode_coarsely(
       coarsest: is told the picture's width and height, upright, and returns the largest factor that is good enough.
 
     Returns:
-      uint8 [ceil(height / factor), ceil(width / factor), 3], RGB, and the factor: 1, 2, 4 or 8.
+      an RGB image of ceil(width / factor) x ceil(height / factor) pixels without metadata, and the factor: 1, 2, 4 or 8.
 
     Raises:
       PictureError: as of `decode`; those of `coarsest` pass.
@@ -131,7 +132,7 @@ def _read(source: Union[bytes, str, Path], work: Callable[[IO[bytes]], _Result])
         raise PictureError(_reason(error)) from None
 
 
-def _decode(stream: IO[bytes], max_pixels: int, coarsest: Callable[[int, int], float]) -> Tuple[np.ndarray, int]:
+def _decode(stream: IO[bytes], max_pixels: int, coarsest: Callable[[int, int], float]) -> Tuple[Image.Image, int]:
     with Image.open(stream, formats=_FORMATS) as image:
         width, height = image.size
         if width * height > max_pixels:
@@ -141,15 +142,14 @@ def _decode(stream: IO[bytes], max_pixels: int, coarsest: Callable[[int, int], f
         upright = _upright(image)
         # Pillow turns TIFF pictures itself.
         turn = None if image.format == "TIFF" else _TURNS.get(_orientation(image))
-        factor = _factor(image, coarsest(*upright), turned=bool(turn))
+        factor = _factor(image, coarsest(*upright), turned=turn is not None)
         if factor > 1:
             image.draft(None, (width // factor, height // factor))
         image.load()
         picture = _rgb(image)
-    if turn:
-        exchange, rows, columns = turn
-        picture = picture.transpose(1, 0, 2) if exchange else picture
-        picture = np.ascontiguousarray(picture[:: -1 if rows else 1, :: -1 if columns else 1])
+    if turn is not None:
+        picture = picture.transpose(turn)
+    picture.info = {}  # else colour profile and comment would be saved with whatever is made of it
     return picture, factor
 
 
@@ -163,8 +163,7 @@ def _upright(image: Image.Image) -> Tuple[int, int]:
     width, height = image.size
     if isinstance(image, TiffImagePlugin.TiffImageFile):  # which old Pillows turn when they load it, newer ones at once
         width, height = int(image.tag_v2[_WIDTH]), int(image.tag_v2[_HEIGHT])
-    turn = _TURNS.get(_orientation(image))
-    return (height, width) if turn and turn[0] else (width, height)
+    return (height, width) if _orientation(image) in _LYING else (width, height)
 
 
 def _factor(image: Image.Image, coarsest: float, turned: bool) -> int:
@@ -186,7 +185,7 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _rgb(image: Image.Image) -> np.ndarray:
+def _rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise PictureError("floating-point pixels, whose range is unknown")
     if image.mode.startswith("I"):
@@ -194,15 +193,14 @@ def _rgb(image: Image.Image) -> np.ndarray:
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, _BACKGROUND), image)
-    return np.asarray(image.convert("RGB"))
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _grey_of_16_bits(values: np.ndarray) -> np.ndarray:
+def _grey_of_16_bits(values: np.ndarray) -> Image.Image:
     values = values.astype(np.int64)
     if values.min() < 0 or values.max() > 65535:
         raise PictureError("pixels of 32 bits, whose range is unknown")
-    grey = ((values * 255 + 32767) // 65535).astype(np.uint8)
-    return np.repeat(grey[:, :, None], 3, axis=2)
+    return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
 
 
 def _reason(error: Exception) -> str:

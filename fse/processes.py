@@ -1,6 +1,8 @@
 """Child processes that end with the process that started them: programs with a bound, and work on a list in parallel."""
 
+import collections
 import ctypes
+import itertools
 import multiprocessing
 import os
 import signal
@@ -9,11 +11,11 @@ import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import IO, Any, Callable, Iterator, List, NamedTuple, Optional, Sequence
+from typing import IO, Any, Callable, Deque, Iterable, Iterator, List, NamedTuple, Optional, Sequence
 
 from fse.errors import StageError
 
-# Starting a process takes as long as this many pictures.
+# Starting a process takes as long as this many pictures: fewer are not worth it.
 FEW = 64
 
 # Of what a program says, so much is kept.
@@ -60,6 +62,21 @@ def run(command: List[str], seconds: float) -> Ended:
         return Ended(code, _tail(output), _tail(errors))
 
 
+def failure(code: int, said: Sequence[str]) -> str:
+    """Why a program of ours failed, in one line: the last error that it told, its signal, or its exit code and last words.
+
+    Args:
+      code: its exit code, below zero a signal's number.
+      said: what it printed, line by line.
+    """
+    errors = [line[len("error: ") :] for line in said if line.startswith("error: ")]
+    if errors:
+        return errors[-1]
+    if code < 0:
+        return "it was ended by signal {}".format(signal.Signals(-code).name)
+    return "it ended with exit code {}; {}".format(code, said[-1] if said else "it said nothing")
+
+
 def _tail(stream: IO[bytes]) -> str:
     size = stream.seek(0, os.SEEK_END)
     stream.seek(max(0, size - _MAX_BYTES))
@@ -81,36 +98,55 @@ def die_with_parent(parent: int = 0) -> None:
         os._exit(1)
 
 
-def in_order(function: Callable[[Any], Any], items: Sequence[Any], processes: int, task: str) -> Iterator[Any]:
+def in_order(
+    function: Callable[[Any], Any], items: Iterable[Any], processes: int, task: str, chunk: int = FEW // 2
+) -> Iterator[Any]:
     """`function` of every item, in the items' order, computed in parallel.
 
-    Processes are spawned, not forked (a fork of a process with threads may hang). Few items are worked on right here.
+    Items are taken as they are needed, so neither they nor the results are ever all in memory. Processes are spawned, not
+    forked (a fork of a process with threads may hang). Fewer than two chunks are worked on right here.
 
     Args:
       function: what a spawned process can import: a top-level function, or a `functools.partial` of one.
       items: what can be pickled, as can the results.
       processes: how many; 0 is one per processor.
       task: what is done, for the error message.
+      chunk: items that a process is given at a time.
 
     Raises:
       StageError: a process was killed.
     """
+    items = iter(items)
     processes = processes or os.cpu_count() or 1
-    if processes == 1 or len(items) < FEW:
+    first = list(itertools.islice(items, max(2, processes) * chunk))
+    items = itertools.chain(first, items)
+    if processes == 1 or len(first) < 2 * chunk:
         yield from map(function, items)
         return
-    chunk = max(1, min(32, len(items) // (4 * processes)))
-    processes = min(processes, -(-len(items) // chunk))
+    processes = min(processes, -(-len(first) // chunk))
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context, initializer=_begin, initargs=(os.getpid(),)) as pool:
+        given: Deque[Any] = collections.deque()
         try:
-            yield from pool.map(function, items, chunksize=chunk)
+            for part in iter(lambda: list(itertools.islice(items, chunk)), []):
+                given.append(pool.submit(_each, function, part))
+                if len(given) > 2 * processes:
+                    yield from given.popleft().result()
+            while given:
+                yield from given.popleft().result()
         except BrokenProcessPool:
             raise StageError(
                 "{}: one of {} processes was killed, perhaps for want of memory; use fewer processes".format(
                     task, processes
                 )
             ) from None
+        finally:
+            for future in given:
+                future.cancel()
+
+
+def _each(function: Callable[[Any], Any], items: List[Any]) -> List[Any]:
+    return [function(item) for item in items]
 
 
 def _begin(parent: int) -> None:

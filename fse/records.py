@@ -1,17 +1,4 @@
-"""TFRecord shards: what ConvertTFRecord writes and everything after it reads.
-
-A shard is a stock TFRecord file of `tf.train.Example` with these features:
-
-    image/encoded    bytes   the crop as PNG, RGB, `size` x `size`
-    image/format     bytes   "png"
-    image/filename   bytes   name of the crop, unique in the data set
-    image/height     int64   pixels
-    image/width      int64   pixels
-    landmarks        float   x and y of each annotated landmark in turn, in [-1, 1] over the crop; no values if there are none
-
-`records.json` beside the shards names the landmarks in order and counts the pictures. Shards are called
-`train-00000-of-00004.tfrecord`; pictures go to them in turn.
-"""
+"""Reading TFRecord shards: what ConvertTFRecord writes (`fse.conversion` has the format) and everything after it reads."""
 
 import json
 import os
@@ -19,16 +6,12 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple
 
 import numpy as np
-import pandas as pd
 from google.protobuf.message import DecodeError
 
 from fse import tf1
-from fse.config import Config
+from fse.datasets.annotations import SPLITS
 from fse.errors import RecordError
-from fse.progress import bar
-from fse.tf1 import tf
-
-SPLITS = ("train", "test")
+from fse.tf1 import as_written, tf
 
 # A record that says it is longer cannot be meant.
 _LARGEST_RECORD = 1 << 28
@@ -50,49 +33,6 @@ class Records(NamedTuple):
     def paths(self, split: str) -> List[str]:
         """Full paths of a split's shards, in order."""
         return [str(self.folder / name) for name in self.shards[split]]
-
-
-def convert(config: Config, crops: Path, output: Path) -> None:
-    """Writes the pictures that align-crop left in `crops` as shards into `output`: the ConvertTFRecord stage.
-
-    A shard that is there under its name is whole, and left as it is: an interrupted attempt is gone on from.
-
-    Raises:
-      RecordError: `crops` was not written by align-crop.
-    """
-    try:
-        description = json.loads((crops / "crop.json").read_text())
-        table = pd.read_csv(str(crops / "landmarks.csv"), dtype={"file": str, "source": str, "split": str})
-    except (OSError, ValueError) as error:
-        raise RecordError("{}: not the output of align-crop: {}".format(crops, error)) from None
-    names = description["landmarks"]
-    columns = [name + axis for name in names for axis in ("_x", "_y")]
-    points = table[columns].to_numpy(np.float32) if columns else np.zeros((len(table), 0), np.float32)
-    shards = {}
-    with bar(total=len(table), unit="pictures", desc="records") as progress:
-        for split in SPLITS:
-            rows = np.flatnonzero(table["split"] == split)
-            count = min(config.records.shards, len(rows))
-            shards[split] = ["{}-{:05d}-of-{:05d}.tfrecord".format(split, i, count) for i in range(count)]
-            for number, shard in enumerate(shards[split]):
-                mine = rows[number::count]
-                if (output / shard).exists():
-                    progress.update(len(mine))
-                    continue
-                partial = str(output / shard) + ".partial"
-                with tf.python_io.TFRecordWriter(partial) as writer:
-                    for row in mine:
-                        name = table["file"].iloc[row]
-                        writer.write(_example(crops / "pictures" / name, name, description["size"], points[row]))
-                        progress.update()
-                os.replace(partial, str(output / shard))
-    summary = {
-        "size": description["size"],
-        "landmarks": names,
-        "pictures": {split: int((table["split"] == split).sum()) for split in SPLITS},
-        "shards": shards,
-    }
-    (output / "records.json").write_text(json.dumps(summary, indent=2) + "\n")
 
 
 def read(folder: Path) -> Records:
@@ -163,7 +103,8 @@ def parse(serialized: Any, records: Records) -> Any:
         "landmarks": tf.FixedLenFeature([len(records.landmarks), 2], tf.float32),
     }
     example = tf.parse_single_example(serialized, features)
-    picture = tf.image.decode_png(example["image/encoded"], channels=3)
+    # This operation decodes PNG as well; the default would be a faster, coarser cosine transform.
+    picture = tf.image.decode_jpeg(example["image/encoded"], channels=3, dct_method="INTEGER_ACCURATE")
     picture.set_shape([None, None, 3])
     picture = tf.ensure_shape(picture, [records.size, records.size, 3])
     return example["image/filename"], picture, example["landmarks"]
@@ -172,7 +113,7 @@ def parse(serialized: Any, records: Records) -> Any:
 def in_order(records: Records, split: str, batch: int) -> Any:
     """A tf.data set of a split in the order of the shards, one pass, in batches; the last batch may be smaller."""
     serialized = tf.data.TFRecordDataset(records.paths(split))
-    return serialized.map(lambda item: parse(item, records), num_parallel_calls=2).batch(batch).prefetch(2)
+    return serialized.map(as_written(lambda item: parse(item, records)), num_parallel_calls=2).batch(batch).prefetch(2)
 
 
 def endless(
@@ -205,23 +146,9 @@ def endless(
         )
         return order.take(steps * batch)
 
-    pictures = tf.data.Dataset.range(epoch, np.iinfo(np.int64).max).flat_map(one_epoch).skip(done * batch)
+    pictures = tf.data.Dataset.range(epoch, np.iinfo(np.int64).max).flat_map(as_written(one_epoch)).skip(done * batch)
     if parts > 1:
         pictures = pictures.shard(parts, part)
-    pictures = pictures.map(lambda item: parse(item, records)[1], num_parallel_calls=2)
+    parsed = as_written(lambda item: parse(item, records)[1])
+    pictures = pictures.map(parsed, num_parallel_calls=tf.data.experimental.AUTOTUNE)
     return pictures.batch(batch // parts, drop_remainder=True)
-
-
-def _example(path: Path, name: str, size: int, points: np.ndarray) -> bytes:
-    def feature(**value: Any) -> Any:
-        return tf.train.Feature(**value)
-
-    features = {
-        "image/encoded": feature(bytes_list=tf.train.BytesList(value=[path.read_bytes()])),
-        "image/format": feature(bytes_list=tf.train.BytesList(value=[b"png"])),
-        "image/filename": feature(bytes_list=tf.train.BytesList(value=[name.encode()])),
-        "image/height": feature(int64_list=tf.train.Int64List(value=[size])),
-        "image/width": feature(int64_list=tf.train.Int64List(value=[size])),
-        "landmarks": feature(float_list=tf.train.FloatList(value=points)),
-    }
-    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)

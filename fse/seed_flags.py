@@ -11,6 +11,7 @@ from typing import Callable, NamedTuple, Tuple
 from fse import config as configuration
 from fse.config import Config
 from fse.errors import CheckpointError, ConfigError
+from fse.stages import DATA, STAGES
 
 
 class Flag(NamedTuple):
@@ -99,13 +100,13 @@ def run(options: argparse.Namespace, run_stage: Callable[..., None]) -> None:
     if options.mode == "test":
         _test(config, options, output)
         return
-    folders = {verb: output / verb for verb in ("download", "align-crop", "convert", "train")}
-    for verb, inputs in (("download", []), ("align-crop", ["download"]), ("convert", ["align-crop"])):
+    folders = {verb: output / verb for verb in (*DATA, "train")}
+    for verb in DATA:
         if not folders[verb].exists():
-            run_stage(verb, config, [folders[name] for name in inputs], folders[verb])
+            run_stage(verb, config, {name: folders[name] for name in STAGES[verb].inputs}, folders[verb])
     if options.checkpoint:
-        _begin_with(options.checkpoint, folders["train"])
-    run_stage("train", config, [folders["convert"]], folders["train"])
+        begin_with(options.checkpoint, folders["train"])
+    run_stage("train", config, {"convert": folders["convert"]}, folders["train"])
     for target in [output] + ([options.train_url.absolute()] if options.train_url else []):
         _copy_newest(folders["train"] / "checkpoints", target)
     logs = output / "logs"
@@ -130,8 +131,12 @@ def _test(config: Config, options: argparse.Namespace, output: Path) -> None:
     landmarks.landmarks(model, paths, "csv", output / "images")
 
 
-def _begin_with(source: Path, target: Path) -> None:
-    """Puts the newest checkpoint of `source` where training resumes from, unless an attempt got further already."""
+def begin_with(source: Path, target: Path) -> None:
+    """Puts the newest checkpoint of `source` where training resumes from, unless an attempt got further already.
+
+    Raises:
+      CheckpointError: there is none.
+    """
     building = target.with_name(target.name + ".building") / "checkpoints"
     if not building.exists():
         _copy_newest(source, building)

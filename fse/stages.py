@@ -9,7 +9,8 @@ class Stage(NamedTuple):
     """A stage of the pipeline.
 
     function: `module:name`, called with the configuration, the folders of `inputs` in turn, and the output folder.
-    inputs: verbs of the stages whose outputs it reads.
+    inputs: verbs of the stages whose outputs it reads; of those in `DATA`, Evaluate reads what is evaluated on.
+    also: roles of what it reads besides where evaluation has data of its own.
     flag: how a stage that reads this one's output calls it on the command line.
     help: one line.
     summary: the JSON file in its output whose numbers sum it up.
@@ -24,7 +25,12 @@ class Stage(NamedTuple):
     summary: str = ""
     volatile: Volatile = {}  # noqa: RUF012 (nobody changes it)
     resumes: bool = False
+    also: Tuple[str, ...] = ()
 
+
+# The stages that bring and prepare pictures: to train on, or to evaluate on where that is not the same.
+DATA = ("download", "align-crop", "convert")
+EVALUATED = "-evaluate"  # ends the role of what such a stage made to evaluate on
 
 STAGES: Dict[str, Stage] = {
     "download": Stage("fse.datasets:download", (), "dataset", "bring or render a data set", summary="dataset.json"),
@@ -37,7 +43,7 @@ STAGES: Dict[str, Stage] = {
         resumes=True,
     ),
     "convert": Stage(
-        "fse.records:convert",
+        "fse.conversion:convert",
         ("align-crop",),
         "records",
         "pack the crops into TFRecord shards",
@@ -85,5 +91,12 @@ STAGES: Dict[str, Stage] = {
         ("download", "align-crop", "convert", "train", "export", "evaluate"),
         "report",
         "write a page that shows it all",
+        also=tuple(verb + EVALUATED for verb in DATA),
     ),
 }
+
+
+def flag_of(role: str) -> str:
+    """How the output of a stage is called on the command line of one that reads it."""
+    verb = role[: -len(EVALUATED)] if role.endswith(EVALUATED) else role
+    return STAGES[verb].flag + role[len(verb) :]

@@ -32,15 +32,18 @@ from fse import (
     outputs,
     ranks,
     records,
+    starts,
     summaries,
 )
 from fse.config import Config, as_tables, shown
 from fse.devices import npu
-from fse.errors import ConfigError, TrainingError
+from fse.errors import CheckpointError, ConfigError, TrainingError
 from fse.progress import bar
-from fse.tf1 import reason, tf
+from fse.tf1 import as_written, reason, tf
 
 log = logging.getLogger(__name__)
+
+_CODE = Path(__file__).resolve().parent
 
 LOSSES = ("loss_align", "loss_diversity", "loss_decay")
 COLUMNS = ("step", *LOSSES, "learning_rate", "pairs_per_second", "seconds")
@@ -74,7 +77,8 @@ class Graph(NamedTuple):
     `losses` are the objective's parts, averaged over the ranks. `shown` are the first pair's two views, float32
     [2, view, view, 3], and the first one's maps, float32 [cells, K]. `taken` counts the updates that were made, int64
     scalar: fewer than steps if loss scaling skipped some; not to be run together with `update`. `stored` are the
-    variables of checkpoints, by their names: the same on every device and for any number of ranks.
+    variables of checkpoints, by their names: the same on every device and for any number of ranks. `scaling` are those
+    of loss scaling, which are the device's own.
     """
 
     first_step: Any
@@ -85,6 +89,7 @@ class Graph(NamedTuple):
     taken: Any
     shown: Tuple[Any, Any]
     stored: Dict[str, Any]
+    scaling: Dict[str, Any]
 
 
 class Step(NamedTuple):
@@ -103,13 +108,17 @@ class Step(NamedTuple):
 def train(config: Config, shards: Path, output: Path) -> None:
     """Trains a detector on the training split of `shards`, going on from the newest valid checkpoint in `output`.
 
+    Without one it begins with random weights, or with those that `train.start_from` means; steps, learning rate, moving
+    averages and the optimiser's state begin anew either way.
+
     Writes `checkpoints/`, `losses.csv`, `summaries/` (TensorBoard) and, last, `training.json`; with several ranks, or on
     an NPU, in processes of their own, whose logs are in `logs/`. Prints the replaced codes' progress lines on standard
     output.
 
     Raises:
       ConfigError, RecordError: the configuration and the shards do not go together.
-      CheckpointError: a checkpoint in `output` belongs to another network.
+      CheckpointError: a checkpoint in `output`, or the one to start from, belongs to another network; the latter is not
+        there or broken.
       DeviceError: the configured device is not there, or was not used.
       TrainingError: a loss is not finite; a shard cannot be read or a checkpoint cannot be written; a rank failed.
     """
@@ -172,27 +181,25 @@ def _checked(config: Config, shards: Path) -> Tuple[records.Records, int]:
 def _launch(config: Config, team: ranks.Team, shards: Path, data: records.Records, output: Path) -> None:
     """Trains in a process for each rank of this host."""
     if config.train.device == "npu":
-        npu.check()
+        npu.check(team.devices)
     logs = output / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     outputs.write_json(logs / "experiment.json", shown(config))
     command = [sys.executable, "-m", "fse", "rank", "--config", str(logs / "experiment.json")]
-    launcher.run(
-        config.train, team, [*command, "--records", str(shards), "--output", str(output)], logs, _facts(config, data)
-    )
+    facts = _facts(config, shards, data) if team.hosts else {}
+    launcher.run(config.train, team, [*command, "--records", str(shards), "--output", str(output)], logs, facts)
 
 
-def _facts(config: Config, data: records.Records) -> Dict[str, Any]:
+def _facts(config: Config, shards: Path, data: records.Records) -> Dict[str, Any]:
     """What must be the same on all hosts, by name."""
     tables = as_tables(config)
-    for name in ("threads", "rank_table"):  # a host's own business
+    for name in ("threads", "rank_table", "start_from"):  # a host's own business; the first one has the weights
         del tables["train"][name]
-    code = sorted(Path(__file__).parent.rglob("*.py"))
+    code = {str(path.relative_to(_CODE)): outputs.hash_file(path) for path in _CODE.rglob("*.py")}
+    found, names = outputs.digests(shards), {Path(path).name for path in data.paths("train")}
     facts = {
-        "the code of fse (sha256)": outputs.content_hash(Path(), {p.name: outputs.hash_file(p) for p in code}, {}),
-        "the records (sha256)": outputs.content_hash(
-            Path(), {Path(path).name: outputs.hash_file(Path(path)) for path in data.paths("train")}, {}
-        ),
+        "the code of fse (sha256)": outputs.content_hash(_CODE, code, {}),
+        "the records (sha256)": outputs.content_hash(shards, {name: found[name] for name in names}, {}),
         "TensorFlow": tf.__version__,
     }
     for section in ("augment", "crop", "loss", "network", "npu", "train"):
@@ -227,6 +234,8 @@ def _run(
         # Weights first, new or restored, then the input, which begins where they left off: an NPU needs separate runs.
         session.run(tf.get_collection(tf.GraphKeys.INIT_OP)[0])
         reached = _restore(config, session, saver, graph, output, steps) if device.rank == 0 else 0
+        if device.rank == 0 and not reached and config.train.start_from:
+            _start(config, session, graph)
         if device.size > 1:
             with ranks.bounded(config.train.connect_timeout, "the first weights to go from rank 0 to all ranks"):
                 reached = agree(session, reached)
@@ -251,6 +260,8 @@ def _restore(config: Config, session: Any, saver: Any, graph: Graph, output: Pat
     folder.mkdir(parents=True, exist_ok=True)
     resumed = checkpoints.restore_newest(session, saver, graph.stored, folder)
     reached = checkpoints.step_of(resumed) if resumed else 0
+    if resumed and not checkpoints.restore_scaling(session, graph.scaling, resumed):
+        log.info("the loss scale is looked for anew: %s was saved without one", resumed)
     readable = [prefix for prefix in checkpoints.found(folder) if checkpoints.step_of(prefix) <= reached]
     kept = readable[: config.train.keep_checkpoints]
     checkpoints.tidy(folder, kept)
@@ -260,15 +271,44 @@ def _restore(config: Config, session: Any, saver: Any, graph: Graph, output: Pat
     return reached
 
 
+def _start(config: Config, session: Any, graph: Graph) -> None:
+    """Gives the network the weights that `train.start_from` means, and their moving averages, if it has such, as well.
+
+    Raises:
+      CheckpointError: there is no checkpoint, or it is broken or of another network.
+    """
+    prefix = starts.meant(config.train.start_from)
+    if prefix is None:
+        raise CheckpointError(starts.missing(config.train.start_from))
+    name = starts.network_of(prefix)
+    if name not in ("", config.network.name):
+        raise CheckpointError(
+            "train.start_from {}: its network.name is {!r}, and here it is {!r}; they must be the same".format(
+                config.train.start_from, name, config.network.name
+            )
+        )
+    values = checkpoints.weights(prefix, checkpoints.names_of(network.variables()))
+    initializers = {
+        graph.stored[name + kind].initializer: value
+        for name, value in values.items()
+        for kind in ("", checkpoints.AVERAGED)
+        if name + kind in graph.stored
+    }
+    session.run(list(initializers), {operation.inputs[1]: value for operation, value in initializers.items()})
+    log.info("starting from the weights of %s", prefix)
+
+
 def _agreement(graph: Graph, device: Any) -> Any:
     """A function (session, step) that gives all ranks the variables and the step of rank 0, and returns that step."""
     if device.size == 1:
         return None
-    floats = [variable for variable in graph.stored.values() if variable.dtype.base_dtype == tf.float32]
-    # Collectives carry float32, in which whole numbers are exact below 2^24: so in two parts each.
+    shared = [variable for variable in graph.stored.values() if variable.dtype.base_dtype == tf.float32]
+    # Collectives carry float32, in which whole numbers are exact below 2^24, as loss scaling's counts are; the step and
+    # the number of updates go in two parts each.
+    shared += graph.scaling.values()
     counts = tf.placeholder(tf.float32, [4], "counts")
-    *values, counted = device.broadcast([*(variable.read_value() for variable in floats), counts])
-    assigned = tf.group(*(tf.assign(variable, value) for variable, value in zip(floats, values)))
+    *values, counted = device.broadcast([*(tf.cast(each.read_value(), tf.float32) for each in shared), counts])
+    assigned = tf.group(*(tf.assign(one, tf.cast(value, one.dtype.base_dtype)) for one, value in zip(shared, values)))
     taken = tf.placeholder(tf.int64, [], "taken")
     counter = tf.assign(tf.train.get_global_step(), taken)
 
@@ -297,10 +337,11 @@ def build(config: Config, data: records.Records, steps: int, device: Any) -> Gra
     optimizer = tf.train.AdamOptimizer(rate, beta1=config.train.beta1)
     update, shadows = build_update(config, optimizer, objective.total, step, network.follow(averages, values), device)
     tf.add_to_collection(tf.GraphKeys.INIT_OP, tf.global_variables_initializer())
-    # Named one by one: loss scaling has variables too, which are the device's own.
     stored = checkpoints.names_of([*network.variables(), *optimizer.variables(), *shadows, step])
+    others = checkpoints.names_of(tf.global_variables())
+    scaling = {name: variable for name, variable in others.items() if name not in stored}
     first = (batch.views[:2], maps[0])
-    return Graph(first_step, iterator.initializer, shown, rate, update, step.read_value(), first, stored)
+    return Graph(first_step, iterator.initializer, shown, rate, update, step.read_value(), first, stored, scaling)
 
 
 def total_steps(config: Config, data: records.Records) -> int:
@@ -352,7 +393,8 @@ def batches(config: Config, data: records.Records, first_step: Any, steps: int, 
         return Batch(rendered, augment.apply_basis(cells, tf.reshape(targets, [share * views, controls, 2])))
 
     together = tf.data.Dataset.zip((pictures, draws))
-    return together.map(lambda taken, drawn: seen(taken, *drawn), num_parallel_calls=2).prefetch(2)
+    parallel = tf.data.experimental.AUTOTUNE  # as many as keep up, in the same order
+    return together.map(as_written(lambda taken, drawn: seen(taken, *drawn)), num_parallel_calls=parallel).prefetch(2)
 
 
 def cell_basis(config: Config) -> np.ndarray:
@@ -456,13 +498,15 @@ def _steps(config: Config, session: Any, graph: Graph, device: Any, first: int, 
     settings = config.train
     fetches = [(*graph.losses, graph.rate), graph.update]
     each = device.steps_per_call
+    together = ", which all {} ranks take together".format(device.size) if device.size > 1 else ""
+    own_process = device.size > 1 or settings.device == "npu"  # which may be ended if it hangs
     if first % each:
         raise ConfigError("step {} is no multiple of npu.iterations_per_loop, {}".format(first, each))
     for number in range(first + each, last + 1, each):
         save = number % settings.save_freq == 0 or number == last
         with contextlib.ExitStack() as stack:
-            if device.size > 1:
-                what = "step {}, which all {} ranks take together".format(number, device.size)
+            if own_process:
+                what = "step {}{}".format(number, together)
                 stack.enter_context(ranks.bounded(settings.step_timeout, what))
             values, _, *shown = session.run([*fetches, graph.shown] if save else fetches)
         if not np.isfinite(values).all():
@@ -516,7 +560,7 @@ def _record(
             if shown:
                 views, maps = shown
                 writer.add_summary(summaries.pair(views, maps, ticks), number)
-                saver.save(session, str(output / "checkpoints" / checkpoints.PREFIX), number, write_meta_graph=False)
+                checkpoints.save(session, saver, graph.scaling, output / "checkpoints", number)
     writer.close()
     return rows
 

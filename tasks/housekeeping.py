@@ -13,9 +13,9 @@ from typing import Any, Dict, Iterator, List, Set
 
 import luigi
 
-from fse import outputs
+from fse import locks, outputs
 from fse.errors import DataError, StageError
-from tasks import fingerprint, locks, reasons, sweep
+from tasks import fingerprint, reasons, sweep
 from tasks.stage import Command, StageTask, lock_of
 from tasks.stages import FullRun
 
@@ -85,7 +85,7 @@ class Accept(Command):
         if not self.reason.strip():
             raise DataError("--reason: say why the change of code is harmless; it is kept in the manifests")
         for task in self.clone(FullRun).stages().values():
-            print("{:<16} {}".format(task.task_family, "done" if task.complete() else accept(task, self.reason)))
+            print("{:<16} {}".format(task.name, "done" if task.complete() else accept(task, self.reason)))
 
 
 class Clean(Command):

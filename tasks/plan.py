@@ -1,14 +1,14 @@
 """`Plan`: what a run would do, and why; `ShowConfig`: what the configuration is, and where each value is from."""
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from fse import config as configuration
+from fse import locks
 from fse.stages import STAGES
-from tasks import locks, reasons
-from tasks.stage import Command, StageTask, all_settings, building, lock_of
+from tasks import reasons
+from tasks.stage import Command, StageTask, building, lock_of
 from tasks.stages import FullRun
 
 
@@ -27,11 +27,12 @@ class Plan(Command):
     def act(self) -> None:
         """Prints the plan."""
         steps = [step(task) for task in self.clone(FullRun).stages().values()]
+        width = max(len(each.stage) for each in steps) + 1
         for stage, does, why, seconds in steps:
-            print("{:<16} {:<12} {:>9}  {}".format(stage, does, _duration(seconds), why).rstrip())
+            print("{} {:<12} {:>9}  {}".format(stage.ljust(width), does, _duration(seconds), why).rstrip())
         known = [seconds for _, does, _, seconds in steps if does != "done" and seconds is not None]
         if known:
-            print("{:<16} {:<12} {:>9}".format("", "in all", _duration(sum(known))))
+            print("{} {:<12} {:>9}".format(" " * width, "in all", _duration(sum(known))))
 
 
 class ShowConfig(Command):
@@ -43,29 +44,30 @@ class ShowConfig(Command):
         origins = dict.fromkeys(_names(configuration.read(file)), file.name)
         origins.update(dict.fromkeys(_names(configuration.parse_overrides(self.set)), "--set"))
         print("# {}".format(file))
-        values = all_settings(self.experiment)
-        for section in dataclasses.fields(self.experiment):
-            print("\n[{}]".format(section.name))
-            for name in (name for name in values if name.startswith(section.name + ".")):
-                line = "{} = {}".format(name.split(".")[1], _toml(values[name]))
-                print("{:<48} # {}".format(line, origins.get(name, "default")))
+        for section, values in configuration.as_tables(self.experiment).items():
+            print("\n[{}]".format(section))
+            for key, value in values.items():
+                name = "{}.{}".format(section, key)
+                # What [evaluate.crop] leaves out is as in [crop].
+                inherited = origins.get("crop." + key, "default") if section == "evaluate.crop" else "default"
+                print("{:<48} # {}".format("{} = {}".format(key, _toml(value)), origins.get(name, inherited)))
 
 
 def step(task: StageTask) -> Step:
     """What a run would do about a stage."""
     made = task.made()
     if made:
-        return Step(task.task_family, "done", "", made.get("seconds"))
+        return Step(task.name, "done", "", made.get("seconds"))
     before = reasons.made_before(task.folder)
     last = reasons.nearest(task.parts(), [made for made in before if not made.get("resumed")] or before)
     seconds = last["seconds"] if last else None
     folder = task.output().folder
     if folder and not locks.is_free(lock_of(folder), shared=True):
-        return Step(task.task_family, "is running", "in {}".format(locks.holder(lock_of(folder))), seconds)
+        return Step(task.name, "is running", "in {}".format(locks.holder(lock_of(folder))), seconds)
     reached = _reached(building(folder)) if folder and STAGES[task.verb].resumes else ""
     if reached:
-        return Step(task.task_family, "will resume", "{}: {}".format(reached, task.reason()), seconds)
-    return Step(task.task_family, "will run", task.reason(), seconds)
+        return Step(task.name, "will resume", "{}: {}".format(reached, task.reason()), seconds)
+    return Step(task.name, "will run", task.reason(), seconds)
 
 
 def _reached(folder: Path) -> str:

@@ -20,11 +20,11 @@ from luigi.rpc import RPCError
 from luigi.worker import TaskProcess
 
 from fse import config as configuration
-from fse import outputs, processes
-from fse.config import Config, as_tables
+from fse import locks, outputs, processes
+from fse.config import Config, as_tables, shown
 from fse.errors import ConfigError, DeviceBusyError, DeviceUnusedError, FseError, StageError, is_machines
-from fse.stages import STAGES
-from tasks import children, fingerprint, locks, reasons
+from fse.stages import STAGES, flag_of
+from tasks import children, fingerprint, reasons
 from tasks.reasons import Parts
 
 # Exit codes of `luigi` besides its own.
@@ -52,6 +52,14 @@ def fail_with(code: int) -> None:
     _failure[0] = max(_failure[0], code)
 
 
+class Overrides(luigi.Parameter):
+    """`--set`. What Luigi shows of it, and its central scheduler is told, has no queries of addresses."""
+
+    def serialize(self, x: str) -> str:
+        """The settings as they may be seen."""
+        return configuration.masked(x)
+
+
 class Settings(luigi.Task):
     """A task of one experiment.
 
@@ -59,7 +67,7 @@ class Settings(luigi.Task):
     """
 
     config = luigi.Parameter(default="", description="experiment file, or name of a shipped one (default: synthetic)")
-    set = luigi.Parameter(default="", description="settings that override the file's: section.key=value,…")
+    set = Overrides(default="", description="settings that override the file's: section.key=value,…")
     workspace = luigi.Parameter(default="workspace", description="folder of all outputs")
 
     def __init__(self, *arguments: Any, **parameters: Any):
@@ -84,9 +92,9 @@ class Settings(luigi.Task):
         """The workspace, absolute."""
         return Path(self.workspace).absolute()
 
-    def other(self, kind: Any) -> Any:
-        """A task of the same experiment; what else it takes is its own (`--Train-force`)."""
-        return kind(**{name: getattr(self, name) for name, _ in Settings.get_params()})
+    def other(self, kind: Any, **parameters: Any) -> Any:
+        """A task of the same experiment; what else it takes is its own (`--Train-force`), or given here."""
+        return kind(**{name: getattr(self, name) for name, _ in Settings.get_params()}, **parameters)
 
     def on_failure(self, exception: BaseException) -> str:
         """What the scheduler's page shows: a user's mistake needs no traceback."""
@@ -150,7 +158,7 @@ class StageTask(Settings):
     verb = ""
     # What the stage reads of the configuration: sections, or single settings as section.key.
     reads: Tuple[str, ...] = ()
-    # The stages whose outputs it reads, in the order of `STAGES[verb].inputs`.
+    # The stages whose outputs it reads.
     inputs: Tuple[Any, ...] = ()
     # Whether TensorFlow computes its output.
     computes = False
@@ -165,24 +173,29 @@ class StageTask(Settings):
         self._made: Dict[str, Any] = {}
         # In the manifest of what it makes: so the processes that Luigi forks know that a forced stage has run.
         self._run = uuid.uuid4().hex
-        missing = [task for task in self.before() if not task.complete()] if self.only else []
+        missing = [task for task in self.before().values() if not task.complete()] if self.only else []
         if missing:
             words = "{} --only: it needs what is not there: {}; run these first, or leave --only out"
-            listed = "; ".join("{} ({})".format(task.task_family, task.reason()) for task in missing)
-            end(StageError(words.format(self.task_family, listed)), DATA_MISSING)
+            listed = "; ".join("{} ({})".format(task.name, task.reason()) for task in missing)
+            end(StageError(words.format(self.name, listed)), DATA_MISSING)
 
-    def before(self) -> List["StageTask"]:
-        """The stages whose outputs it reads, of the same experiment."""
-        return [self.other(kind) for kind in self.inputs]
+    @property
+    def name(self) -> str:
+        """What it is called in messages, and its link in the experiment's folder."""
+        return str(self.task_family)
+
+    def before(self) -> Dict[str, "StageTask"]:
+        """The stages whose outputs it reads, of the same experiment, by their roles (see `fse.stages`)."""
+        return {kind.verb: self.other(kind) for kind in self.inputs}
 
     def requires(self) -> List[luigi.Task]:
         """The stages before it."""
-        return list(self.before())
+        return list(self.before().values())
 
     def settings(self) -> Dict[str, Any]:
         """The settings that the output depends on, by `section.key`."""
         values = all_settings(self.experiment)
-        return {name: value for name, value in values.items() if {name, name.split(".")[0]} & {*self.reads}}
+        return {name: value for name, value in values.items() if {name, name.rpartition(".")[0]} & {*self.reads}}
 
     def parts(self) -> Parts:
         """All that the output depends on."""
@@ -190,7 +203,7 @@ class StageTask(Settings):
             self.verb,
             self.settings(),
             self.code(),
-            {task.verb: task.made().get("content") for task in self.before()},
+            {role: task.made().get("content") for role, task in self.before().items()},
             fingerprint.tensorflow() if self.computes else "",
         )
 
@@ -243,7 +256,7 @@ class StageTask(Settings):
         parts = self.parts()
         before = reasons.nearest(parts, reasons.made_before(self.folder))
         changes = list(reasons.differences(parts, reasons.of_manifest(before))) if before else ["never run"]
-        waits = [task.task_family for task in self.before() if not task.made()]
+        waits = [task.name for task in self.before().values() if not task.made()]
         if waits and not changes:
             words = "{} runs first; kept if its output stays the same"
             if len(waits) > 1:
@@ -261,10 +274,10 @@ class StageTask(Settings):
         process: Any = multiprocessing.current_process()
         if isinstance(process, TaskProcess):  # Luigi forked
             processes.die_with_parent(process._parent_pid)
-        name = self.task_family
+        name = self.name
         try:
             with contextlib.ExitStack() as stack:
-                for task in self.before():
+                for task in self.before().values():
                     task.hold(stack)
                 parts, folder = self.parts(), self.output().folder
                 assert folder is not None
@@ -292,7 +305,7 @@ class StageTask(Settings):
         changes = list(reasons.differences(self.parts(), parts))
         if changes:
             words = "{}: {} while {}; start again"
-            raise StageError(words.format(self.task_family, reasons.in_words(changes), meanwhile))
+            raise StageError(words.format(self.name, reasons.in_words(changes), meanwhile))
 
     def hold(self, stack: contextlib.ExitStack) -> None:
         """Has nobody replace or remove the output until `stack` ends, and looks at all of it anew.
@@ -317,20 +330,24 @@ class StageTask(Settings):
     def _make(self, folder: Path, held: List[int]) -> None:
         """Runs the stage in a child process that holds the locks `held` as well."""
         why, log = self.reason(), self.root / "logs" / "{}-{}.log".format(self.verb, folder.name)
-        _say("{}: started: {} (log: {})".format(self.task_family, why, log))
+        _say("{}: started: {} (log: {})".format(self.name, why, log))
         self._tell(self.set_tracking_url, log.as_uri())
         parts = self.parts()
         covers = {"settings": parts.settings, "code": parts.code, "tensorflow": parts.tensorflow}
         facts = folder.with_name(folder.name + ".facts.json")
         code_hash = fingerprint.key(parts.code)
-        outputs.write_json(configuration_of(folder), as_tables(self.experiment))
+        outputs.write_json(configuration_of(folder), shown(self.experiment))
         known = {"key": folder.name, "run": self._run, "why": why, "code": code_hash, "covers": covers}
         outputs.write_json(facts, known)
         command = [sys.executable, "-m", "fse", self.verb, "--config", str(configuration_of(folder))]
-        for verb, task in zip(STAGES[self.verb].inputs, self.before()):
-            command += ["--" + STAGES[verb].flag, str(task.output().folder)]
+        for role, task in self.before().items():
+            command += ["--" + flag_of(role), str(task.output().folder)]
         command += ["--output", str(folder), "--facts", str(facts), "--replace"]
-        children.run(command, log, self._progress(), held)
+        children.run(command, log, self._progress(), held, environment=self.untold())
+
+    def untold(self) -> Dict[str, str]:
+        """Environment variables that tell the child what nobody else is to see."""
+        return {}
 
     def _progress(self) -> Any:
         """A function that shows the progress in a line of a child's output on the scheduler's page."""
@@ -353,7 +370,7 @@ class StageTask(Settings):
 
     def link(self, folder: Path) -> None:
         """Leads from the experiment to the output, before it is there: so Clean knows that it is wanted."""
-        point(self.root / self.experiment.experiment.name / "stages" / self.task_family, folder)
+        point(self.root / self.experiment.experiment.name / "stages" / self.name, folder)
 
 
 def all_settings(experiment: Config) -> Dict[str, Any]:
@@ -379,7 +396,7 @@ def configuration_of(folder: Path) -> Path:
 
 def need(tasks: List[StageTask]) -> None:
     """Raises a StageError if the output of one is not there, though Luigi believes that it was made."""
-    missing = sorted({task.task_family for task in tasks if not task.complete()})
+    missing = sorted({task.name for task in tasks if not task.complete()})
     if missing:
         words = "{}: made by other code or of other data than are here now, or removed meanwhile; start again"
         raise StageError(words.format(", ".join(missing)))
@@ -407,12 +424,12 @@ def end(error: FseError, code: int) -> NoReturn:
 
 @StageTask.event_handler(luigi.Event.DEPENDENCY_PRESENT)
 def _say_complete(task: StageTask) -> None:
-    for other in [*task.before(), task]:
+    for other in [*task.before().values(), task]:
         outputs.remember(other.folder / str(other.made()["key"]))
     fingerprint.remember(task.root)
     with contextlib.suppress(OSError):
         task.link(task.folder / str(task.made()["key"]))
-    _say("{}: already done: {}".format(task.task_family, task.output().folder))
+    _say("{}: already done: {}".format(task.name, task.output().folder))
 
 
 def _say(line: str) -> None:
@@ -422,7 +439,7 @@ def _say(line: str) -> None:
 @functools.lru_cache(maxsize=None)
 def _load(path: str, overrides: str) -> Config:
     experiment = configuration.load(path or None, overrides)
-    if experiment.dataset.name != "synthetic":
+    if {experiment.dataset.name, configuration.for_evaluation(experiment).dataset.name} != {"synthetic"}:
         from fse import datasets  # takes a while to import, and most runs have the data
 
         datasets.check(experiment)

@@ -1,19 +1,25 @@
 """The tasks of the pipeline, one per stage, and `FullRun`, which asks for all of them."""
 
 import contextlib
+import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List
 
 import luigi
 
-from fse import ranks
-from fse.config import label
-from fse.errors import ConfigError, DeviceBusyError, StageError
+from fse import locks, ranks, starts
+from fse.config import Config, evaluates_other_data, for_evaluation, is_remote, label
+from fse.errors import ConfigError, StageError
 from fse.outputs import MANIFEST
-from tasks import fingerprint, locks
+from fse.stages import EVALUATED
+from tasks import fingerprint
 from tasks.stage import BAD_CONFIGURATION, Settings, StageTask, all_settings, end, metrics_of, need, point
+
+# Values of `DataTask.data`.
+TRAIN, EVALUATE = "train", "evaluate"
 
 
 class Archive(luigi.ExternalTask):
@@ -33,7 +39,34 @@ def _say_missing(task: Archive) -> None:
     print("error: {}".format(told), file=sys.stderr, flush=True)
 
 
-class Download(StageTask):
+class DataTask(StageTask):
+    """A stage that brings or prepares pictures, to train on or to evaluate on.
+
+    Where these are the same, it is one task and one output.
+    """
+
+    data = luigi.ChoiceParameter(
+        default=TRAIN, choices=[TRAIN, EVALUATE], description="of what is trained on, or of what is evaluated on"
+    )
+    # What is missing or broken of the data that are evaluated on shows before a training of days, not after it.
+    priority = 1
+
+    @property
+    def experiment(self) -> Config:
+        """The checked configuration, with the data set and crop that `data` says."""
+        return for_evaluation(super().experiment) if self.data == EVALUATE else super().experiment
+
+    @property
+    def name(self) -> str:
+        """The stage; of what is evaluated on it says so."""
+        return super().name + (EVALUATED if self.data == EVALUATE else "")
+
+    def before(self) -> Dict[str, StageTask]:
+        """The stage before it, with the same data."""
+        return {kind.verb: self.other(kind, data=self.data) for kind in self.inputs}
+
+
+class Download(DataTask):
     """Brings a data set into the workspace, or renders the synthetic one."""
 
     verb = "download"
@@ -41,7 +74,7 @@ class Download(StageTask):
     def requires(self) -> List[luigi.Task]:
         """The archive, if it is a local one; the files of a known data set that have to be fetched by hand."""
         dataset = self.experiment.dataset
-        if dataset.name == "synthetic" or dataset.archive.startswith(("http://", "https://")):
+        if dataset.name == "synthetic" or is_remote(dataset.archive):
             return []
         if dataset.archive:
             return [Archive(path=str(fingerprint.local(dataset.archive)))]
@@ -51,8 +84,15 @@ class Download(StageTask):
         """What the data set is, not where it comes from."""
         return fingerprint.dataset(self.experiment, self.root)
 
+    def untold(self) -> Dict[str, str]:
+        """Addresses with their queries, which the stage's file of settings does not have."""
+        archive, mirrors = self.experiment.dataset.archive, list(self.experiment.download.mirrors)
+        values = {"dataset.archive": archive if is_remote(archive) else "", "download.mirrors": mirrors}
+        told = ["{}={}".format(name, json.dumps(value)) for name, value in values.items() if value]
+        return {"FSE_SET": ",".join(told)} if told else {}
 
-class AlignCrop(StageTask):
+
+class AlignCrop(DataTask):
     """Cuts a square of one size out of every picture and carries the landmarks along."""
 
     verb = "align-crop"
@@ -60,20 +100,26 @@ class AlignCrop(StageTask):
     inputs = (Download,)
 
     def settings(self) -> Dict[str, Any]:
-        """The crop's geometry; how many processes work on it makes no difference."""
+        """The crop's geometry; how many processes work on it, and that it may read what it reads, makes no difference."""
         settings = super().settings()
-        del settings["crop.processes"]
+        del settings["crop.processes"], settings["crop.reads_test_annotations"]
         if settings["crop.mode"] == "landmarks":
             settings["evaluate.eyes"] = list(self.experiment.evaluate.eyes)
         return settings
 
 
-class ConvertTFRecord(StageTask):
+class ConvertTFRecord(DataTask):
     """Packs the crops into TFRecord shards."""
 
     verb = "convert"
     reads = ("records",)
     inputs = (AlignCrop,)
+
+    def settings(self) -> Dict[str, Any]:
+        """How many shards there are; how many processes write them makes no difference."""
+        settings = super().settings()
+        del settings["records.processes"]
+        return settings
 
 
 class Train(StageTask):
@@ -88,8 +134,26 @@ class Train(StageTask):
     inputs = (ConvertTFRecord,)
     computes = True
 
+    @property
+    def experiment(self) -> Config:
+        """The checked configuration; an experiment of the workspace to start from by its path."""
+        experiment = super().experiment
+        start = experiment.train.start_from
+        if not start or "/" in start:
+            return experiment
+        return replace(experiment, train=replace(experiment.train, start_from=str(self.root / start)))
+
+    def requires(self) -> List[luigi.Task]:
+        """The records, and the checkpoint to start from."""
+        start = self.experiment.train.start_from
+        if not start or starts.meant(start):
+            return super().requires()
+        return [*super().requires(), Archive(path=str(Path(start, "checkpoint model-…")), advice=starts.missing(start))]
+
     def settings(self) -> Dict[str, Any]:
-        """All that it learns by; of the ranks their number, not where they are or how long one may wait for them.
+        """All that it learns by, with the content of what it starts from.
+
+        Of the ranks it is their number, not where they are or how long one may wait for them.
 
         Raises:
           ConfigError: the ranks cannot be meant. On Luigi's command line it ends the program instead.
@@ -97,6 +161,9 @@ class Train(StageTask):
         settings = super().settings()
         for name in ("devices", "hosts", "rank_table", "connect_timeout", "step_timeout"):
             del settings["train." + name]
+        start = settings.pop("train.start_from")
+        if start:
+            settings["content of train.start_from"] = fingerprint.start(start, self.root)
         if self.experiment.train.device != "npu":
             settings = {name: value for name, value in settings.items() if not name.startswith("npu.")}
         try:
@@ -112,12 +179,7 @@ class Train(StageTask):
     def hold_devices(self, stack: contextlib.ExitStack) -> List[int]:
         """One training per card at a time, whoever started it."""
         train = self.experiment.train
-        return [
-            stack.enter_context(
-                locks.held(path, "device {} of this host".format(name), self.device_wait, error=DeviceBusyError)
-            )
-            for name, path in locks.of_devices(train.device, ranks.team(train).devices).items()
-        ]
+        return stack.enter_context(locks.devices(train.device, ranks.team(train).devices, self.device_wait))
 
 
 class Export(StageTask):
@@ -137,6 +199,27 @@ class Evaluate(StageTask):
     inputs = (Export, Train, ConvertTFRecord)
     computes = True
 
+    def __init__(self, *arguments: Any, **parameters: Any):
+        """Takes Luigi's parameters.
+
+        Raises:
+          ConfigError: what is to be evaluated on has no test pictures. On Luigi's command line it ends the program
+            instead.
+        """
+        super().__init__(*arguments, **parameters)
+        try:
+            if for_evaluation(self.experiment).dataset.name != "synthetic":
+                from fse import datasets  # takes a while to import
+
+                datasets.check_evaluation(self.experiment)
+        except ConfigError as error:
+            end(error, BAD_CONFIGURATION)
+
+    def before(self) -> Dict[str, StageTask]:
+        """Model, training, and the records that are evaluated on."""
+        data = EVALUATE if evaluates_other_data(self.experiment) else TRAIN
+        return dict(super().before(), convert=self.other(ConvertTFRecord, data=data))
+
 
 class Report(StageTask):
     """Writes one page that shows configuration, data, losses, landmarks, errors and times."""
@@ -144,10 +227,20 @@ class Report(StageTask):
     verb = "report"
     inputs = (Download, AlignCrop, ConvertTFRecord, Train, Export, Evaluate)
 
+    def before(self) -> Dict[str, StageTask]:
+        """All stages, and those of what is evaluated on where it is not what is trained on."""
+        found = super().before()
+        if evaluates_other_data(self.experiment):
+            kinds = (Download, AlignCrop, ConvertTFRecord)
+            found.update((kind.verb + EVALUATED, self.other(kind, data=EVALUATE)) for kind in kinds)
+        return found
+
     def settings(self) -> Dict[str, Any]:
-        """All of them, since the page lists them; of the archive its name, so that the key is the same anywhere."""
+        """All of them, since the page lists them; of archives their names, so that the key is the same anywhere."""
         settings = all_settings(self.experiment)
-        settings["dataset.archive"] = Path(label(settings["dataset.archive"])).name
+        for name in {"dataset.archive", "evaluate.dataset.archive"} & {*settings}:
+            settings[name] = Path(label(settings[name])).name
+        settings["train.start_from"] = Path(settings["train.start_from"]).name
         settings["download.data_path"] = settings["download.mirrors"] = ""
         return settings
 
@@ -201,7 +294,9 @@ class FullRun(Settings):
 
     def stages(self) -> Dict[str, StageTask]:
         """All stages by name, in their order."""
-        return {kind.__name__: self.other(kind) for kind in [*Report.inputs, Report]}
+        report = self.other(Report)
+        tasks = sorted([*report.before().values(), report], key=lambda task: not isinstance(task, DataTask))
+        return {task.name: task for task in tasks}
 
     def _links(self) -> Dict[Path, Path]:
         folders = {name: task.folder / str(task.made()["key"]) for name, task in self.stages().items()}

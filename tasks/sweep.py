@@ -13,7 +13,7 @@ import luigi
 
 import fse
 from fse import config as configuration
-from fse.config import Config
+from fse.config import Config, masked
 from fse.errors import ConfigError
 from fse.outputs import MANIFEST, whole, write_json
 from tasks.stage import Settings, metrics_of, need
@@ -103,7 +103,7 @@ class Sweep(Settings):
 
     def _made(self) -> List[Tuple[str, str]]:
         """What each evaluation overrides, and the name of its folder."""
-        return [(task.set, folder.name) for task, folder in zip(self.requires(), self._folders())]
+        return [(masked(task.set), folder.name) for task, folder in zip(self.requires(), self._folders())]
 
     def _folders(self) -> List[Path]:
         """The folders of the evaluations, which are all known once all are complete."""
@@ -157,7 +157,9 @@ def parse_grid(text: str) -> Dict[str, List[Any]]:
         if not isinstance(settings, dict):
             raise ConfigError("--grid {!r}: {} is not a setting; wanted section.key=[value,…]".format(text, section))
         for key, values in settings.items():
-            axes["{}.{}".format(section, key)] = values
+            name = "{}.{}".format(section, key)
+            within = values if name in configuration.SECTIONS and isinstance(values, dict) else {}
+            axes.update({"{}.{}".format(name, inner): value for inner, value in within.items()} or {name: values})
     for name, values in axes.items():
         if not isinstance(values, list) or not values:
             raise ConfigError("--grid: {} wants a list of values to try, [value,…], got {!r}".format(name, values))

@@ -3,6 +3,7 @@
 import json
 import signal
 from pathlib import Path
+from typing import Iterator
 
 import numpy as np
 import pytest
@@ -12,6 +13,14 @@ from fse import config
 
 # A suite that a shell runs in the background ignores interrupts, and so would the programs that it interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_locks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Trainings of the tests lock devices among themselves: another suite may run beside this one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FSE_LOCKS", str(tmp_path_factory.mktemp("locks")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Data sets: a folder of pictures and, where there are landmarks, an annotation file (`fse.datasets.annotations`)."""
 
+import dataclasses
 import difflib
 import json
 import os
@@ -17,6 +18,7 @@ from fse.datasets import (
     cats,
     celeba,
     celeba_wild,
+    folder,
     mafl,
     shoes,
     source,
@@ -24,7 +26,7 @@ from fse.datasets import (
     w300,
 )
 from fse.datasets.catalogue import DataSet, Given, name_in
-from fse.errors import ConfigError, DataError, StageError
+from fse.errors import ArchiveError, ConfigError, DataError, DownloadError, StageError
 from fse.progress import bar
 
 # The data sets that are known by name. Another one is a file like these, and a line here.
@@ -41,36 +43,76 @@ KNOWN: Dict[str, DataSet] = {
 
 
 def check(config: configuration.Config) -> None:
-    """Refuses what cannot be meant by `dataset` and by the landmarks that others say it has.
+    """Refuses what cannot be meant by a data set that is trained or evaluated on, and by the landmarks that it must have.
 
     Raises:
       ConfigError: says what is wrong.
     """
-    dataset, known = config.dataset, KNOWN.get(config.dataset.name)
+    _check_data_set("dataset", config.dataset)
+    if config.evaluate_dataset:
+        _check_data_set("evaluate.dataset", config.evaluate_dataset)
+    evaluated = configuration.for_evaluation(config).dataset
+    _check_eyes(config, evaluated, "errors on it are relative to")
+    if config.crop.mode == "landmarks":
+        _check_eyes(config, config.dataset, "crop.mode landmarks wants")
+
+
+def check_evaluation(config: configuration.Config) -> None:
+    """Refuses to evaluate on a known data set that has no test pictures.
+
+    Raises:
+      ConfigError: it has none.
+    """
+    dataset = configuration.for_evaluation(config).dataset
+    parts = KNOWN[dataset.name].parts if dataset.name in KNOWN else {"": {}}
+    counts = parts[dataset.part or next(iter(parts))]
+    if counts and not counts["test"]:
+        raise ConfigError(
+            "evaluate.dataset: {} has no test pictures; say what to evaluate on, for example "
+            "evaluate.dataset=mafl".format(dataset.name)
+        )
+
+
+def _check_data_set(section: str, dataset: configuration.Dataset) -> None:
+    """Refuses a name, part or archive that does not go with the others; `section` is where they are said."""
+    known = KNOWN.get(dataset.name)
     if known is None:
         if dataset.name != "synthetic" and not dataset.archive:
-            close = difflib.get_close_matches(dataset.name, ["synthetic", *KNOWN], n=1)
-            hint = "did you mean {}?".format(close[0]) if close else "known are: synthetic, {}".format(", ".join(KNOWN))
-            raise ConfigError("dataset.archive must say where the data set {!r} is; {}".format(dataset.name, hint))
+            names = ["synthetic", folder.NAME, *KNOWN]
+            close = difflib.get_close_matches(dataset.name, names, n=1)
+            hint = "did you mean {}?".format(close[0]) if close else "known are: {}".format(", ".join(names))
+            if dataset.name == folder.NAME:
+                hint = "for example {}.archive=my/pictures".format(section)
+            raise ConfigError("{}.archive must say where the data set {!r} is; {}".format(section, dataset.name, hint))
         if dataset.part:
-            raise ConfigError("dataset.part: only known data sets have parts ({})".format(", ".join(KNOWN)))
+            raise ConfigError("{}.part: only known data sets have parts ({})".format(section, ", ".join(KNOWN)))
+        if dataset.name == folder.NAME and dataset.images != configuration.Dataset.images:
+            raise ConfigError(
+                "{0}.images: pictures of 'folder' are looked for everywhere; leave it out, or let {0}.archive name the "
+                "folder that they are in".format(section)
+            )
         return
     if dataset.archive:
         raise ConfigError(
-            "dataset.archive: {!r} is a known data set, whose files are looked for in download.data_path; leave "
-            "dataset.archive empty, or give the data set another name".format(dataset.name)
+            "{0}.archive: {1!r} is a known data set, whose files are looked for in download.data_path; leave "
+            "{0}.archive empty, or give the data set another name".format(section, dataset.name)
         )
     if dataset.part and dataset.part not in known.parts:
         raise ConfigError(
-            "dataset.part: {!r} is no part of {}; there are: {}".format(
-                dataset.part, dataset.name, ", ".join(filter(None, known.parts)) or "none"
+            "{}.part: {!r} is no part of {}; there are: {}".format(
+                section, dataset.part, dataset.name, ", ".join(filter(None, known.parts)) or "none"
             )
         )
-    missing = [name for name in config.evaluate.eyes if name not in known.landmarks]
-    if known.landmarks and missing:
+
+
+def _check_eyes(config: configuration.Config, dataset: configuration.Dataset, why: str) -> None:
+    """Refuses `evaluate.eyes` that a known data set does not have."""
+    known = KNOWN.get(dataset.name)
+    missing = [name for name in config.evaluate.eyes if known and name not in known.landmarks]
+    if known and known.landmarks and missing:
         raise ConfigError(
-            "evaluate.eyes: {} has no {}; errors on it are relative to {}".format(
-                dataset.name, " and ".join(missing), " and ".join(known.eyes)
+            "evaluate.eyes: {} has no {}; {} {}".format(
+                dataset.name, " and ".join(missing), why, " and ".join(known.eyes)
             )
         )
 
@@ -98,7 +140,7 @@ def download(config: configuration.Config, output: Path, cache: Optional[Path] =
         origin = _bring(config, output, cache)
         summary = dict(_describe(dataset, output), **origin)
         (output / "dataset.json").write_text(json.dumps(summary, indent=2) + "\n")
-        if source.is_remote(dataset.archive):
+        if configuration.is_remote(dataset.archive):
             source.discard(dataset.archive, cache)
     except OSError as error:
         raise StageError(
@@ -114,25 +156,40 @@ def _bring(config: configuration.Config, output: Path, cache: Path) -> Dict[str,
     if dataset.name == "synthetic" and not dataset.archive:
         synthetic.render(dataset, output)
         return {"source": "synthetic", "sha256": None}
-    path, digest = source.fetch(dataset.archive, dataset.sha256, cache)
+    if dataset.name == folder.NAME:
+        dataset = dataclasses.replace(dataset, images=".")
+    path, digest = source.fetch(dataset, config.download, cache)
     if path.is_dir():
         _copy(_root(path, dataset), output, dataset)
     else:
         _unpack(path, output, dataset)
-    remote = source.is_remote(dataset.archive)
+    if dataset.name == folder.NAME:
+        _check_annotated(dataset, output)
+        folder.split(dataset, pictures.find(output / "images"), output / "landmarks.csv")
+    remote = configuration.is_remote(dataset.archive)
     return {"source": configuration.label(dataset.archive) if remote else path.name, "sha256": digest}
 
 
 def _bring_known(config: configuration.Config, known: DataSet, output: Path, cache: Path) -> Dict[str, Any]:
     """`_bring` of a known data set: its lists say which pictures of its archives are wanted."""
     name, part = config.dataset.name, config.dataset.part or next(iter(known.parts))
-    paths = {file: source.obtain(file, config.download, cache, known.page, known.terms) for file in known.files}
+    paths, problems = {}, []
+    for file in known.files:
+        most = int(config.dataset.max_gigabytes * 1e9)
+        try:
+            paths[file] = source.obtain(file, config.download, cache, known.page, known.terms, most)
+        except DownloadError as error:  # all that has to be fetched by hand is told at once
+            problems.append(str(error))
+    if problems:
+        raise DownloadError(". ".join(problems))
     lists = {file.name: path for file, path in paths.items() if not file.folder}
     packages = sorted({path for file, path in paths.items() if file.folder})
     notes = output / "notes"
     notes.mkdir()
     found = [
-        name_in(known, member) for package in packages for member in _extract(config, package, known, notes, _is_note)
+        name_in(known, member)
+        for package in packages
+        for member in _extract(config, package, known, notes, _is_note, cache)
     ]
     noted = {path.relative_to(notes).as_posix(): path for path in notes.rglob("*") if path.is_file()}
     table = known.read(Given(noted, sorted(filter(pictures.is_picture, found)), lists), part)
@@ -144,7 +201,7 @@ def _bring_known(config: configuration.Config, known: DataSet, output: Path, cac
         raise DataError("{}: {} pictures, wanted {}; is a file incomplete?".format(name, counts, known.parts[part]))
     wanted = set(table.files)
     for package in packages:
-        _extract(config, package, known, output / "images", wanted.__contains__)
+        _extract(config, package, known, output / "images", wanted.__contains__, cache)
     shutil.rmtree(str(notes))
     annotations.write_table(output / "landmarks.csv", table)
     digests = {file.name: file.hash for file in known.files if file.hash}
@@ -163,21 +220,34 @@ def _is_note(name: str) -> bool:
 
 
 def _extract(
-    config: configuration.Config, package: Path, known: DataSet, folder: Path, wanted: Callable[[str], bool]
+    config: configuration.Config,
+    package: Path,
+    known: DataSet,
+    folder: Path,
+    wanted: Callable[[str], bool],
+    cache: Path,
 ) -> List[str]:
-    """Writes the wanted files of an archive or an unpacked folder, named as in the data set; returns all members."""
+    """Writes the wanted files of an archive or an unpacked folder, named as in the data set; returns all members.
+
+    A download in `cache` that is corrupt, though nothing was known of it to tell, is deleted.
+    """
     limits = int(config.dataset.max_gigabytes * 1e9), config.dataset.max_files
     if not package.is_dir():
-        members = archive.names(package, *limits)
-        if any(wanted(name_in(known, member)) for member in members):
-            folder.mkdir(exist_ok=True)
-            archive.unpack(
-                package,
-                folder,
-                lambda member: wanted(name_in(known, str(member))),
-                *limits,
-                name=lambda member: PurePosixPath(name_in(known, str(member))),
-            )
+        try:
+            members = archive.names(package, *limits)
+            if any(wanted(name_in(known, member)) for member in members):
+                folder.mkdir(exist_ok=True)
+                archive.unpack(
+                    package,
+                    folder,
+                    lambda member: wanted(name_in(known, str(member))),
+                    *limits,
+                    name=lambda member: PurePosixPath(name_in(known, str(member))),
+                )
+        except ArchiveError:
+            if cache in package.parents:
+                package.unlink()
+            raise
         return members
     inside = (path for path in package.rglob("*") if path.is_file())
     members = sorted(path.relative_to(package.parent).as_posix() for path in inside)
@@ -195,8 +265,8 @@ def _unpack(path: Path, output: Path, dataset: configuration.Dataset) -> None:
     unpacked.mkdir()
     try:
         archive.unpack(path, unpacked, _wanted(dataset), *limits)
-    except DataError:
-        if source.is_remote(dataset.archive):
+    except ArchiveError:
+        if configuration.is_remote(dataset.archive):
             path.unlink()  # it will not get better; the next run downloads it again
         raise
     if not pictures.find(unpacked):
@@ -221,14 +291,16 @@ def _wanted(dataset: configuration.Dataset) -> Callable[[PurePosixPath], bool]:
     return wanted
 
 
-def _root(folder: Path, dataset: configuration.Dataset) -> Path:
+def _root(place: Path, dataset: configuration.Dataset) -> Path:
     """The folder that holds `dataset.images`: the given one, or the only one in it that does."""
-    if (folder / dataset.images).is_dir():
-        return folder
-    inside = [path for path in sorted(folder.iterdir()) if (path / dataset.images).is_dir()]
+    if dataset.name == folder.NAME:
+        return folder.root(place, dataset.annotations)
+    if (place / dataset.images).is_dir():
+        return place
+    inside = [path for path in sorted(place.iterdir()) if (path / dataset.images).is_dir()]
     if len(inside) == 1:
         return inside[0]
-    raise _no_pictures(dataset, sorted(path.name for path in folder.iterdir() if path.is_dir()))
+    raise _no_pictures(dataset, sorted(path.name for path in place.iterdir() if path.is_dir()))
 
 
 def _copy(root: Path, output: Path, dataset: configuration.Dataset) -> None:
@@ -245,6 +317,10 @@ def _copy(root: Path, output: Path, dataset: configuration.Dataset) -> None:
 
 
 def _no_pictures(dataset: configuration.Dataset, folders: List[str]) -> DataError:
+    if dataset.name == folder.NAME:
+        return DataError(
+            "{}: no pictures ({}) in it".format(configuration.label(dataset.archive), " ".join(pictures.EXTENSIONS))
+        )
     listed = ", ".join(folders[:10]) + (", …" if len(folders) > 10 else "")
     return DataError(
         "{}: no pictures ({}) below folder {!r}; set dataset.images. It has these folders: {}".format(
@@ -269,10 +345,16 @@ def _describe(dataset: configuration.Dataset, output: Path) -> Dict[str, Any]:
                 )
             )
         landmarks, splits = table.landmarks, {split: found[split] for split in annotations.SPLITS}
-    elif dataset.annotations != configuration.Dataset.annotations:
+    else:
+        _check_annotated(dataset, output)
+    return {"name": dataset.name, "pictures": len(names), "splits": splits, "landmarks": landmarks}
+
+
+def _check_annotated(dataset: configuration.Dataset, output: Path) -> None:
+    """Fails if an annotation file was named and is not there."""
+    if dataset.annotations != configuration.Dataset.annotations and not (output / "landmarks.csv").is_file():
         raise DataError(
             "{}: no annotation file {!r} beside folder {!r}; see dataset.annotations".format(
                 configuration.label(dataset.archive), dataset.annotations, dataset.images
             )
         )
-    return {"name": dataset.name, "pictures": len(names), "splits": splits, "landmarks": landmarks}

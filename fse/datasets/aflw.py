@@ -53,12 +53,12 @@ def _train(path: Path) -> Tuple[List[str], List[str], np.ndarray]:
     crop, photograph, part = (header.index(name) for name in ("crop_file", "image_file", "set"))
     crops, photographs, points = [], [], []
     for line, row in enumerate(rows[1:], 2):
-        if len(row) >= 14 and row[part].strip() == "1":
+        if row and len(row) != len(header):
+            raise DataError("{}, line {}: {} cells, but the header has {}".format(path, line, len(row), len(header)))
+        if row and row[part].strip() == "1":
             crops.append("aflw_cropped/" + row[crop].strip().replace("\\", "/"))
             photographs.append(row[photograph].strip())
             points.append(numbers(row[4:14], 10, path, line))
-        elif row and len(row) != len(header):
-            raise DataError("{}, line {}: {} cells, but the header has {}".format(path, line, len(row), len(header)))
     return crops, photographs, np.array(points).reshape(-1, 10)
 
 

@@ -2,13 +2,19 @@
 
 Members are written one by one, under names that were looked at first. What an archive says about its sizes is not
 believed: bytes are counted as they come out.
+
+An archive that was cut into parts, `NAME.001`, `NAME.002` …, is named by its first one. 7z archives take libarchive (BSD;
+libarchive-c, which calls it, is in the public domain): of the libraries that read them it alone is permissive and streams.
 """
 
 import bz2
 import contextlib
+import errno
 import functools
 import gzip
+import io
 import lzma
+import os
 import re
 import stat
 import struct
@@ -16,18 +22,25 @@ import tarfile
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Callable, Iterator, List, NamedTuple, Optional, cast
+from typing import IO, Any, Callable, Iterator, List, NamedTuple, Optional, Tuple, cast
 
-from fse.errors import DataError, StageError
+from fse import disk
+from fse.errors import ArchiveError, DataError, MachineError
 from fse.progress import bar
 
 _CHUNK = 1 << 20
+_PIECE = 1 << 16
 # The largest piece tarfile may ask for at once: an extended header that claims more is an attack on the memory.
 _LARGEST_READ = 1 << 26
 _TAR_BLOCK = 512
 
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+_SEVEN = b"7z\xbc\xaf\x27\x1c"
+
 _BROKEN = (
     EOFError,
+    OverflowError,
+    RecursionError,  # tarfile calls itself for every header that says something of the next
     ValueError,
     lzma.LZMAError,
     struct.error,
@@ -46,9 +59,10 @@ class Content(NamedTuple):
 
 
 class _Member(NamedTuple):
-    """A regular file in an archive."""
+    """A regular file in an archive, and its length as the archive has it."""
 
     name: PurePosixPath
+    size: int
     open: Callable[[], Optional[IO[bytes]]]
 
 
@@ -60,10 +74,10 @@ def unpack(
     max_files: int,
     name: Callable[[PurePosixPath], PurePosixPath] = lambda name: name,
 ) -> None:
-    """Writes the wanted files of a zip or tar (plain, gzip, bzip2, xz) archive below a folder.
+    """Writes the wanted files of a zip, tar (plain, gzip, bzip2, xz) or 7z archive below a folder.
 
     Args:
-      archive: the file. Its kind is told from its first bytes.
+      archive: the file, or its first part. Its kind is told from its first bytes.
       folder: where to write; a file that is already there is not overwritten.
       wanted: says of a file's name in the archive whether to write it.
       max_bytes: limit of all that is written; of a tar archive also of all that is read over.
@@ -71,28 +85,36 @@ def unpack(
       name: the name below `folder` of a file that is wanted; without `..`.
 
     Raises:
-      DataError: the archive is truncated or corrupt, encrypted, has an entry that leaves its folder or is neither file
-        nor folder, or is larger than permitted.
-      StageError: the files cannot be written, for want of space for example.
+      ArchiveError: the archive is truncated or corrupt.
+      DataError: it is encrypted, has an entry that leaves its folder or is neither file
+        nor folder, or is larger than permitted; or it is a 7z archive, and libarchive is not there.
+      MachineError: the files cannot be written, for want of space for example, which is looked for first where the
+        archive has a list of its files.
     """
     written = position = 0
-    with _explained(archive, folder), open(str(archive), "rb") as stream, _progress(archive) as progress:
+    with _explained(archive, folder), _opened(archive) as stream, _progress(archive) as progress:
+        if _kind(stream) != "tar":
+            members = _members(archive, stream, max_bytes, max_files)
+            needed = sum(member.size for member in members if wanted(member.name))
+            if needed > max_bytes:
+                raise _too_large(archive, max_bytes)
+            disk.require(folder, needed, "{}, unpacked,".format(archive))
         for member in _members(archive, stream, max_bytes, max_files):
             if wanted(member.name):
                 written += _write(
                     member._replace(name=name(member.name)), folder, archive, max_bytes - written, max_bytes
                 )
-            progress.update(max(0, stream.tell() - position))
-            position = max(position, stream.tell())
+            progress.update(stream.tell() - position)
+            position = stream.tell()
 
 
 def names(archive: Path, max_bytes: int, max_files: int) -> List[str]:
     """Names of the files in an archive.
 
     Raises:
-      DataError, StageError: as `unpack`.
+      ArchiveError, DataError, MachineError: as `unpack`.
     """
-    with _explained(archive, archive), open(str(archive), "rb") as stream:
+    with _explained(archive, archive), _opened(archive) as stream:
         return [str(member.name) for member in _members(archive, stream, max_bytes, max_files)]
 
 
@@ -100,9 +122,9 @@ def folders(archive: Path, max_bytes: int, max_files: int) -> List[str]:
     """The folders that hold files in an archive, sorted; `.` is the top.
 
     Raises:
-      DataError, StageError: as `unpack`.
+      ArchiveError, DataError, MachineError: as `unpack`.
     """
-    with _explained(archive, archive), open(str(archive), "rb") as stream:
+    with _explained(archive, archive), _opened(archive) as stream:
         return sorted({str(member.name.parent) for member in _members(archive, stream, max_bytes, max_files)})
 
 
@@ -117,10 +139,10 @@ def contents(
       max_bytes: limit of all that is read.
 
     Raises:
-      DataError, StageError: as `unpack`.
+      ArchiveError, DataError, MachineError: as `unpack`.
     """
     total = 0
-    with _explained(archive, archive), open(str(archive), "rb") as stream:
+    with _explained(archive, archive), _opened(archive) as stream:
         for member in _members(archive, stream, max_bytes, max_files):
             source = member.open()
             assert source is not None  # None is tarfile's answer for links and folders
@@ -139,13 +161,77 @@ def is_archive(path: Path) -> bool:
     """Whether a file begins like an archive that `unpack` knows."""
     with open(str(path), "rb") as stream:
         start = stream.read(_TAR_BLOCK)
-    return start.startswith((b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00")) or (
-        start[257:262] == b"ustar"
-    )
+    begins = (*_ZIP, _SEVEN, b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00")
+    return start.startswith(begins) or start[257:262] == b"ustar"
+
+
+def parts(archive: Path) -> List[Path]:
+    """The files of an archive: itself, and the parts that follow a first one, `NAME.001`, without a gap."""
+    found = [archive]
+    while archive.suffix == ".001" and archive.with_suffix(".{:03d}".format(len(found) + 1)).is_file():
+        found.append(archive.with_suffix(".{:03d}".format(len(found) + 1)))
+    return found
+
+
+def size(archive: Path) -> int:
+    """Bytes of an archive, all its parts together."""
+    return sum(part.stat().st_size for part in parts(archive))
 
 
 def _progress(archive: Path) -> Any:
-    return bar(total=archive.stat().st_size, unit="B", unit_scale=True, desc="unpacking")
+    return bar(total=size(archive), unit="B", unit_scale=True, desc="unpacking")
+
+
+def _opened(archive: Path) -> IO[bytes]:
+    found = parts(archive)
+    return open(str(archive), "rb") if len(found) == 1 else cast(IO[bytes], io.BufferedReader(_Parts(found), _CHUNK))
+
+
+def _kind(stream: IO[bytes]) -> str:
+    """What the archive is by its first bytes: zip, 7z, or else a tar or nothing."""
+    stream.seek(0)
+    start = stream.read(6)
+    stream.seek(0)
+    return "zip" if start.startswith(_ZIP) else "7z" if start == _SEVEN else "tar"
+
+
+class _Parts(io.RawIOBase):
+    """Files one after the other, as one."""
+
+    def __init__(self, paths: List[Path]) -> None:
+        self._files: List[Tuple[int, io.FileIO]] = []  # where each begins
+        self._end = self._position = 0
+        for path in paths:
+            self._files.append((self._end, io.FileIO(str(path))))
+            self._end += path.stat().st_size
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._position = max(0, offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._end}[whence])
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        at = [place for place, (begin, _) in enumerate(self._files) if begin <= self._position][-1]
+        begin, file = self._files[at]
+        end = self._files[at + 1][0] if at + 1 < len(self._files) else self._end
+        file.seek(self._position - begin)
+        data = file.read(max(0, min(len(buffer), end - self._position)))
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        for _, file in self._files:
+            file.close()
+        super().close()
 
 
 @contextlib.contextmanager
@@ -154,12 +240,12 @@ def _explained(archive: Path, folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno is None:  # a decompressor's, not the system's
+        if error.errno in (None, errno.EINVAL):  # a decompressor's, or a place that no file has; not the system's
             raise _corrupt(archive, error) from None
         where = " ({})".format(error.filename) if error.filename else ""
-        raise StageError(
+        raise MachineError(
             "{}: cannot be unpacked into {}: {}{}".format(archive, folder, error.strerror, where)
-        ) from None
+        ) from error
     except NotImplementedError as error:
         raise DataError(
             "{}: {}; unpack it yourself and let dataset.archive name the folder".format(archive, error)
@@ -193,10 +279,11 @@ def _write(member: _Member, folder: Path, archive: Path, room: int, max_bytes: i
 
 def _members(archive: Path, stream: IO[bytes], max_bytes: int, max_files: int) -> Iterator[_Member]:
     """The files of the archive; a file has to be read before the next is asked for."""
-    start = stream.read(4)
-    stream.seek(0)
-    if start in (b"PK\x03\x04", b"PK\x05\x06"):
+    kind = _kind(stream)
+    if kind == "zip":
         entries = _zip_members(archive, stream)
+    elif kind == "7z":
+        entries = _seven_members(archive, stream)
     else:
         # Every entry may add a header, a long name and padding.
         entries = _tar_members(archive, stream, max_bytes + 4 * _TAR_BLOCK * max_files + _CHUNK, max_bytes)
@@ -223,7 +310,60 @@ def _zip_members(archive: Path, stream: IO[bytes]) -> Iterator[Optional[_Member]
                         archive, str(name)
                     )
                 )
-            yield None if info.is_dir() else _Member(name, functools.partial(package.open, info))
+            yield None if info.is_dir() else _Member(name, info.file_size, functools.partial(package.open, info))
+
+
+def _seven_members(archive: Path, stream: IO[bytes]) -> Iterator[Optional[_Member]]:
+    """A file, or None for a folder, per entry."""
+    try:
+        import libarchive
+    except (ImportError, OSError, AttributeError, TypeError):  # the module, or the system's library that it calls
+        raise DataError(
+            "{0}: to read 7z archives, `pip install libarchive-c`, and the system's libarchive (Debian: libarchive13); or "
+            "unpack it yourself (`7z x {0}`) and give the folder instead".format(archive)
+        ) from None
+    reader = libarchive.stream_reader(stream, format_name="7zip", filter_name="none", block_size=_PIECE)
+    with _seven_errors(), reader as package:
+        for entry in package:
+            name = _checked_name(archive, os.fsdecode(entry.pathname or "").replace("\\", "/"))
+            if not (entry.isreg or entry.isdir):
+                raise _unusual(archive, name)
+            yield _Member(name, entry.size or 0, functools.partial(_seven_stream, entry)) if entry.isreg else None
+
+
+@contextlib.contextmanager
+def _seven_errors() -> Iterator[None]:
+    import libarchive
+
+    try:
+        yield
+    except libarchive.ArchiveError as error:
+        raise EOFError(error.msg or "it cannot be read") from None
+
+
+def _seven_stream(entry: Any) -> IO[bytes]:
+    def pieces() -> Iterator[bytes]:
+        with _seven_errors():
+            yield from entry.get_blocks(_PIECE)
+
+    return cast(IO[bytes], io.BufferedReader(_Blocks(pieces()), _PIECE))
+
+
+class _Blocks(io.RawIOBase):
+    """Bytes that come in pieces, as a stream."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces, self._rest = pieces, b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self._rest = self._rest or next(self._pieces, b"")
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
 
 
 def _tar_members(archive: Path, stream: IO[bytes], limit: int, max_bytes: int) -> Iterator[Optional[_Member]]:
@@ -238,7 +378,8 @@ def _tar_members(archive: Path, stream: IO[bytes], limit: int, max_bytes: int) -
             name = _checked_name(archive, info.name)
             if not (info.isfile() or info.isdir()):
                 raise _unusual(archive, name)
-            yield _Member(name, functools.partial(package.extractfile, info)) if info.isfile() else None
+            opener = functools.partial(package.extractfile, info)
+            yield _Member(name, info.size, opener) if info.isfile() else None
     # To tarfile any end is the end. A whole archive has an empty block there, and its compressor's checksum after it.
     if plain.last != bytes(_TAR_BLOCK):
         raise EOFError("its end is missing")
@@ -250,7 +391,7 @@ def _tar(archive: Path, plain: "_Forward") -> tarfile.TarFile:
     try:
         return tarfile.TarFile(fileobj=cast(IO[bytes], plain))
     except tarfile.ReadError:
-        raise DataError("{}: neither a zip nor a tar archive, or truncated or corrupt".format(archive)) from None
+        raise ArchiveError("{}: no zip, tar or 7z archive, or truncated or corrupt".format(archive)) from None
 
 
 def _decompressed(stream: IO[bytes]) -> IO[bytes]:
@@ -319,5 +460,5 @@ def _too_large(archive: Path, max_bytes: int) -> DataError:
     )
 
 
-def _corrupt(archive: Path, error: Exception) -> DataError:
-    return DataError("{}: the archive is truncated or corrupt ({})".format(archive, error or type(error).__name__))
+def _corrupt(archive: Path, error: Exception) -> ArchiveError:
+    return ArchiveError("{}: the archive is truncated or corrupt ({})".format(archive, error or type(error).__name__))

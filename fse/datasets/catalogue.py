@@ -15,9 +15,10 @@ FIVE_POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 class File(NamedTuple):
     """A file that a data set is made of.
 
-    name: its own name, by which it is looked for. size: bytes; 0 if not known. hash: hexadecimal md5, sha1 or sha256, told
-    by its length; '' if not known. addresses: where it can be downloaded, http(s):// or drive:ID of Google Drive; none if
-    it has to be fetched by hand. folder: of an archive, a folder that may be there unpacked instead; '' for a list.
+    name: its own name, by which it is looked for; of an archive in parts, the first one's, NAME.001, the others lying beside
+    it. size: bytes, of all parts; 0 if not known. hash: hexadecimal md5, sha1 or sha256, told by its length, of a file that is
+    not in parts; '' if not known. addresses: where it can be downloaded, http(s):// or drive:ID of Google Drive; none if it
+    has to be fetched by hand. folder: of an archive, a folder that may be there unpacked instead; '' for a list.
     """
 
     name: str
@@ -67,26 +68,26 @@ def lines(path: Path) -> Iterator[Tuple[int, List[str]]]:
       DataError: it cannot be read, or is not text.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        with open(str(path), encoding="utf-8-sig") as stream:
+            for number, line in enumerate(stream, 1):
+                words = line.split()
+                if words:
+                    yield number, words
     except OSError as error:
         raise DataError("{}: cannot be read ({})".format(path, error.strerror)) from None
     except UnicodeDecodeError:
         raise DataError("{}: not a text file".format(path)) from None
-    for number, line in enumerate(text.splitlines(), 1):
-        words = line.split()
-        if words:
-            yield number, words
 
 
 def numbers(words: List[str], count: int, path: Path, line: int) -> np.ndarray:
     """float64 [count]: the words as numbers.
 
     Raises:
-      DataError: there are more or fewer, or one is no finite number.
+      DataError: there are more or fewer, or one is no number below a billion.
     """
     try:
         values = np.array([float(word) for word in words])
-        if len(values) == count and np.isfinite(values).all():
+        if len(values) == count and np.isfinite(values).all() and (np.abs(values) < 1e9).all():
             return values
     except ValueError:
         pass
@@ -108,11 +109,12 @@ def shares(names: List[str], test: float, seed: int) -> List[str]:
     """
     count = round(test * len(names))
     chosen = np.random.RandomState(seed).permutation(len(names))[:count]
-    tested = {sorted(names)[place] for place in chosen}
+    ordered = sorted(names)
+    tested = {ordered[place] for place in chosen}
     return ["test" if name in tested else "train" for name in names]
 
 
 def name_in(known: DataSet, member: str) -> str:
-    """The name in the data set of a file in an archive; '' if it is of no interest."""
+    """The name in the data set of a file in an archive; '' if it is of no interest, as hidden ones never are (macOS)."""
     match = re.search("(?:^|/)" + known.members + r"\Z", member)
-    return match.group(1) if match else ""
+    return match.group(1) if match and "/." not in "/" + member else ""

@@ -2,7 +2,7 @@
 
 Source: Liu, Luo, Wang and Tang, "Deep learning face attributes in the wild", ICCV 2015.
 Terms: non-commercial research and education; not to be redistributed. The files are on Google Drive, behind quotas that
-answer with a page instead of a file, so they are fetched by hand.
+often answer with a page instead of a file; then they have to be fetched by hand.
 Pictures: 202,599. Partition: 162,770 train, 19,867 validation, 19,962 test.
 Parts: `train`, the training partition without MAFL's test pictures, 161,962 (IMM, lmdis-rep); `train_without_mafl`, also
 without MAFL's training pictures, 146,501 (DVE); `all`, everything but MAFL's test pictures, 201,599; `everything`, 202,599
@@ -11,6 +11,7 @@ Landmarks: five, whole pixels counted from 0; their centres are half a pixel fur
 the eyes. It has no test pictures of its own; MAFL is the part that detectors are measured on (`fse/datasets/mafl.py`).
 """
 
+import re
 from pathlib import Path
 from typing import Dict, List, Set
 
@@ -27,17 +28,20 @@ PICTURES = File(
     "img_align_celeba.zip",
     1_443_490_838,
     "46fb89443c578308acf364d7d379fe1b9efb793042c0af734b6112e4fd3a8c74",
-    folder="img_align_celeba",
+    ("drive:0B7EVK8r0v71pZjFTYXZWM3FlRnM",),
+    "img_align_celeba",
 )
 LANDMARKS = File(
     "list_landmarks_align_celeba.txt",
     12_156_055,
     "6c02a87569907f6db2ba99019085697596730e8129f67a3d61659f198c48d43b",
+    ("drive:0B7EVK8r0v71pd0FJY3Blby1HUTQ",),
 )
 PARTITION = File(
     "list_eval_partition.txt",
     2_836_386,
     "fc955bcb3ef8fbdf7d5640d9a8693a8431b5f2ee291a5c1449a1549e7e073fe7",
+    ("drive:0B7EVK8r0v71pY0NSMzRuSXJEVkk",),
 )
 _MAFL = "https://raw.githubusercontent.com/zhzhanp/TCDCN-face-alignment/master/MAFL/"
 MAFL_TRAIN = File(
@@ -116,7 +120,7 @@ def table_of(path: Path, count: int) -> Dict[str, np.ndarray]:
     said = -1
     for place, (line, words) in enumerate(lines(path)):
         if place == 0:
-            said = int(words[0]) if len(words) == 1 and words[0].isdigit() else -1
+            said = int(words[0]) if len(words) == 1 and re.match(r"[0-9]{1,9}\Z", words[0]) else -1
         elif place > 1:
             rows[words[0]] = numbers(words[1:], count, path, line)
     if said != len(rows):

@@ -1,7 +1,8 @@
 """CelebA in the wild: the photographs as they were found, with the faces' boxes; and MAFL's pictures among them.
 
-Source, terms and parts: `fse/datasets/celeba.py`. The pictures are a split 7z archive of 10 GB; unpack it
-(`7z x img_celeba.7z.001`) and let `download.data_path` hold the folder `img_celeba`.
+Source, terms and parts: `fse/datasets/celeba.py`. The pictures are a 7z archive of 10 GB in 14 parts, to be fetched by
+hand, which libarchive reads; or unpack it (`7z x img_celeba.7z.001`) and let `download.data_path` hold the folder
+`img_celeba`.
 Landmarks: five, as in CelebA, in pixels of the photograph. Boxes: CelebA's own, placed by hand, test pictures included.
 """
 
@@ -24,16 +25,18 @@ from fse.datasets.celeba import (
 )
 from fse.errors import DataError
 
-PICTURES = File("img_celeba", folder="img_celeba")
+PICTURES = File("img_celeba.7z.001", 13 * 734_003_200 + 649_030_866, folder="img_celeba")
 LANDMARKS = File(
     "list_landmarks_celeba.txt",
     12_352_635,
     "063ee6ddb681f96bc9ca28c6febb9d1a",
+    ("drive:0B7EVK8r0v71pTzJIdlJWdHczRlU",),
 )
 BOXES = File(
     "list_bbox_celeba.txt",
     6_082_035,
     "00566efa6fedff7a56946cd1c10f1c16",
+    ("drive:0B7EVK8r0v71pbThiMVRxWXZ4dU0",),
 )
 
 

@@ -1,48 +1,85 @@
 """Bringing an archive: a path or folder on this machine, or a download that can be cut off and goes on.
 
-A download grows in `cache/<sha256 of the address>.part`; `….json` beside it holds the validator (ETag or
+A download grows in `cache/<sha256 of the address>.part`; `….json` beside it holds its length and the validator (ETag or
 Last-Modified) by which the server can tell that the rest still fits. Whole, it is called `….archive`.
+
+An address may name environment variables, `https://host/set.zip?token=${TOKEN}`: what they hold is put in when the server
+is asked, and is written nowhere.
 """
 
+import contextlib
+import email.utils
+import functools
 import hashlib
 import html
+import html.parser
 import itertools
 import json
+import logging
 import os
 import re
+import socket
+import threading
 import time
 import urllib.parse
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Optional, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Match, NamedTuple, Optional, Tuple
 
 import filelock
 import requests
 import urllib3
 
-from fse.config import Download, label
+from fse import disk
+from fse.config import Dataset, Download, is_remote, label
+from fse.datasets import archive
 from fse.datasets.catalogue import File
-from fse.errors import DataError, DownloadError, StageError
+from fse.errors import DataError, DownloadError, MachineError, StageError
 from fse.progress import bar
 
 ATTEMPTS = 5
 # Seconds before the second attempt; each later wait is twice as long.
 PAUSE = 1.0
-# Seconds to wait for a connection, and for the next bytes of an answer.
-TIMEOUT = (20.0, 60.0)
+# A server that asks for more seconds than this before the next attempt is left alone.
+LONGEST_PAUSE = 300.0
+# Seconds to wait for a connection.
+CONNECT = 20.0
+# Where Google Drive gives its files out. gdown could be asked instead, but its last version for Python 3.7 (4.7.3) does not
+# know today's confirmation page, and it has no bound on time there.
+DRIVE = "https://drive.usercontent.google.com/download"
 
+# What is read at once is lost when the connection fails meanwhile.
+_PIECE = 1 << 16
 _CHUNK = 1 << 20
 
 
 class _Interrupted(Exception):
-    """An attempt failed in a way that another one may not."""
+    """An attempt failed in a way that another one, after so many seconds at least, may not."""
+
+    def __init__(self, why: str, wait: float = 0.0) -> None:
+        super().__init__(why)
+        self.wait = wait
 
 
-def fetch(address: str, sha256: str, cache: Path) -> Tuple[Path, Optional[str]]:
+class _Wanted(NamedTuple):
+    """A download: its address as it was given, the settings, when it has to end (of time.monotonic()), and its length.
+
+    size: bytes, 0 if not known. most: more bytes are not taken.
+    """
+
+    url: str
+    settings: Download
+    until: float
+    size: int
+    most: int
+
+
+def fetch(dataset: Dataset, settings: Download, cache: Path) -> Tuple[Path, Optional[str]]:
     """Brings what `dataset.archive` names to this machine.
 
     Args:
-      address: path of an archive or folder, `file://` address (both used where they are), or http(s) address.
-      sha256: the archive's checksum, or ''.
+      dataset: `archive` is the path of an archive or folder or a `file://` address (both used where they are), or an
+        address that `is_remote`; `sha256` its checksum, or ''; a download of more than `max_gigabytes` is refused.
+      settings: how long it may take.
       cache: an existing folder, where downloads are kept.
 
     Returns:
@@ -51,22 +88,26 @@ def fetch(address: str, sha256: str, cache: Path) -> Tuple[Path, Optional[str]]:
     Raises:
       DataError: there is no such file, or the address is of no known kind.
       DownloadError: the server cannot be reached, refuses, or sends something else; or the checksum differs, in which
-        case a download is deleted.
+        case a download is deleted; or it took too long.
       StageError: the download cannot be written.
     """
+    address = dataset.archive
     remote = is_remote(address)
-    path = _download(address, cache) if remote else _local(address)
+    if remote:
+        path = _download(_Wanted(address, settings, _ends(settings), 0, int(dataset.max_gigabytes * 1e9)), cache)
+    else:
+        path = _local(address)
     if path.is_dir():
-        if sha256:
+        if dataset.sha256:
             raise DataError("{}: a folder has no checksum; leave dataset.sha256 empty".format(path))
         return path, None
     digest = _hash(path)
-    if sha256 and digest != sha256.lower():
+    if dataset.sha256 and digest != dataset.sha256.lower():
         if remote:
             path.unlink()
         raise DownloadError(
             "{}: the sha256 is {}, but dataset.sha256 wants {}{}".format(
-                label(address), digest, sha256.lower(), "; the download was deleted" if remote else ""
+                label(address), digest, dataset.sha256.lower(), "; the download was deleted" if remote else ""
             )
         )
     return path, digest
@@ -89,25 +130,31 @@ def located(file: File, data_path: str) -> Optional[Path]:
 
 
 def addresses_of(file: File, settings: Download) -> List[str]:
-    """Where a file can be downloaded: the configured mirrors, then its own addresses."""
-    return [mirror.rstrip("/") + "/" + file.name for mirror in settings.mirrors] + list(file.addresses)
+    """Where a file can be downloaded: the configured mirrors, then its own addresses. An archive in parts is not."""
+    if file.name.endswith(".001"):
+        return []
+    mirrors = [urllib.parse.urlsplit(mirror) for mirror in settings.mirrors]
+    copies = [parts._replace(path=parts.path.rstrip("/") + "/" + file.name).geturl() for parts in mirrors]
+    return copies + list(file.addresses)
 
 
 def by_hand(file: File, settings: Download, page: str, terms: str) -> str:
     """What a person has to do about a file that cannot be downloaded."""
     where = settings.data_path or "a folder, and let download.data_path name it"
     unpacked = " (or the folder {!r}, unpacked)".format(file.folder) if file.folder and file.folder != file.name else ""
-    return "{}: fetch it from {} ({}) and put it{} into {}".format(file.name, page, terms, unpacked, where)
+    name, it = (file.name + " and the parts after it", "them") if file.name.endswith(".001") else (file.name, "it")
+    return "{}: fetch {} from {} ({}) and put {}{} into {}".format(name, it, page, terms, it, unpacked, where)
 
 
-def obtain(file: File, settings: Download, cache: Path, page: str, terms: str) -> Path:
+def obtain(file: File, settings: Download, cache: Path, page: str, terms: str, most: int) -> Path:
     """A file of a known data set, or its unpacked folder: from `download.data_path`, from an earlier download, or now.
 
     Args:
       file: what is wanted.
-      settings: where it may be.
+      settings: where it may be, and how long a download may take, from all addresses together.
       cache: an existing folder; downloads are kept in `downloads` in it.
       page, terms: of the data set, for the message.
+      most: a download of more bytes is refused, if its size is not known.
 
     Raises:
       DataError: it is nowhere, and has to be fetched by hand; or what is in `download.data_path` is something else.
@@ -128,9 +175,10 @@ def obtain(file: File, settings: Download, cache: Path, page: str, terms: str) -
         return kept
     kept.parent.mkdir(parents=True, exist_ok=True)
     failures = []
+    until = _ends(settings)
     for address in addresses:
         try:
-            path = _download(address, kept.parent)
+            path = _download(_Wanted(address, settings, until, file.size, file.size or most), kept.parent)
             problem = _differs(path, file)
             if not problem:
                 os.replace(str(path), str(kept))
@@ -146,9 +194,10 @@ def _differs(path: Path, file: File) -> str:
     """Why a file is not the one that is wanted; '' if it is, as far as that is known."""
     if path.is_dir():
         return ""
-    size = path.stat().st_size
+    size = archive.size(path)
     if file.size and size != file.size:
-        return "{:,} bytes, wanted {:,}{}".format(size, file.size, _looks_like(path))
+        parts = " in {} parts".format(len(archive.parts(path))) if path.suffix == ".001" else ""
+        return "{:,} bytes{}, wanted {:,}{}".format(size, parts, file.size, _looks_like(path))
     if not file.hash:
         return _looks_like(path).lstrip("; ")
     kind = {32: "md5", 40: "sha1", 64: "sha256"}[len(file.hash)]
@@ -161,11 +210,6 @@ def _looks_like(path: Path) -> str:
     with open(str(path), "rb") as stream:
         start = stream.read(1024).lstrip(b"\xef\xbb\xbf \t\r\n")
     return "; it is a web page, perhaps of a quota" if start.startswith(b"<") else ""
-
-
-def is_remote(address: str) -> bool:
-    """Whether the address is downloaded."""
-    return address.lower().startswith(("http://", "https://"))
 
 
 def _local(address: str) -> Path:
@@ -188,56 +232,78 @@ def _local(address: str) -> Path:
 
 
 def _hash(path: Path, kind: str = "sha256") -> str:
+    """Hash of a file, or of all parts of an archive, one after the other."""
     digest = hashlib.new(kind)
     try:
-        size = path.stat().st_size
-        with open(str(path), "rb") as stream, bar(total=size, unit="B", unit_scale=True, desc="checksum") as progress:
-            for chunk in iter(lambda: stream.read(_CHUNK), b""):
-                digest.update(chunk)
-                progress.update(len(chunk))
+        with bar(total=archive.size(path), unit="B", unit_scale=True, desc="checksum") as progress:
+            for part in archive.parts(path):
+                with open(str(part), "rb") as stream:
+                    for chunk in iter(functools.partial(stream.read, _CHUNK), b""):
+                        digest.update(chunk)
+                        progress.update(len(chunk))
     except OSError as error:
         raise DataError("{}: cannot be read ({}); dataset.archive names it".format(path, error.strerror)) from None
     return digest.hexdigest()
 
 
-def _download(url: str, cache: Path) -> Path:
-    """The finished download of `url`, from an earlier attempt or brought now."""
-    stem = _stem(url, cache)
+def _ends(settings: Download) -> float:
+    return time.monotonic() + settings.timeout
+
+
+def _download(wanted: _Wanted, cache: Path) -> Path:
+    """The finished download of an address, from an earlier attempt or brought now."""
+    stem, url = _stem(wanted.url, cache), label(wanted.url)
     whole, part = stem.with_suffix(".archive"), stem.with_suffix(".part")
     try:
         with filelock.FileLock(str(stem.with_suffix(".lock")), timeout=10):
             if not whole.is_file():
-                _persist(url, part)
+                _persist(wanted, part)
                 os.replace(str(part), str(whole))
                 _notes(part).unlink()
     except filelock.Timeout:
-        raise StageError(
-            "{}: another process is downloading it into {}; wait for that".format(label(url), cache)
-        ) from None
+        raise StageError("{}: another process is downloading it into {}; wait for that".format(url, cache)) from None
     except OSError as error:
-        raise StageError("{}: cannot be written into {}: {}".format(label(url), cache, error.strerror)) from None
+        raise MachineError(
+            "{}: cannot be written into {}: {}; {}".format(url, cache, error.strerror, _came(part))
+        ) from error
     return whole
 
 
-def _persist(url: str, part: Path) -> None:
+def _persist(wanted: _Wanted, part: Path) -> None:
     """Attempts until `part` is whole. Attempts that brought something do not count."""
     failures = 0
     while True:
         before = _size(part)
         try:
-            return _attempt(url, part)
+            return _attempt(wanted, part)
         except _Interrupted as error:
             failures = 1 if _size(part) > before + _CHUNK else failures + 1
-            if failures == ATTEMPTS:
-                raise DownloadError(
-                    "{}: {}, {} times in a row; what came is kept, run again to go on from there".format(
-                        label(url), error, ATTEMPTS
-                    )
-                ) from None
-        time.sleep(PAUSE * 2 ** (failures - 1))
+            pause = max(PAUSE * 2 ** (failures - 1), error.wait)
+            problem = ""
+            if pause > LONGEST_PAUSE:
+                problem = "{}, and to come back in {:g} seconds".format(error, error.wait)
+            elif time.monotonic() + pause >= wanted.until:
+                problem = "{}; download.timeout, {:g} seconds, is over".format(error, wanted.settings.timeout)
+            elif failures == ATTEMPTS:
+                problem = "{}, {} times in a row".format(error, ATTEMPTS)
+            if problem:
+                raise DownloadError("{}: {}; {}".format(label(wanted.url), problem, _came(part))) from None
+            logging.info("%s: %s; again in %g seconds", label(wanted.url), error, pause)
+        time.sleep(pause)
 
 
-def _attempt(url: str, part: Path) -> None:
+def _came(part: Path) -> str:
+    """How far a download is, and what another run will do."""
+    size, notes = _size(part), _read_notes(part)
+    if not size:
+        return "nothing came; run again"
+    came = "{:,} {}bytes came".format(size, "of {:,} ".format(notes["total"]) if notes.get("total") else "")
+    if notes.get("validator"):
+        return came + " and are kept; run again to go on from there"
+    return came + ", but the server cannot tell whether the rest would fit; another run begins anew"
+
+
+def _attempt(wanted: _Wanted, part: Path) -> None:
     """One request. Returns when `part` is whole.
 
     Raises:
@@ -248,79 +314,207 @@ def _attempt(url: str, part: Path) -> None:
     validator = _read_notes(part).get("validator")
     if _size(part) and validator:
         headers.update({"Range": "bytes={}-".format(_size(part)), "If-Range": validator})
+    url = label(wanted.url)
+    location = _location(wanted.url)
     try:
-        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-            _receive(url, response, part)
-    except (requests.exceptions.InvalidURL, urllib3.exceptions.LocationValueError):
-        raise DownloadError("dataset.archive {}: not a valid address".format(label(url))) from None
+        with requests.Session() as session:
+            page = _ask(session, location, headers, wanted, part)
+            confirmed = _confirmation(page) if location.startswith(DRIVE + "?") else ""
+            if confirmed:
+                page = _ask(session, confirmed, headers, wanted, part)
+    except (requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema):
+        raise DownloadError("{}: it leads to an address of another kind than http(s)://".format(url)) from None
+    except (ValueError, urllib3.exceptions.LocationValueError):  # requests' own InvalidURL, or urllib's
+        raise DownloadError("{}: it is, or leads to, no valid address".format(url)) from None
     except (requests.exceptions.SSLError, requests.exceptions.TooManyRedirects) as error:
-        raise DownloadError("{}: {}".format(label(url), _cause(error))) from None
+        raise DownloadError("{}: {}".format(url, _cause(error, wanted.settings))) from None
     except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
-        raise _Interrupted(_cause(error)) from None
+        raise _Interrupted(_cause(error, wanted.settings)) from None
+    if page:
+        raise _web_page(url, page)
 
 
-def _receive(url: str, response: requests.Response, part: Path) -> None:
+def _ask(session: requests.Session, address: str, headers: Dict[str, str], wanted: _Wanted, part: Path) -> bytes:
+    """Asks a server for (the rest of) a download. Returns the web page that came instead; b"" when `part` is whole."""
+    stall = wanted.settings.stall
+    with session.get(address, headers=headers, stream=True, timeout=(min(CONNECT, stall), stall)) as response:
+        if _location(wanted.url).lower().startswith("https:") and not response.url.lower().startswith("https:"):
+            raise DownloadError("{}: it leads to an address that is not encrypted".format(label(wanted.url)))
+        return _receive(wanted, response, part)
+
+
+def _receive(wanted: _Wanted, response: requests.Response, part: Path) -> bytes:
+    """Adds what a server answers to `part`, as `_ask`."""
     status = response.status_code
     start, total = _content_range(response)
     if status == 416 and total == _size(part):
-        return  # the last attempt ended exactly at the end
-    if status == 416 or (status == 206 and start != _size(part)):
-        part.unlink()
-        raise _Interrupted("the server sent another range than was asked for")
-    if status >= 500 or status == 429:
-        raise _Interrupted("the server answered {} {}".format(status, response.reason))
+        return b""  # the last attempt ended exactly at the end
+    if status == 416 or (status == 206 and (start != _size(part) or _changed(response, _read_notes(part)))):
+        _begin(part, {})
+        raise _Interrupted("the server sent another range, or of another file, than was asked for")
+    if status >= 500 or status in (408, 429):
+        raise _Interrupted("the server answered {} {}".format(status, response.reason), _retry_after(response))
     if status not in (200, 206):
-        raise DownloadError(
-            "{}: the server answered {} {}; see dataset.archive".format(label(url), status, response.reason)
-        )
-    chunks = response.raw.stream(_CHUNK, decode_content=False)
-    if status == 200:
-        first = next(chunks, b"")
-        _refuse_web_page(url, first)
-        chunks = itertools.chain([first], chunks)
-        length = response.headers.get("Content-Length", "")
-        total = int(length) if length.isdigit() else None
-        _write_notes(part, response)
-    size = _store(chunks, part, total)
+        raise DownloadError("{}: the server answered {} {}".format(label(wanted.url), status, response.reason))
+    length = response.headers.get("Content-Length", "")
+    if length == "0":
+        raise _Interrupted("the server sent nothing")
+    with _cut_off(response, wanted.until):
+        pieces = response.raw.stream(_PIECE, decode_content=False)
+        if status == 200:
+            first = next(pieces, b"")
+            if first.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):  # as HTML and XML do, and no archive
+                return b"".join([first, *itertools.islice(pieces, 3)])
+            pieces = itertools.chain([first], pieces)
+            total = int(length) if re.match(r"[0-9]{1,18}\Z", length) else None
+            _expect(wanted, total)
+            _begin(part, {"address": label(wanted.url), "validator": _validator(response), "total": total})
+        disk.require(part.parent, (total or wanted.size) - _size(part), label(wanted.url))
+        size = _store(pieces, part, wanted, total or wanted.size)
     if not size:
         raise _Interrupted("the server sent nothing")
+    if total is None and time.monotonic() >= wanted.until:
+        raise _Interrupted("the connection was cut off")
     if total is not None and size < total:
-        raise _Interrupted("the connection ended after {} of {} bytes".format(size, total))
+        raise _Interrupted("the connection ended after {:,} of {:,} bytes".format(size, total))
     if total is not None and size > total:
-        part.unlink()
-        raise _Interrupted("{} bytes came instead of {}".format(size, total))
+        _begin(part, {})
+        raise _Interrupted("{:,} bytes came instead of {:,}".format(size, total))
+    return b""
 
 
-def _store(chunks: Iterable[bytes], part: Path, total: Optional[int]) -> int:
+@contextlib.contextmanager
+def _cut_off(response: requests.Response, until: float) -> Iterator[None]:
+    """Cuts the connection at a time: a server that sends a byte now and then keeps a read waiting for ever."""
+
+    def cut() -> None:
+        with contextlib.suppress(OSError):  # it is closed already
+            connection.shutdown(socket.SHUT_RDWR)
+
+    with socket.socket(fileno=os.dup(response.raw.fileno())) as connection:
+        timer = threading.Timer(max(0.0, until - time.monotonic()), cut)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+
+def _expect(wanted: _Wanted, total: Optional[int]) -> None:
+    """Refuses a file of another length than the wanted one before it is brought."""
+    if total and wanted.size and total != wanted.size:
+        raise DownloadError(
+            "{}: the server has a file of {:,} bytes, wanted {:,}".format(label(wanted.url), total, wanted.size)
+        )
+    if total and total > wanted.most:
+        raise _too_long(wanted)
+
+
+def _store(pieces: Iterable[bytes], part: Path, wanted: _Wanted, total: int) -> int:
     """Appends what comes to `part`. Returns its size then."""
     with open(str(part), "ab") as output:
-        with bar(total=total, initial=output.tell(), unit="B", unit_scale=True, desc="download") as progress:
-            for chunk in chunks:
-                output.write(chunk)
-                progress.update(len(chunk))
+        with bar(total=total or None, initial=output.tell(), unit="B", unit_scale=True, desc="download") as progress:
+            for piece in pieces:
+                if output.tell() + len(piece) > wanted.most:
+                    part.unlink()
+                    raise _too_long(wanted)
+                output.write(piece)
+                progress.update(len(piece))
         return output.tell()
 
 
-def _refuse_web_page(url: str, start: bytes) -> None:
-    """No archive begins with `<`, and HTML and XML do."""
-    if not start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
-        return
-    title = re.search(r"<title[^>]*>\s*(.*?)\s*</title>", start.decode("utf-8", "replace"), re.IGNORECASE | re.DOTALL)
-    raise DownloadError(
+def _too_long(wanted: _Wanted) -> DownloadError:
+    what = "wanted {:,}".format(wanted.size) if wanted.size else "if that is meant, raise dataset.max_gigabytes"
+    return DownloadError("{}: more than {:,} bytes; {}".format(label(wanted.url), wanted.most, what))
+
+
+def _web_page(url: str, page: bytes) -> DownloadError:
+    title = re.search(r"<title[^>]*>\s*(.*?)\s*</title>", page.decode("utf-8", "replace"), re.IGNORECASE | re.DOTALL)
+    return DownloadError(
         "{}: the server sent a web page{} instead of an archive (a quota, a log-in or a confirmation?); open the address"
         " in a browser, download the archive by hand and let dataset.archive name the file".format(
-            label(url), " ({!r})".format(html.unescape(title.group(1))[:100]) if title else ""
+            url, " ({!r})".format(html.unescape(title.group(1))[:100]) if title else ""
         )
     )
 
 
+def _location(url: str) -> str:
+    """Where a download is asked for: environment variables put in, and Google Drive's own address of its files.
+
+    Raises:
+      DataError: a variable is not set.
+    """
+
+    def value(match: Match[str]) -> str:
+        if match.group(1) not in os.environ:
+            raise DataError("{}: the environment variable {} is not set".format(label(url), match.group(1)))
+        return os.environ[match.group(1)]
+
+    address = re.sub(r"\$\{(\w+)\}", value, url)
+    file = _drive_file(address)
+    # `confirm`: the file may come though it was not scanned for viruses. Should Drive ask nevertheless, `_confirmation`.
+    return DRIVE + "?" + urllib.parse.urlencode(dict(file, export="download", confirm="t")) if file else address
+
+
+def _drive_file(address: str) -> Dict[str, str]:
+    """`id` and, if given, `resourcekey` of a file of Google Drive: drive:ID, or the address of its page; {} of others."""
+    if address.lower().startswith("drive:"):
+        return {"id": address[len("drive:") :]}
+    parts = urllib.parse.urlsplit(address)
+    given = dict(urllib.parse.parse_qsl(parts.query))
+    page = re.match(r"/file/(?:u/\d+/)?d/([\w-]+)", parts.path)
+    if parts.hostname not in ("drive.google.com", "docs.google.com") or not (page or "id" in given):
+        return {}
+    found = {"id": page.group(1) if page else given["id"], "resourcekey": given.get("resourcekey", "")}
+    return {name: value for name, value in found.items() if value}
+
+
+def _confirmation(page: bytes) -> str:
+    """The address that Google Drive's page leads to which asks whether a large file is wanted; '' of another page.
+
+    It holds a form `download-form` with hidden fields, among them `confirm` and `uuid`.
+    """
+    text = page.decode("utf-8", "replace")
+    form = re.search(r"<form\b[^>]*\bdownload-form\b.*?</form>", text, re.IGNORECASE | re.DOTALL)
+    tags = (
+        [dict(re.findall(r"([\w-]+)=[\"']([^\"']*)", tag)) for tag in re.findall(r"<[^>]*>", form.group())]
+        if form
+        else []
+    )
+    fields = [(tag["name"], html.unescape(tag.get("value", ""))) for tag in tags if "name" in tag]
+    return html.unescape(tags[0].get("action", "")) + "?" + urllib.parse.urlencode(fields) if fields else ""
+
+
 def _content_range(response: requests.Response) -> Tuple[Optional[int], Optional[int]]:
     """First byte and total length as the header Content-Range tells them."""
-    match = re.match(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)\Z", response.headers.get("Content-Range", ""))
+    match = re.match(r"bytes (?:(\d{1,18})-\d+|\*)/(\d{1,18}|\*)\Z", response.headers.get("Content-Range", ""))
     if not match:
         return None, None
     start, total = match.groups()
     return int(start) if start else None, int(total) if total != "*" else None
+
+
+def _validator(response: requests.Response) -> str:
+    """What the server knows this state of the file by; weak tags do not do."""
+    etag = response.headers.get("ETag", "")
+    return etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
+
+
+def _changed(response: requests.Response, notes: Dict[str, Any]) -> bool:
+    """Whether an answer is of another file than the one that the notes are of, as far as they say."""
+    found = {"total": _content_range(response)[1], "validator": _validator(response)}
+    return any(value and notes.get(name) and value != notes[name] for name, value in found.items())
+
+
+def _retry_after(response: requests.Response) -> float:
+    """Seconds that the server asks to wait for, which it may tell as a time of day."""
+    value = response.headers.get("Retry-After", "")
+    if re.match(r"[0-9]+\Z", value):
+        return float(value)
+    with contextlib.suppress(TypeError, ValueError, IndexError, OverflowError):
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    return 0.0
 
 
 def _notes(part: Path) -> Path:
@@ -329,32 +523,33 @@ def _notes(part: Path) -> Path:
 
 def _read_notes(part: Path) -> Dict[str, Any]:
     try:
-        return json.loads(_notes(part).read_text())
+        notes = json.loads(_notes(part).read_text())
     except (OSError, ValueError):
         return {}
+    return notes if isinstance(notes, dict) else {}
 
 
-def _write_notes(part: Path, response: requests.Response) -> None:
+def _begin(part: Path, notes: Dict[str, Any]) -> None:
     """Begins anew: no bytes, and the notes to those that will come. The two are never of different answers."""
     if part.exists():
         part.unlink()
-    etag = response.headers.get("ETag", "")
-    validator = etag if etag.startswith('"') else response.headers.get("Last-Modified")  # weak tags do not do
-    _notes(part).write_text(json.dumps({"address": label(response.url), "validator": validator}))
+    _notes(part).write_text(json.dumps(notes))
 
 
 def _size(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
 
 
-def _cause(error: BaseException) -> str:
+def _cause(error: BaseException, settings: Download) -> str:
     """The system's own words at the root of an error, whose text would show the whole address."""
     if isinstance(error, requests.exceptions.SSLError):
         return "the server's certificate is not accepted"
     if isinstance(error, requests.exceptions.TooManyRedirects):
         return "redirected without end"
+    if isinstance(error, (requests.exceptions.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError)):
+        return "no connection within {:g} seconds".format(min(CONNECT, settings.stall))
     if isinstance(error, (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError)):
-        return "no answer within {:g} seconds".format(max(TIMEOUT))
+        return "nothing came for {:g} seconds (download.stall)".format(settings.stall)
     root: Optional[BaseException] = error
     while root is not None:
         if isinstance(root, OSError) and root.strerror:

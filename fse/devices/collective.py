@@ -3,6 +3,7 @@
 The same on 1.15 and on current releases. Tensors are packed into one vector, so that one operation carries all of them.
 """
 
+import atexit
 import contextlib
 import threading
 import time
@@ -55,6 +56,8 @@ class Group:
                     self.rank.number, self.rank.addresses[self.rank.number], reason(error)
                 )
             ) from None
+        # TensorFlow 1.15 fails to let go of a server when the interpreter has put its modules away.
+        atexit.register(setattr, self, "_server", None)
         with bounded(self.timeout, "the other {} ranks to begin".format(self.rank.size - 1)):
             self._meet()
         return str(self._server.target)

@@ -5,18 +5,35 @@ from typing import Any, ContextManager, List
 
 from fse.config import Config
 from fse.devices import collective
+from fse.errors import DeviceError
 from fse.ranks import Rank
 from fse.tf1 import tf
 
+# The field of TensorFlow's RewriterConfig that lowers operations on processors.
+_BFLOAT16 = "auto_mixed_precision_onednn_bfloat16"
+
 
 def find(config: Config, rank: Rank) -> "Cpu":
-    """The processor, for one rank."""
+    """The processor, for one rank.
+
+    Raises:
+      DeviceError: mixed precision is wanted, and this TensorFlow has none on processors.
+    """
+    if config.train.mixed_precision == "on" and not hasattr(_rewriting(tf.ConfigProto()), _BFLOAT16):
+        raise DeviceError(
+            "train.mixed_precision is 'on', but TensorFlow {} offers none on processors; choose 'auto', or a current "
+            "TensorFlow".format(tf.__version__)
+        )
     return Cpu(config, rank)
 
 
 def session_config(threads: int) -> Any:
     """A configuration that sees no accelerator."""
     return tf.ConfigProto(intra_op_parallelism_threads=threads, device_count={"GPU": 0})
+
+
+def _rewriting(config: Any) -> Any:
+    return config.graph_options.rewrite_options
 
 
 class Cpu:
@@ -35,7 +52,13 @@ class Cpu:
 
     def session_config(self) -> Any:
         """How sessions are set up."""
-        return self._group.configure(session_config(self.config.train.threads))
+        config = session_config(self.config.train.threads)
+        if self.config.train.mixed_precision == "on":
+            # bfloat16 where TensorFlow's lists call it safe. It has float32's range: no loss scaling. Processors without
+            # its instructions go on in float32, and TensorFlow says so.
+            rewriting = _rewriting(config)
+            setattr(rewriting, _BFLOAT16, type(rewriting).ON)
+        return self._group.configure(config)
 
     def initialise(self) -> str:
         """Meets the other ranks; returns what sessions connect to."""

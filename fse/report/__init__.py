@@ -21,11 +21,15 @@ from PIL import Image
 
 import fse
 from fse import geometry
-from fse.config import Config, label
+from fse.config import SECTIONS, Config, for_evaluation, shown
 from fse.errors import DataError
 from fse.report import data, drawing, figures, results
 
 STAGES = ("Download", "AlignCrop", "ConvertTFRecord", "Train", "Export", "Evaluate")
+# Those of the data that are evaluated on, where they are not those that are trained on.
+EVALUATED = ("Download-evaluate", "AlignCrop-evaluate", "ConvertTFRecord-evaluate")
+# The stages that brought and cropped what was trained on, and what was evaluated on.
+_BROUGHT = (STAGES[:2], EVALUATED[:2])
 
 _COMPARED = 12  # examples shown with annotated points and with heat maps
 _MAPS = 50  # maps shown one by one
@@ -35,16 +39,24 @@ _LOSSES = ("step", "loss_align", "loss_diversity", "learning_rate", "pairs_per_s
 _ERRORS = ("nme", "nme_warped", "mean_shape_nme", "mean_shape_nme_warped")
 
 
-class Inputs(NamedTuple):
-    """What the stages wrote, by the name of the file.
-
-    The first five are the objects in the JSON files. manifests: by stage, {} where there is none. losses, predictions:
-    columns as float arrays, NaN for what is missing. files: the pictures of `predictions`. skipped: rows of the file.
-    examples: arrays of `examples.npz`, {} if there is none.
-    """
+class Pictures(NamedTuple):
+    """What was brought and cropped: the objects in the JSON files, and the rows of `skipped.csv`."""
 
     dataset: Dict[str, Any]
     crop: Dict[str, Any]
+    skipped: List[Dict[str, str]]
+
+
+class Inputs(NamedTuple):
+    """What the stages wrote, by the name of the file.
+
+    data: what was trained on, and after it what was evaluated on where that is something else. training, model, metrics:
+    the objects in the JSON files. manifests: by stage, {} where there is none. losses, predictions: columns as float
+    arrays, NaN for what is missing. files: the pictures of `predictions`. examples: arrays of `examples.npz`, {} if there
+    is none.
+    """
+
+    data: List[Pictures]
     training: Dict[str, Any]
     model: Dict[str, Any]
     metrics: Dict[str, Any]
@@ -52,7 +64,6 @@ class Inputs(NamedTuple):
     losses: Dict[str, np.ndarray]
     predictions: Dict[str, np.ndarray]
     files: List[str]
-    skipped: List[Dict[str, str]]
     examples: Dict[str, np.ndarray]
 
 
@@ -65,6 +76,7 @@ def report(
     model: Path,
     evaluation: Path,
     output: Path,
+    *evaluated: Path,
 ) -> None:
     """Writes `report.html`: the Report stage.
 
@@ -72,15 +84,19 @@ def report(
       config: the experiment.
       dataset, crops, records, trained, model, evaluation: what each stage wrote, in the order of `STAGES`.
       output: an existing folder.
+      evaluated: data set, crops and records that are evaluated on; none if they are the ones that are trained on.
 
     Raises:
       DataError: a stage's folder lacks one of its JSON files, or a file in it cannot be read.
     """
-    inputs = read(dict(zip(STAGES, (dataset, crops, records, trained, model, evaluation))))
+    folders = dict(zip(STAGES, (dataset, crops, records, trained, model, evaluation)))
+    folders.update(zip(EVALUATED, evaluated))
+    inputs = read(folders)
     page: Dict[str, Any] = {
         "version": fse.__version__,
         "name": config.experiment.name,
         "eyes": config.evaluate.eyes,
+        "start_from": config.train.start_from,
         "inputs": inputs,
         "headline": results.headline(inputs.metrics),
         "useless": results.useless(inputs.metrics),
@@ -89,10 +105,13 @@ def report(
         "per_point": results.points(inputs.metrics),
         "shots": results.shots(inputs.metrics),
         "curves": _curves(inputs),
-        "data": _data(config, dataset, crops, inputs.skipped),
+        "data": [
+            _data(settings, folders[download], folders[crop], found)
+            for settings, (download, crop), found in zip((config, for_evaluation(config)), _BROUGHT, inputs.data)
+        ],
         "settings": _settings(config),
         "times": _times(inputs.manifests),
-        "stages": STAGES,
+        "stages": list(folders),
         "most_skipped": _SKIPPED,
     }
     page.update(_pictures(config, inputs))
@@ -113,12 +132,19 @@ def read(folders: Dict[str, Path]) -> Inputs:
     losses = _table(folders["Train"] / "losses.csv")
     predictions = _table(folders["Evaluate"] / "predictions.csv")
     manifests = {}
-    for stage in STAGES:
-        file = folders[stage] / "manifest.json" if stage in folders else None
-        manifests[stage] = _json(file) if file and file.exists() else {}
+    for stage, folder in folders.items():
+        file = folder / "manifest.json"
+        manifests[stage] = _json(file) if file.exists() else {}
     return Inputs(
-        _json(folders["Download"] / "dataset.json"),
-        _json(folders["AlignCrop"] / "crop.json"),
+        [
+            Pictures(
+                _json(folders[download] / "dataset.json"),
+                _json(folders[crop] / "crop.json"),
+                _table(folders[crop] / "skipped.csv"),
+            )
+            for download, crop in _BROUGHT
+            if download in folders
+        ],
         _json(folders["Train"] / "training.json"),
         _json(folders["Export"] / "model.json"),
         _json(folders["Evaluate"] / "metrics.json"),
@@ -126,7 +152,6 @@ def read(folders: Dict[str, Path]) -> Inputs:
         {name: _floats(losses, name) for name in _LOSSES},
         {name: _floats(predictions, name) for name in _ERRORS},
         [row.get("file") or "" for row in predictions],
-        _table(folders["AlignCrop"] / "skipped.csv"),
         _examples(folders["Evaluate"] / "examples.npz"),
     )
 
@@ -192,45 +217,40 @@ def _curves(inputs: Inputs) -> Dict[str, Optional[markupsafe.Markup]]:
     return curves
 
 
-def _data(config: Config, dataset: Path, crops: Path, skipped: List[Dict[str, str]]) -> Dict[str, Any]:
-    """What the page shows of the data beside what the stages counted."""
+def _data(config: Config, dataset: Path, crops: Path, counted: Pictures) -> Dict[str, Any]:
+    """What the page shows of the pictures that were trained on, or evaluated on, beside what the stages counted."""
     found = data.look(config, crops)
     return {
+        "counted": counted,
         "sizes": data.sizes(dataset / "images"),
-        "sheets": [(split, shown, _uri(sheet)) for split, shown, sheet in found.sheets],
+        "sheets": [(split, count, _uri(sheet)) for split, count, sheet in found.sheets],
         "mean": _uri(found.mean),
         "averaged": found.averaged,
         "spread": _uri(found.spread) if found.spread else None,
         "points": found.points,
-        "reasons": data.reasons([row.get("reason") or "" for row in skipped]),
+        "reasons": data.reasons([row.get("reason") or "" for row in counted.skipped]),
     }
 
 
 def _settings(config: Config) -> List[Dict[str, Any]]:
     """The configuration, section by section: each key with its value, its default and its meaning."""
     sections = []
-    shown = dataclasses.replace(config.dataset, archive=label(config.dataset.archive))
-    mirrors = tuple(map(label, config.download.mirrors))
-    config = dataclasses.replace(config, dataset=shown, download=dataclasses.replace(config.download, mirrors=mirrors))
-    for part in dataclasses.fields(config):
-        section, default = getattr(config, part.name), getattr(Config(), part.name)
-        rows = [
-            {
-                "key": item.name,
-                "value": _setting(getattr(section, item.name)),
-                "default": _setting(getattr(default, item.name)),
-                "changed": getattr(section, item.name) != getattr(default, item.name),
-                "help": item.metadata.get("help", ""),
-            }
-            for item in dataclasses.fields(section)
-        ]
-        sections.append({"name": part.name, "rows": rows})
+    for section, values in shown(config).items():
+        # What is said of evaluation's own crops is beside those that are trained on.
+        defaults = shown(config)["crop"] if section == "evaluate.crop" else {}
+        rows = []
+        for item in dataclasses.fields(SECTIONS[section]):
+            value, default = values[item.name], defaults.get(item.name, item.default)
+            default = list(default) if isinstance(default, tuple) else default
+            words = {"key": item.name, "value": _setting(value), "default": _setting(default)}
+            rows.append(dict(words, changed=value != default, help=item.metadata.get("help", "")))
+        sections.append({"name": section, "rows": rows})
     return sections
 
 
 def _setting(value: Any) -> str:
     """A value as a person writes it in the configuration, strings without their quotes."""
-    if isinstance(value, (tuple, list)):
+    if isinstance(value, list):
         return ", ".join(str(entry) for entry in value)
     if isinstance(value, bool):
         return str(value).lower()
@@ -239,7 +259,7 @@ def _setting(value: Any) -> str:
 
 def _times(manifests: Dict[str, Dict[str, Any]]) -> Dict[str, Any]:
     """Seconds of each stage and of all, and each stage's share of the total in per cent."""
-    seconds = {stage: manifests[stage].get("seconds") for stage in STAGES}
+    seconds = {stage: manifest.get("seconds") for stage, manifest in manifests.items()}
     known = {stage: float(value) for stage, value in seconds.items() if value is not None}
     total = sum(known.values())
     shares = {stage: 100.0 * value / total for stage, value in known.items() if total}
@@ -275,7 +295,7 @@ def _pictures(config: Config, inputs: Inputs) -> Dict[str, Any]:
 def _annotated(inputs: Inputs) -> List[str]:
     """Names of the annotated landmarks in the examples; none if nothing is annotated."""
     count = inputs.examples["annotated"].shape[1] if "annotated" in inputs.examples else 0
-    names = [str(name) for name in inputs.metrics.get("per_landmark") or inputs.dataset.get("landmarks") or ()]
+    names = [str(name) for name in inputs.metrics.get("per_landmark") or inputs.data[-1].dataset.get("landmarks") or ()]
     return names[:count] + ["point {}".format(number) for number in range(len(names), count)]
 
 

@@ -14,17 +14,17 @@ from typing import Any, Dict, Iterable, List, Tuple
 import luigi
 from luigi.worker import TaskProcess
 
-from fse import outputs, processes
+from fse import locks, outputs, processes
 from fse.config import Config
 from fse.doctor import installed
 from fse.errors import ConfigError, DataError, FseError, StageError, is_machines
-from tasks import fingerprint, locks
+from tasks import fingerprint
 from tasks.nightly import alarms, baseline, bisect, environment, night, runner
 from tasks.nightly import settings as nightly_file
 from tasks.nightly.history import GOOD, History
 from tasks.nightly.runner import CODE
 from tasks.nightly.settings import Run
-from tasks.stage import BAD_CONFIGURATION, Command, Settings, end, fail_with
+from tasks.stage import BAD_CONFIGURATION, Command, Overrides, Settings, end, fail_with
 
 # Exit codes of a night's verdict; where there are several, the largest is the worst.
 CODES = {night.PASS: 0, night.WARN: 0, night.NO_DATA: 60, night.INFRASTRUCTURE: 61, night.REGRESSION: 62}
@@ -55,7 +55,7 @@ class _Nightly(Settings):
     # First, so that Luigi's range tasks find it.
     date = luigi.DateParameter(description="of the night, as in 2026-11-23")
     config = luigi.Parameter(default="nightly", description="the nightly's file, or the name of a shipped one")
-    set = luigi.Parameter(default="", description="settings that override every run's: section.key=value,…")
+    set = Overrides(default="", description="settings that override every run's: section.key=value,…")
     workspace = luigi.Parameter(default="workspace", description="folder of all outputs")
 
     @property

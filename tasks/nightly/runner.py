@@ -145,7 +145,7 @@ def _inodes(folder: Path) -> Dict[str, int]:
 def _forgotten(task: StageTask) -> StageTask:
     """The task, and all before it, as if it had not looked for its output yet."""
     task.forget()
-    for before in task.before():
+    for before in task.before().values():
         _forgotten(before)
     if task.made():
         outputs.remember(task.folder / task.made()["key"])

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fse import checkpoints, cli, config, seed_flags
+from fse import checkpoints, cli, config, locks, seed_flags
 
 
 def fse(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -77,6 +77,18 @@ def test_every_flag_of_the_replaced_codes_is_taken_and_explained(name: str) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("verb", ["train", "join"])
+def test_a_device_in_use_is_refused(verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """By the lock that the pipeline's training takes."""
+    monkeypatch.setenv("FSE_LOCKS", str(tmp_path))
+    with locks.devices("cpu", ["0"], 0.0):
+        assert cli.main([verb, "--records", str(tmp_path), "--output", str(tmp_path / "out")]) == 3
+    said = capsys.readouterr().err
+    assert "error: device cpu of this host is in use by process {} of ".format(os.getpid()) in said
+    assert "try again when that has ended" in said
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_folder_of_pictures_trains_and_tests_as_in_the_replaced_codes(tmp_path: Path) -> None:
     folders = ["--input_dir", str(pictures(tmp_path / "in")), "--output_dir", str(tmp_path / "out")]
     done = fse("train", *FLAGS, *folders, "--train_url", str(tmp_path / "url"))
@@ -105,31 +117,32 @@ def test_the_stages_one_by_one_and_landmarks_of_a_picture(tmp_path: Path) -> Non
     settings = [
         "--set",
         "dataset.train=16,dataset.test=6,dataset.size=32,crop.size=20,network.view=16,network.landmarks=3,"
-        "loss.diversity_window=2,train.batch_size=4,train.steps=4",
+        "loss.diversity_window=2,train.batch_size=4,train.steps=4,evaluate.dataset=synthetic,evaluate.dataset.train=8,"
+        "evaluate.dataset.test=5,evaluate.dataset.size=40",
     ]
+    data = ["dataset", "crops", "records"]
+    others = [name + "-evaluate" for name in data]
+    # Verb, output, and where its inputs are.
     steps = [
-        ("download", []),
-        ("align-crop", ["dataset"]),
-        ("convert", ["crops"]),
-        ("train", ["records"]),
-        ("export", ["trained", "records"]),
-        ("evaluate", ["model", "trained", "records"]),
-        ("report", ["dataset", "crops", "records", "trained", "model", "evaluation"]),
+        ("download", "dataset", {}),
+        ("align-crop", "crops", {"dataset": "dataset"}),
+        ("convert", "records", {"crops": "crops"}),
+        ("download", "dataset-evaluate", {}),
+        ("align-crop", "crops-evaluate", {"dataset": "dataset-evaluate"}),
+        ("convert", "records-evaluate", {"crops": "crops-evaluate"}),
+        ("train", "trained", {"records": "records"}),
+        ("export", "model", {"trained": "trained", "records": "records"}),
+        ("evaluate", "evaluation", {"model": "model", "trained": "trained", "records": "records-evaluate"}),
+        ("report", "report", {name: name for name in [*data, *others, "trained", "model", "evaluation"]}),
     ]
-    made = {
-        "download": "dataset",
-        "align-crop": "crops",
-        "convert": "records",
-        "train": "trained",
-        "export": "model",
-        "evaluate": "evaluation",
-        "report": "report",
-    }
-    for verb, inputs in steps:
-        options = [part for name in inputs for part in ("--" + name, str(tmp_path / name))]
-        done = fse(verb, "--config", "synthetic", *settings, *options, "--output", str(tmp_path / made[verb]))
+    for verb, output, inputs in steps:
+        options = [part for flag, name in inputs.items() for part in ("--" + flag, str(tmp_path / name))]
+        options += ["--data", "evaluate"] if output in others else []
+        done = fse(verb, "--config", "synthetic", *settings, *options, "--output", str(tmp_path / output))
         assert done.returncode == 0, done.stderr
-    assert (tmp_path / "report" / "report.html").is_file()
+    assert "Evaluated on" in (tmp_path / "report" / "report.html").read_text()
+    measured = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
+    assert [measured[name + "_images"] for name in ("train", "regression", "test")] == [16, 8, 5]
 
     picture = pictures(tmp_path / "mine", 1) / "0.jpg"
     shown = fse("landmarks", str(tmp_path / "model"), str(picture), "--draw", str(tmp_path / "drawn"))

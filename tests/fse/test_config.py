@@ -7,6 +7,16 @@ from fse import config
 from fse.errors import ConfigError
 
 
+def test_queries_are_hidden_from_others():
+    text = "a=1,dataset.archive='https://h/x.zip?token=1&b=2#c',download.mirrors=[\"http://h/?k=1\", 'HTTP://i/d'],b=2"
+    wanted = "a=1,dataset.archive='https://h/x.zip?…',download.mirrors=[\"http://h/?…\", 'HTTP://i/d'],b=2"
+    assert config.masked(text) == wanted
+    for overrides in (text + ",broken", text + ",dataset.sha256='x'", text + ",c.d=[1"):
+        with pytest.raises(ConfigError) as caught:
+            config.load("synthetic", overrides)
+        assert "token" not in str(caught.value)
+
+
 def test_the_defaults_are_the_replaced_codes_hyper_parameters() -> None:
     settings = config.Config()
     train, loss, network = settings.train, settings.loss, settings.network
@@ -61,6 +71,7 @@ def test_quotes_within_quotes_end_nothing() -> None:
         ('dataset.sha256="12"', "64 hexadecimal"),
         ("dataset.name=mine,dataset.archive='https://me:secret@host/a.zip'", r"~/.netrc and write https://host/a\.zip"),
         ("download.mirrors=['ftp://host/']", "http"),
+        ("dataset.archive='http://[x'", "dataset.archive is no valid address"),
         ("crop.margins=[1,2]", "crop.margins wants 4 numbers"),
         ("crop.shift=[0.5]", "crop.shift wants 2 numbers"),
         ("crop.shift=['left', 0]", "a list of numbers"),
@@ -105,6 +116,94 @@ def test_a_configuration_survives_json(tmp_path: Path) -> None:
 
 
 def test_every_setting_says_what_it_is() -> None:
-    for section in dataclasses.fields(config.Config):
-        for setting in dataclasses.fields(section.default):
+    for section in config.SECTIONS.values():
+        for setting in dataclasses.fields(section):
             assert setting.metadata["help"], setting.name
+
+
+MAFL = "evaluate.dataset=mafl"
+
+
+def test_what_is_evaluated_on_is_what_is_trained_on_unless_it_is_said() -> None:
+    for overrides in ("", "evaluate.dataset.name=synthetic", "evaluate.crop.size=80", MAFL + ",evaluate.dataset=''"):
+        settings = config.load("synthetic", overrides)
+        assert config.for_evaluation(settings) == settings
+        assert not [name for name in config.as_tables(settings) if name.startswith("evaluate.")]
+
+
+def test_evaluation_may_have_data_and_crops_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(
+        """
+        [dataset]
+        name = "celeba"
+        part = "all"
+        [crop]
+        mode = "squash"
+        size = 100
+        [network]
+        view = 80
+        [evaluate]
+        draws = 3
+        [evaluate.dataset]
+        name = "mine"
+        archive = "mine.zip"
+        [evaluate.crop]
+        mode = "centre"
+        """
+    )
+    settings = config.load(tmp_path / "a.toml")
+    evaluated = config.for_evaluation(settings)
+    assert (settings.dataset.name, settings.crop.mode, settings.evaluate.draws) == ("celeba", "squash", 3)
+    assert evaluated.dataset == config.Dataset(name="mine", archive=str(tmp_path / "mine.zip"))
+    assert (evaluated.crop.mode, evaluated.crop.size) == ("centre", 100)
+    assert config.for_evaluation(evaluated) == evaluated
+    assert config.from_tables(config.as_tables(settings)) == settings
+    again = config.load(tmp_path / "a.toml", "evaluate.dataset.seed=3,evaluate.crop.size=90")
+    assert again.evaluate_dataset == dataclasses.replace(evaluated.dataset, seed=3)
+    assert again.evaluate_crop == dataclasses.replace(evaluated.crop, size=90)
+
+
+def test_the_name_alone_says_what_is_evaluated_on() -> None:
+    for overrides in (MAFL, "evaluate.dataset.name=mafl"):
+        assert config.load("synthetic", overrides).evaluate_dataset == config.Dataset(name="mafl")
+    settings = config.load("synthetic", MAFL + ",evaluate.dataset.part=x")
+    assert settings.evaluate_dataset == config.Dataset(name="mafl", part="x")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ("evaluate.dataset.part=x", "evaluate.dataset.name is missing"),
+        ("evaluate.dataset=5", "evaluate.dataset must be a section"),
+        ("evaluate.crop=squash", "evaluate.crop must be a section"),
+        ("evaluate.crop.sise=100", "unknown key evaluate.crop.sise; did you mean evaluate.crop.size"),
+        ("evaluate.crop.size=40", "cannot exceed evaluate.crop.size"),
+        ("evaluate.crop.shift=[1.0]", "evaluate.crop.shift wants 2 numbers"),
+        (MAFL + ",evaluate.dataset.sha256=ab", "evaluate.dataset.sha256 must be 64"),
+        (MAFL + ",evaluate.dataset.archive='https://me:secret@host/a.zip'", "evaluate.dataset.archive must not hold"),
+        ("train.crop.size=3", r"unknown section \[train.crop\]"),
+    ],
+)
+def test_mistakes_in_what_is_evaluated_on(overrides: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config.load("synthetic", overrides)
+
+
+@pytest.mark.parametrize("mode", ["box", "landmarks"])
+def test_crops_that_read_test_annotations_are_refused_unless_it_is_said(mode: str) -> None:
+    by_annotations = "crop.mode=" + mode
+    for overrides in (by_annotations, "evaluate." + by_annotations, by_annotations + "," + MAFL):
+        with pytest.raises(ConfigError, match="reads_test_annotations = true, which the report repeats"):
+            config.load("synthetic", overrides)
+        section = "evaluate.crop" if overrides.startswith("evaluate") else "crop"
+        config.load("synthetic", "{},{}.reads_test_annotations=true".format(overrides, section))
+    # Nobody's test pictures are cropped by annotations here.
+    config.load("synthetic", "{},evaluate.crop.mode=centre,{}".format(by_annotations, MAFL))
+
+
+def test_addresses_of_both_data_sets_are_shown_without_what_they_may_hide() -> None:
+    query = "'https://host/a.zip?token=secret'"
+    overrides = "dataset.name=mine,dataset.archive={0},evaluate.dataset=other,evaluate.dataset.archive={0}".format(
+        query
+    )
+    assert "secret" not in str(config.shown(config.load("synthetic", overrides)))

@@ -22,6 +22,7 @@ NAMES = ["left_eye", "right_eye", "mouth"]
 
 def settings(**values):
     crop_size = values.setdefault("size", 50)
+    values.setdefault("reads_test_annotations", True)
     return config.from_tables({"crop": values, "network": {"view": min(16, crop_size)}})
 
 
@@ -87,6 +88,10 @@ def picture_of(folder, row):
     return np.asarray(Image.open(str(folder / "pictures" / row["file"])))
 
 
+def sample(picture, square, size):
+    return np.asarray(crop.sample(Image.fromarray(picture), square, size))
+
+
 # Resampling ------------------------------------------------------------------------------------------------------------
 
 
@@ -104,16 +109,16 @@ def test_dots_are_found_where_their_landmarks_are(angle, side):
         pixel = geometry.apply_affine(square, landmark)
         picture = dotted((400, 300), pixel, radius=max(1.2, 1.5 * step))
         wanted = geometry.to_pixels(landmark, (size, size))
-        found = dot(crop.sample(picture, square, size), wanted, 4.0 + 6.0 / step)
+        found = dot(sample(picture, square, size), wanted, 4.0 + 6.0 / step)
         assert np.abs(found - wanted).max() < 0.1
 
 
 def test_a_crop_of_the_same_size_changes_nothing():
     picture = np.random.RandomState(0).randint(0, 256, (40, 40, 3)).astype(np.uint8)
     square = np.array([[20.0, 0.0, 20.0], [0.0, 20.0, 20.0]])
-    assert (crop.sample(picture, square, 40) == picture).all()
+    assert (sample(picture, square, 40) == picture).all()
     quarter = np.array([[0.0, -20.0, 20.0], [20.0, 0.0, 20.0]])  # right of the crop is down in the picture
-    assert np.abs(crop.sample(picture, quarter, 40).astype(int) - np.rot90(picture).astype(int)).max() <= 1
+    assert np.abs(sample(picture, quarter, 40).astype(int) - np.rot90(picture).astype(int)).max() <= 1
 
 
 @pytest.mark.parametrize("angle", [0.0, 0.4])
@@ -123,7 +128,7 @@ def test_shrinking_is_antialiased(angle, side):
     board = np.indices((1600, 1600)).sum(0) % 2 * 255
     picture = np.repeat(board.astype(np.uint8)[:, :, None], 3, axis=2)
     half = side / 2.0 * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    found = crop.sample(picture, np.concatenate([half, [[800.0], [800.0]]], axis=1), 50)
+    found = sample(picture, np.concatenate([half, [[800.0], [800.0]]], axis=1), 50)
     assert np.abs(found.astype(int) - 127).max() <= 8
 
 
@@ -132,7 +137,7 @@ def test_shrinking_is_antialiased(angle, side):
 def test_the_border_is_repeated_outside(angle, side):
     ramp = np.repeat(np.linspace(50, 200, 100).astype(np.uint8)[None, :, None], 100, axis=0).repeat(3, axis=2)
     half = side / 2.0 * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    found = crop.sample(ramp, np.concatenate([half, [[0.0], [50.0]]], axis=1), 32)
+    found = sample(ramp, np.concatenate([half, [[0.0], [50.0]]], axis=1), 32)
     points = geometry.apply_affine(
         np.concatenate([half, [[0.0], [50.0]]], axis=1), geometry.grid(*[geometry.centres(32)] * 2)
     )
@@ -145,11 +150,11 @@ def test_the_border_is_repeated_outside(angle, side):
 def test_a_square_outside_the_picture():
     picture = dotted((50, 50), [25, 25])
     with pytest.raises(PictureError, match="outside the picture"):
-        crop.sample(picture, np.array([[10.0, 0.0, 80.0], [0.0, 10.0, 25.0]]), 20)
+        sample(picture, np.array([[10.0, 0.0, 80.0], [0.0, 10.0, 25.0]]), 20)
 
 
 def test_a_giant_square_takes_little_memory():
-    found = crop.sample(dotted((60, 40), [30, 20], 9.0), np.array([[600.0, 5.0, 30.0], [-5.0, 600.0, 20.0]]), 1024)
+    found = sample(dotted((60, 40), [30, 20], 9.0), np.array([[600.0, 5.0, 30.0], [-5.0, 600.0, 20.0]]), 1024)
     assert found.shape == (1024, 1024, 3)
 
 
@@ -220,7 +225,7 @@ def test_margins_that_leave_nothing():
 def test_a_squashed_picture_shows_its_landmarks_where_they_are():
     point = np.array([120.0, 60.0])
     square = squares.upright_square(np.array([89.0, 109.0]), np.array([178.0, 218.0]))
-    found = dot(crop.sample(dotted((178, 218), point, 5.0), square, 100), point * [100 / 178, 100 / 218], 12.0)
+    found = dot(sample(dotted((178, 218), point, 5.0), square, 100), point * [100 / 178, 100 / 218], 12.0)
     assert np.abs(found - point * [100 / 178, 100 / 218]).max() < 0.1
 
 
@@ -423,13 +428,13 @@ def test_an_output_that_cannot_be_written(tmp_path):
 
 def test_names_are_flat_safe_and_distinct():
     sources = ["a/b.jpg", "c d.png", "ä.jpg", "ö.jpg", "x.jpg", "x.png", "A_B.jpg", "q" * 300 + ".jpg", "e.f.jpg"]
-    names = crop.crop_names(sources)
+    names = crop.crop_names(sources, "png")
     assert len({name.lower() for name in names}) == len(sources)
     assert names[1] == "c_d.png"
     assert names[8] == "e.f.png"
     assert names[0].startswith("a_b-")
     assert all(len(name) < 130 and name.isascii() if hasattr(name, "isascii") else True for name in names)
-    again = crop.crop_names(sources[::-1])[::-1]
+    again = crop.crop_names(sources[::-1], "png")[::-1]
     assert names == again
 
 
@@ -441,6 +446,23 @@ def test_sub_folders_become_flat(tmp_path):
     assert sorted(row["file"] for row in written) == sorted(
         path.name for path in (tmp_path / "out" / "pictures").iterdir()
     )
+
+
+def test_crops_as_jpeg(tmp_path):
+    """The same crops, named, stored and packed as JPEG, and nothing of the picture's own metadata in them."""
+    dataset, _ = faces(tmp_path / "data", 3)
+    marked = Image.fromarray(dotted((120, 100), [60, 50]))
+    marked.save(str(dataset / "images" / "0.png"), icc_profile=b"a profile")
+    crop.align_crop(settings(), dataset, tmp_path / "png")
+    crop.align_crop(settings(format="jpeg", quality=90), dataset, tmp_path / "jpeg")
+    for exact, row in zip(table(tmp_path / "png"), table(tmp_path / "jpeg")):
+        assert row == dict(exact, file=exact["file"].replace(".png", ".jpeg"))
+        with Image.open(str(tmp_path / "jpeg" / "pictures" / row["file"])) as stored:
+            assert stored.format == "JPEG"
+            assert np.abs(np.asarray(stored).astype(int) - picture_of(tmp_path / "png", exact)).mean() < 2.0
+            assert "icc_profile" not in stored.info
+        with Image.open(str(tmp_path / "png" / "pictures" / exact["file"])) as stored:
+            assert "icc_profile" not in stored.info
 
 
 def test_processes_do_not_change_the_result(tmp_path):

@@ -1,13 +1,14 @@
 import dataclasses
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import write_crops
 
-from fse import detector, evaluation, export, records, training
+from fse import conversion, detector, evaluation, export, training
 from fse.config import Config
 from fse.errors import CheckpointError, ConfigError, ExportError
 from fse.tf1 import tf
@@ -19,7 +20,7 @@ def made(tiny, tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("made")
     for name in ("records", "trained", "model", "evaluation"):
         (root / name).mkdir()
-    records.convert(tiny, write_crops(root / "crops", 16, 7), root / "records")
+    conversion.convert(tiny, write_crops(root / "crops", 16, 7), root / "records")
     training.train(tiny, root / "records", root / "trained")
     export.export(tiny, root / "trained", root / "records", root / "model")
     evaluation.evaluate(tiny, root / "model", root / "trained", root / "records", root / "evaluation")
@@ -32,6 +33,15 @@ def test_the_exported_models_agree_with_the_checkpoint(tiny, made: Path) -> None
     assert description["compared_pictures"] == 7
     assert set(description["difference"]) == {"model.pb", "saved_model"}
     assert max(description["difference"].values()) <= tiny.export.tolerance
+
+
+def test_stages_other_than_training_do_without_npu_bridge(
+    tiny, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "npu_bridge", None)  # importing it would be an error
+    of_npu = dataclasses.replace(tiny, train=dataclasses.replace(tiny.train, device="npu"))
+    export.export(of_npu, made / "trained", made / "records", tmp_path)
+    assert (tmp_path / "model.pb").read_bytes() == (made / "model" / "model.pb").read_bytes()
 
 
 def test_the_frozen_model_takes_any_batch_and_gives_points_and_maps(made: Path) -> None:
@@ -132,7 +142,7 @@ def test_predictions_and_examples_are_complete(made: Path) -> None:
 def test_pictures_without_annotations_still_have_an_equivariance_error(tiny, made: Path, tmp_path: Path) -> None:
     for name in ("records", "evaluation"):
         (tmp_path / name).mkdir()
-    records.convert(tiny, write_crops(tmp_path / "crops", 16, 7, names=()), tmp_path / "records")
+    conversion.convert(tiny, write_crops(tmp_path / "crops", 16, 7, names=()), tmp_path / "records")
     evaluation.evaluate(tiny, made / "model", made / "trained", tmp_path / "records", tmp_path / "evaluation")
     found = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
     assert found["nme"] is None
@@ -142,7 +152,7 @@ def test_pictures_without_annotations_still_have_an_equivariance_error(tiny, mad
 def test_eyes_that_are_not_annotated_are_refused(tiny, made: Path, tmp_path: Path) -> None:
     (tmp_path / "records").mkdir()
     crops = write_crops(tmp_path / "crops", 16, 7, names=("nose", "left_eye"))
-    records.convert(tiny, crops, tmp_path / "records")
+    conversion.convert(tiny, crops, tmp_path / "records")
     with pytest.raises(ConfigError, match="right_eye is not annotated; the data set has nose, left_eye"):
         evaluation.evaluate(tiny, made / "model", made / "trained", tmp_path / "records", tmp_path)
 

@@ -14,7 +14,7 @@ import pytest
 from conftest import write_crops
 from PIL import Image
 
-from fse import cli, outputs, records
+from fse import cli, conversion, outputs, records
 from fse.report import drawing
 from fse.tf1 import tf
 
@@ -45,7 +45,7 @@ def refused(capsys, *arguments: object) -> str:
 def shards(tiny, tmp_path: Path) -> Path:
     folder = tmp_path / "records"
     folder.mkdir()
-    records.convert(tiny, write_crops(tmp_path / "crops", 9, 4), folder)
+    conversion.convert(tiny, write_crops(tmp_path / "crops", 9, 4), folder)
     return folder
 
 

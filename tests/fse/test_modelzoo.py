@@ -6,7 +6,7 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
-from typing import List
+from typing import Any, List
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from PIL import Image
 
 from fse import checkpoints, modelzoo, ranks
 from fse import config as configuration
+from fse.errors import StageError
 from fse.modelzoo import Result
 from tests import ascend_host
 
@@ -258,3 +259,38 @@ def test_what_fails_ends_with_luigis_code_and_leaves_no_result_of_an_earlier_run
     assert "luigi Train ended with exit code 30" in failed.stderr
     assert "Final result" not in failed.stdout
     assert not list(output.glob("Factorized_*"))
+
+
+def test_a_training_that_fails_leaves_the_logs_of_all_cards(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Where a training that is not whole has them; not those of an attempt before."""
+    workspace = data / "out" / "workspace"
+    building = workspace / "artifacts" / "Train" / "key.building" / "logs"
+    building.mkdir(parents=True)
+    (building / "train_3.log").write_text("of yesterday")
+    os.utime(str(building / "train_3.log"), (1.0, 1.0))
+
+    def fails(arguments: List[str], log: Any) -> None:
+        link = workspace / configuration.load("celeba_8p").experiment.name / "stages" / "Train"
+        link.parent.mkdir(parents=True)
+        link.symlink_to(building.parent.with_name("key"))
+        (workspace / "logs").mkdir()
+        (workspace / "logs" / "train-key.log").write_text("of the stage")
+        for card in range(3):
+            (building / "train_{}.log".format(card)).write_text("of card {}".format(card))
+        log.write(b"of luigi\n")
+        error = StageError("luigi Train ended with exit code 55")
+        error.code = 55
+        raise error
+
+    monkeypatch.setattr(modelzoo, "_luigi", fails)
+    monkeypatch.setenv("ASCEND_DEVICE_ID", "0")
+    assert modelzoo.main(["full", "8p", "--data_path=.", "--output_path=out", "--device=cpu"]) == 55
+    assert "[Error] luigi Train ended with exit code 55" in capsys.readouterr().err
+    logs = {path.name: path.read_text() for path in (data / "out").glob("train_*.log")}
+    assert logs == {
+        "train_0.log": "of luigi\nof card 0",
+        "train_1.log": "of card 1",
+        "train_2.log": "of card 2",
+    }

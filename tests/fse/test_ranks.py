@@ -140,7 +140,6 @@ def test_a_wait_that_takes_too_long_ends_the_process_and_says_what_for() -> None
         ({"hosts": ["a"]}, "wants name:port"),
         ({"hosts": ["a:1", "a:1"]}, "names a host twice"),
         ({"rank_table": "x"}, "rank_table is for train.device 'npu'"),
-        ({"mixed_precision": "on"}, "TensorFlow offers none on processors"),
         ({"loss_scale": 0.5}, "must be at least 1"),
         ({"device": "npu", "connect_timeout": 60}, "at least 120 seconds"),
     ],

@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +6,7 @@ import pytest
 from conftest import write_crops
 from PIL import Image
 
-from fse import records
+from fse import conversion, records
 from fse.errors import RecordError
 from fse.tf1 import tf
 
@@ -16,7 +15,7 @@ from fse.tf1 import tf
 def shards(tiny, tmp_path: Path) -> Path:
     folder = tmp_path / "records"
     folder.mkdir()
-    records.convert(tiny, write_crops(tmp_path / "crops", 9, 4), folder)
+    conversion.convert(tiny, write_crops(tmp_path / "crops", 9, 4), folder)
     return folder
 
 
@@ -55,13 +54,30 @@ def test_stock_tensorflow_reads_the_documented_features(shards: Path) -> None:
 def test_pictures_without_landmarks_and_fewer_than_shards(tiny, tmp_path: Path) -> None:
     folder = tmp_path / "records"
     folder.mkdir()
-    records.convert(tiny, write_crops(tmp_path / "crops", 1, 0, names=()), folder)
+    conversion.convert(tiny, write_crops(tmp_path / "crops", 1, 0, names=()), folder)
     data = records.read(folder)
     assert data.shards == {"train": ["train-00000-of-00001.tfrecord"], "test": []}
     with tf.Graph().as_default():
         ((_, pictures, points),) = collected(records.in_order(data, "train", 4), 1)
     assert pictures.shape == (1, 20, 20, 3)
     assert points.shape == (1, 0, 2)
+
+
+def test_jpeg_crops_are_packed_and_decoded_as_such(tiny, tmp_path: Path) -> None:
+    crops, folder = write_crops(tmp_path / "crops", 1, 0), tmp_path / "records"
+    table = crops / "landmarks.csv"
+    table.write_text(table.read_text().replace(".png", ".jpeg"))
+    smooth = np.stack(np.broadcast_arrays(np.arange(20)[:, None] * 10, np.arange(20) * 5, 100), -1).astype(np.uint8)
+    Image.fromarray(smooth).save(str(crops / "pictures" / "0000.jpeg"), quality=95)
+    folder.mkdir()
+    conversion.convert(tiny, crops, folder)
+    example = tf.train.Example.FromString(
+        next(tf.python_io.tf_record_iterator(str(folder / "train-00000-of-00001.tfrecord")))
+    )
+    assert example.features.feature["image/format"].bytes_list.value[0] == b"jpeg"
+    with tf.Graph().as_default():
+        ((_, pictures, _),) = collected(records.in_order(records.read(folder), "train", 1), 1)
+    assert np.abs(pictures[0].astype(int) - smooth).max() <= 6
 
 
 def order(shards: Path, first_step: int, steps: int, seed: int = 1) -> np.ndarray:
@@ -83,43 +99,9 @@ def test_every_epoch_has_its_own_order_and_resuming_gives_the_rest(shards: Path)
     assert (order(shards, 0, 6, seed=2) != whole).any()
 
 
-def test_an_interrupted_stage_goes_on_at_the_last_finished_shard(
-    tiny, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made, example = [], records._example
-
-    def stopped_at_the_seventh(*arguments):
-        made.append(arguments)
-        if len(made) == 7:
-            raise KeyboardInterrupt
-        return example(*arguments)
-
-    monkeypatch.setattr(records, "_example", stopped_at_the_seventh)
-    crops, output = tmp_path / "crops", tmp_path / "resumed"
-    output.mkdir()
-    with pytest.raises(KeyboardInterrupt):
-        records.convert(tiny, crops, output)
-    finished = records_in(output)
-    records.convert(tiny, crops, output)
-    assert len(made) == 7 + sum(records.read(shards).pictures.values()) - finished
-    for path in shards.iterdir():
-        assert (output / path.name).read_bytes() == path.read_bytes()
-    assert len(list(output.iterdir())) == len(list(shards.iterdir()))
-
-
-def records_in(folder: Path) -> int:
-    return sum(1 for path in folder.glob("*.tfrecord") for _ in tf.python_io.tf_record_iterator(str(path)))
-
-
 def test_missing_shards_are_named(shards: Path, tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="no TFRecord shards here"):
         records.read(tmp_path)
     (shards / "train-00001-of-00002.tfrecord").unlink()
     with pytest.raises(RecordError, match="train-00001-of-00002.tfrecord: the shard is missing"):
         records.read(shards)
-
-
-def test_converting_something_else_is_refused(tiny, tmp_path: Path) -> None:
-    (tmp_path / "crop.json").write_text(json.dumps({}))
-    with pytest.raises(RecordError, match="not the output of align-crop"):
-        records.convert(tiny, tmp_path, tmp_path)

@@ -7,27 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_crops
 
-from fse import checkpoints, config, devices, records, training
+from fse import augment, checkpoints, cli, devices, outputs, records, training
+from fse.config import as_tables
+from fse.devices import gpu
 from fse.errors import CheckpointError, ConfigError, DeviceError, TrainingError
 from fse.tf1 import tf
-
-
-@pytest.fixture(scope="module")
-def shards(tiny, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("records")
-    records.convert(tiny, write_crops(tmp_path_factory.mktemp("data") / "crops", 18, 4), folder)
-    return folder
-
-
-def changed(settings: config.Config, **train) -> config.Config:
-    return dataclasses.replace(settings, train=dataclasses.replace(settings.train, **train))
-
-
-def weights(folder: Path) -> dict:
-    reader = tf.train.NewCheckpointReader(checkpoints.found(folder / "checkpoints")[0])
-    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+from tests.fse.trainings import changed, stored
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +47,7 @@ def test_training_leaves_what_it_promises(tiny, trained: Path) -> None:
 
 def test_the_same_seed_gives_the_same_weights(tiny, shards: Path, trained: Path, tmp_path: Path) -> None:
     training.train(tiny, shards, tmp_path)
-    one, other = weights(trained), weights(tmp_path)
+    one, other = stored(trained), stored(tmp_path)
     assert all((one[name] == other[name]).all() for name in one)
     assert losses_of(tmp_path) == losses_of(trained)
 
@@ -81,9 +67,45 @@ def test_resuming_gives_what_an_uninterrupted_run_gives(
     training.train(tiny, shards, tmp_path / "run")
     assert "going on from step {} of 6".format(2 if broken else 4) in caplog.text
     assert ("model-4 cannot be read" in caplog.text) == broken
-    one, other = weights(trained), weights(tmp_path / "run")
+    one, other = stored(trained), stored(tmp_path / "run")
     assert all((one[name] == other[name]).all() for name in one)
     assert losses_of(tmp_path / "run") == losses_of(trained)
+
+
+def test_resuming_on_a_gpu_goes_on_with_the_loss_scale(
+    tiny, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorFlow's own loss scaling, on the processor: half precision is left out there, the scale is not."""
+    monkeypatch.setattr(tf.test, "is_gpu_available", lambda: True)
+    monkeypatch.setattr(gpu, "_STEPS_BEFORE_DOUBLING", 5)
+    settings = changed(tiny, device="gpu", mixed_precision="on", keep_checkpoints=2)
+    training.train(settings, shards, tmp_path)
+    folder, whole = tmp_path / "checkpoints", stored(tmp_path)
+    scaling = {path.name: json.loads(path.read_text()) for path in folder.glob("*.scaling.json")}
+    assert {name: sorted(values.values()) for name, values in scaling.items()} == {
+        "model-4.scaling.json": [4, 2.0**15],
+        "model-6.scaling.json": [1, 2.0**16],
+    }
+    for file in folder.glob("model-6.*"):
+        file.unlink()
+    training.train(settings, shards, tmp_path)
+    assert json.loads((folder / "model-6.scaling.json").read_text()) == scaling["model-6.scaling.json"]
+    assert all((stored(tmp_path)[name] == whole[name]).all() for name in whole)
+    assert json.loads((tmp_path / "training.json").read_text())["loss_scale"] == 2.0**16
+
+
+def test_another_training_begins_with_a_checkpoint(tiny, shards: Path, trained: Path, tmp_path: Path, capfd) -> None:
+    """By `--checkpoint`, so that a training goes on with another device or number of ranks, or with more steps."""
+    outputs.write_json(tmp_path / "longer.json", as_tables(changed(tiny, steps=8)))
+    options = ["train", "--config", str(tmp_path / "longer.json"), "--records", str(shards)]
+    options += ["--checkpoint", str(trained / "checkpoints"), "--output", str(tmp_path / "longer")]
+    assert cli.main(options) == 0
+    assert [row[0] for row in losses_of(tmp_path / "longer")] == ["7", "8"]
+    assert stored(tmp_path / "longer")["global_step"] == 8
+    (tmp_path / "none").mkdir()
+    options[-3:] = [str(tmp_path / "none"), "--output", str(tmp_path / "other")]
+    assert cli.main(options) == 1
+    assert "error: {}: no checkpoint model-<step> here".format(tmp_path / "none") in capfd.readouterr().err
 
 
 def test_what_a_stopped_save_leaves_is_gone_in_the_end(tiny, shards: Path, trained: Path, tmp_path: Path) -> None:
@@ -137,6 +159,17 @@ def test_more_views_of_a_picture_train_too(tiny, shards: Path, tmp_path: Path) -
     assert losses_of(tmp_path)[-1][0] == "6"
 
 
+def test_mixed_precision_on_a_processor_is_what_tensorflow_offers(tiny, shards: Path, trained: Path, tmp_path) -> None:
+    mixed = changed(tiny, mixed_precision="on")
+    if tf.__version__.startswith("1."):
+        with pytest.raises(DeviceError, match="offers none on processors"):
+            training.train(mixed, shards, tmp_path)
+        return
+    training.train(mixed, shards, tmp_path)
+    first, exact = ([float(value) for value in losses_of(folder)[0]] for folder in (tmp_path, trained))
+    np.testing.assert_allclose(first, exact, rtol=0.05)
+
+
 def test_the_graph_is_static(tiny, shards: Path) -> None:
     """Every tensor of the training step has a known shape, and none is float64: what an NPU needs."""
     with tf.Graph().as_default():
@@ -152,6 +185,22 @@ def test_the_graph_is_static(tiny, shards: Path) -> None:
             for tensor in operation.outputs[:3] if "BatchNorm" in operation.type else operation.outputs:
                 assert tensor.shape.is_fully_defined(), tensor
                 assert tensor.dtype.base_dtype != tf.float64, tensor
+
+
+def test_the_input_pipeline_renders_as_the_graph_does(tiny, shards: Path) -> None:
+    """TensorFlow may rewrite the functions of a data set, never what they say."""
+    data, draw = records.read(shards), next(augment.draws(tiny.augment, tiny.train.seed, 4, 2, 0, 1))
+    with tf.Graph().as_default(), tf.Session() as session:
+        first = tf.constant(0, tf.int64)
+        batches = training.batches(tiny, data, first, 6)
+        pictures = records.endless(data, 4, tiny.train.seed, tiny.train.shuffle_buffer, first)
+        iterators = [tf.data.make_initializable_iterator(each) for each in (batches, pictures)]
+        session.run([iterator.initializer for iterator in iterators])
+        found, taken = session.run([iterator.get_next() for iterator in iterators])
+        tensors = augment.Draw(*(tf.constant(part) for part in draw))
+        basis = augment.pixel_basis(tiny.augment, tiny.network.view)
+        wanted = session.run(augment.render(tf.constant(taken), tensors, basis, tiny.network.view))
+    np.testing.assert_allclose(found.views, wanted, atol=1e-5)
 
 
 def test_losses_agree_between_tensorflow_versions(tiny, shards: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Dict, List
 
 import pytest
 
-from tasks import locks
+from fse import locks
 from tests.pipeline.program import ROOT, STAGES, TINY, luigi, started
 from tests.tasks.nightly.test_bisect import git
 

@@ -18,7 +18,11 @@ for stage in STAGES.values():
 
 # Read, but without a difference to the output; the eyes are used in one mode only (see below).
 RANKS = {"train." + name for name in ("devices", "hosts", "rank_table", "connect_timeout", "step_timeout")}
-HARMLESS = {stages.AlignCrop: {"crop.processes", "evaluate.eyes"}, stages.Train: RANKS}
+HARMLESS = {
+    stages.AlignCrop: {"crop.processes", "evaluate.eyes"},
+    stages.ConvertTFRecord: {"records.processes"},
+    stages.Train: RANKS | {"train.start_from"},  # its content is in the key
+}
 
 
 def watched(settings: config.Config, read: Set[str]) -> config.Config:
@@ -35,7 +39,8 @@ def watched(settings: config.Config, read: Set[str]) -> config.Config:
 
         return Watched(**dataclasses.asdict(values))
 
-    parts = {item.name: watch(item.name, getattr(settings, item.name)) for item in dataclasses.fields(settings)}
+    names = [name.replace(".", "_") for name in config.as_tables(settings)]
+    parts = {name: watch(name, getattr(settings, name)) for name in names}
     read.clear()
     return config.Config(**parts)
 
@@ -51,25 +56,40 @@ def test_every_setting_that_a_stage_reads_is_in_its_key(
         read: Set[str] = set()
         # Not through the command, whose manifest holds the whole configuration.
         monkeypatch.setattr(cli.outputs, "manifest", lambda *_: {})
-        inputs = [tmp_path / verb for verb in STAGES[kind.verb].inputs]
+        inputs = {verb: tmp_path / verb for verb in STAGES[kind.verb].inputs}
         cli.run_stage(kind.verb, watched(tiny, read), inputs, tmp_path / kind.verb)
         if kind is not stages.Download:
             assert read - HARMLESS.get(kind, set()) <= set(kind().settings()), kind.verb
 
 
 def test_cropping_by_landmarks_depends_on_which_are_the_eyes() -> None:
-    assert "evaluate.eyes" in stages.AlignCrop(set="crop.mode=landmarks").settings()
+    assert "evaluate.eyes" in stages.AlignCrop(set="crop.mode=landmarks,crop.reads_test_annotations=true").settings()
     assert "evaluate.eyes" not in stages.AlignCrop().settings()
+
+
+def test_what_is_evaluated_on_is_asked_for_once_if_it_is_what_is_trained_on() -> None:
+    same = stages.FullRun().stages()
+    assert list(same) == ["Download", "AlignCrop", "ConvertTFRecord", "Train", "Export", "Evaluate", "Report"]
+    cropped = stages.FullRun(set="evaluate.crop.scale=0.8").stages()
+    assert list(cropped)[3:6] == ["Download-evaluate", "AlignCrop-evaluate", "ConvertTFRecord-evaluate"]
+    assert cropped["Download-evaluate"].settings() == cropped["Download"].settings() == same["Download"].settings()
+    assert cropped["AlignCrop-evaluate"].settings()["crop.scale"] == 0.8
+    assert cropped["AlignCrop"].settings() == same["AlignCrop"].settings()
+    for name in ("Train", "Export", "Evaluate"):
+        assert cropped[name].settings() == same[name].settings()
+    assert cropped["Evaluate"].before()["convert"] is cropped["ConvertTFRecord-evaluate"]
+    assert cropped["Export"].before()["convert"] is cropped["ConvertTFRecord"]
 
 
 def test_where_an_archive_is_and_how_many_processes_work_make_no_difference(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "c.zip").write_text("same")
-    overrides = "dataset.name=mine,dataset.archive={},crop.processes={}"
+    overrides = "dataset.name=mine,dataset.archive={0},crop.processes={1},records.processes={1}"
     one, other = (overrides.format(tmp_path / name / "c.zip", number) for name, number in (("a", 1), ("b", 2)))
-    for kind in (stages.Download, stages.AlignCrop):
+    for kind in (stages.Download, stages.AlignCrop, stages.ConvertTFRecord):
         assert kind(set=one).settings() == kind(set=other).settings()
+    assert stages.AlignCrop(set="crop.reads_test_annotations=true").settings() == stages.AlignCrop().settings()
     settings = stages.Report(set=one).settings()
     assert settings["dataset.archive"] == "c.zip"
 
@@ -88,10 +108,10 @@ def test_where_the_files_of_a_known_data_set_lie_makes_no_difference_and_what_is
 
 
 def test_files_that_have_to_be_fetched_by_hand_are_required(tmp_path: Path) -> None:
-    missing = stages.Download(set="dataset.name=celeba,download.data_path={}".format(tmp_path)).requires()
-    assert len(missing) == 3
-    assert "fetch it from https://mmlab" in missing[0].advice
-    named = stages.Download(set="dataset.name=celeba,download.mirrors=['http://localhost/']").requires()
+    missing = stages.Download(set="dataset.name=aflw,download.data_path={}".format(tmp_path)).requires()
+    assert len(missing) == 1
+    assert "fetch it from http://www.robots" in missing[0].advice
+    named = stages.Download(set="dataset.name=aflw,download.mirrors=['http://localhost/']").requires()
     assert named == []
 
 
@@ -100,3 +120,13 @@ def test_what_an_address_may_hide_is_in_no_key_and_no_report() -> None:
         settings = str(kind(set="dataset.name=mine,dataset.archive='https://host/a.zip?token=secret'").settings())
         assert "a.zip" in settings
         assert "secret" not in settings
+
+
+def test_how_test_pictures_are_drawn_from_a_folder_counts(tmp_path: Path) -> None:
+    overrides = "dataset.name=folder,dataset.archive={}".format(tmp_path)
+    keys = [
+        stages.Download(set=overrides + more, workspace=str(tmp_path)).settings()
+        for more in ("", ",dataset.seed=7", ",dataset.test_share=0.2", ",dataset.train=7")
+    ]
+    assert keys[0] == keys[3]
+    assert keys[0] not in keys[1:3]

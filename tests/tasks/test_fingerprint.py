@@ -63,7 +63,7 @@ def test_broken_notes_are_as_good_as_none(tmp_path: Path) -> None:
     for text in ("{", "[]"):
         (tmp_path / "artifacts" / "code.json").write_text(text)
         fingerprint.forget()
-        assert "fse.records.convert" in fingerprint.code("fse.records:convert", tmp_path)
+        assert "fse.conversion.convert" in fingerprint.code("fse.conversion:convert", tmp_path)
 
 
 def dataset(path: Path, workspace: Path, **settings) -> dict:

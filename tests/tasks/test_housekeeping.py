@@ -9,9 +9,9 @@ from typing import List, Set
 import luigi
 import pytest
 
-from fse import outputs
+from fse import locks, outputs
 from fse.errors import DataError, StageError
-from tasks import fingerprint, locks, sweep
+from tasks import fingerprint, sweep
 from tasks.housekeeping import Accept, Clean, Command, Lineage, Verify, made_in
 from tasks.nightly.commands import NightlyRegression, forget_old
 from tasks.stage import building, lock_of, point

@@ -7,9 +7,9 @@ from typing import List
 
 import pytest
 
-from fse import outputs
+from fse import locks, outputs
 from fse.stages import STAGES, Stage
-from tasks import fingerprint, locks, plan
+from tasks import fingerprint, plan
 from tasks.reasons import Parts, differences, in_words
 from tasks.stage import building, lock_of
 from tests.tasks import toy

@@ -12,9 +12,8 @@ import luigi
 import numpy as np
 import pytest
 
-from fse import outputs
+from fse import locks, outputs
 from fse.errors import StageError
-from tasks import locks
 from tests.tasks import toy
 
 ALL = ["first", "second", "third"]

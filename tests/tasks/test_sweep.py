@@ -24,6 +24,8 @@ def test_a_grid_keeps_the_order_and_the_types_of_its_values() -> None:
     assert list(axes) == ["loss.diversity_weight", "network.name", "evaluate.eyes"]
     assert list(axes.values()) == [[50, 20.5], ["paper", "compact"], [["a,b", "c"]]]
     assert parse_grid("") == {}
+    axes = parse_grid('evaluate.dataset=["mafl"],evaluate.crop.scale=[0.8,1.0],evaluate.crop.size=[100]')
+    assert list(axes) == ["evaluate.dataset", "evaluate.crop.scale", "evaluate.crop.size"]
 
 
 @pytest.mark.parametrize(

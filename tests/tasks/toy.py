@@ -32,7 +32,7 @@ class Toy(StageTask):
     def _make(self, folder: Path, held: List[int]) -> None:
         parts = self.parts()
         covers = {"settings": parts.settings, "code": parts.code, "tensorflow": ""}
-        inputs = {task.verb: task.output().folder for task in self.before()}
+        inputs = {role: task.output().folder for role, task in self.before().items()}
         facts = outputs.manifest(
             self.verb, self.experiment, inputs, {"key": folder.name, "run": self._run, "covers": covers}
         )

@@ -2,15 +2,27 @@
 
 import hashlib
 import io
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
 from typing import Dict, List
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from fse.datasets import archive
 from fse.datasets.catalogue import DataSet
+
+try:
+    import libarchive
+except (ImportError, OSError, AttributeError, TypeError):
+    libarchive = None
+
+needs_libarchive = pytest.mark.skipif(
+    libarchive is None, reason="pip install libarchive-c, and the system's libarchive"
+)
 
 
 def picture(number: int, width: int = 178, height: int = 218, kind: str = "JPEG") -> bytes:
@@ -53,6 +65,19 @@ def celeba(folder: Path, count: int = 12) -> List[np.ndarray]:
     for place, name in enumerate(names):
         (folder / "img_celeba" / name).write_bytes(picture(place, 300, 400))
     return points
+
+
+def parts_of_img_celeba(folder: Path) -> None:
+    """The folder of CelebA's photographs in the wild as a 7z archive that was cut into parts."""
+    with libarchive.file_writer(str(folder / "whole"), "7zip") as package:
+        for path in sorted((folder / "img_celeba").iterdir()):
+            package.add_file_from_memory("img_celeba/" + path.name, path.stat().st_size, path.read_bytes())
+    data = (folder / "whole").read_bytes()
+    (folder / "whole").unlink()
+    length = len(data) // 3 + 1
+    for number in range(3):
+        (folder / "img_celeba.7z.00{}".format(number + 1)).write_bytes(data[number * length : (number + 1) * length])
+    shutil.rmtree(str(folder / "img_celeba"))
 
 
 def aflw(folder: Path, train: int = 3, test: int = 2) -> np.ndarray:
@@ -113,17 +138,19 @@ def cats(folder: Path, count: int = 8) -> np.ndarray:
 
 
 def shoes(folder: Path, count: int = 20) -> None:
-    """UT Zappos50K."""
+    """UT Zappos50K, packed on macOS, which adds hidden files."""
     names = ["Shoes/Boat Shoes/A.B. & Co./{:04d}.1.jpg".format(number) for number in range(count)]
     root = "ut-zap50k-images-square/"
-    zipped(folder / "ut-zap50k-images-square.zip", {root + name: picture(1, 136, 136) for name in names})
+    contents = {root + name: picture(1, 136, 136) for name in names}
+    contents["__MACOSX/" + root + "Shoes/Boat Shoes/A.B. & Co./._0000.1.jpg"] = b"Mac OS X"
+    zipped(folder / "ut-zap50k-images-square.zip", contents)
 
 
 def fitted(known: DataSet, folder: Path, parts: Dict[str, Dict[str, int]]) -> DataSet:
     """The data set with the sizes, hashes and numbers of what is in a folder."""
 
     def measured(name: str) -> Dict[str, object]:
-        data = (folder / name).read_bytes() if (folder / name).is_file() else b""
+        data = b"".join(part.read_bytes() for part in archive.parts(folder / name) if part.is_file())
         return {"size": len(data), "hash": hashlib.sha256(data).hexdigest() if data else ""}
 
     files = tuple(file._replace(**measured(file.name)) for file in known.files)

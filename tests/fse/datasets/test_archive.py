@@ -1,15 +1,19 @@
 import errno
 import io
 import os
+import shutil
+import sys
 import tarfile
 import zipfile
 
 import pytest
 
 from fse.datasets import archive
-from fse.errors import DataError, StageError
+from fse.errors import DataError, MachineError, is_machines
+from tests.fse.datasets import layouts
 
-KINDS = ["zip", "tar", "tar.gz", "tar.bz2", "tar.xz"]
+SEVEN = pytest.param("7z", marks=layouts.needs_libarchive)
+KINDS = ["zip", "tar", "tar.gz", "tar.bz2", "tar.xz", SEVEN]
 FILES = {"images/a.jpg": b"a" * 3000, "images/deep/b.png": os.urandom(4096), "landmarks.csv": b"file\n", "empty": b""}
 
 
@@ -18,6 +22,10 @@ def pack(path, files, kind="zip"):
         with zipfile.ZipFile(str(path), "w", zipfile.ZIP_DEFLATED) as package:
             for name, data in files.items():
                 package.writestr(name, data)
+    elif kind == "7z":
+        with layouts.libarchive.file_writer(str(path), "7zip") as package:
+            for name, data in files.items():
+                package.add_file_from_memory(name, len(data), data)
     else:
         with tarfile.open(str(path), "w:" + kind[4:]) as package:
             for name, data in files.items():
@@ -70,7 +78,7 @@ def test_folders_and_long_names_are_fine(tmp_path):
     assert unpack(tmp_path / "a.zip", tmp_path / "out2") == {"images/a.jpg": b"made on Windows"}
 
 
-@pytest.mark.parametrize("kind", ["zip", "tar"])
+@pytest.mark.parametrize("kind", ["zip", "tar", SEVEN])
 @pytest.mark.parametrize("name", ["../evil.jpg", "images/../../evil.jpg", "/tmp/evil.jpg", "C:/evil.jpg"])
 def test_entries_that_leave_the_folder(tmp_path, kind, name):
     path = pack(tmp_path / "archive", {name: b"x"}, kind)
@@ -112,6 +120,43 @@ def test_encrypted(tmp_path):
     (tmp_path / "a.zip").write_bytes(bytes(data))
     with pytest.raises(DataError, match=r"'a.jpg' is encrypted"):
         unpack(tmp_path / "a.zip", tmp_path / "out")
+
+
+@layouts.needs_libarchive
+def test_links_in_7z(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.symlink("/etc/passwd", "odd")
+    with layouts.libarchive.file_writer("a.7z", "7zip") as package:
+        package.add_files("odd")
+    with pytest.raises(DataError, match="'odd' is a link or a device"):
+        unpack(tmp_path / "a.7z", tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", SEVEN])
+@pytest.mark.parametrize("length", [100, 1000, 3000])
+def test_archives_in_parts(tmp_path, kind, length):
+    """As `7z -v` cuts them: bytes 0 to n, n to 2n, …"""
+    whole = pack(tmp_path / "whole", {**FILES, "more.jpg": b"m" * 5000}, kind)
+    data = whole.read_bytes()
+    length = max(length, len(data) // 90)
+    path = tmp_path / "set.{}.001".format(kind)
+    for number, start in enumerate(range(0, len(data), length), 1):
+        path.with_suffix(".{:03d}".format(number)).write_bytes(data[start : start + length])
+    assert archive.size(path) == len(data)
+    assert archive.is_archive(path) or length < 300  # what tells a tar is in its 257th byte
+    assert unpack(path, tmp_path / "out") == {**FILES, "more.jpg": b"m" * 5000}
+    last = archive.parts(path)[-1]
+    if kind != "tar":  # whose end is nothing but zeros
+        last.unlink()
+        with pytest.raises(DataError, match="truncated or corrupt"):
+            unpack(path, tmp_path / "out2")
+
+
+def test_without_libarchive_it_is_told_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "libarchive", None)
+    (tmp_path / "a.7z.001").write_bytes(b"7z\xbc\xaf\x27\x1c and more")
+    with pytest.raises(DataError, match=r"pip install libarchive-c.*7z x .*a\.7z\.001`\) and give the folder"):
+        unpack(tmp_path / "a.7z.001", tmp_path / "out")
 
 
 def test_unknown_compression(tmp_path):
@@ -172,7 +217,7 @@ def test_a_giant_header_is_not_read_into_memory(tmp_path):
         unpack(tmp_path / "a.tgz", tmp_path / "out", max_bytes=10**12)
 
 
-@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+@pytest.mark.parametrize("kind", ["zip", "tar.gz", SEVEN])
 def test_too_many_entries(tmp_path, kind):
     path = pack(tmp_path / "archive", {"{}.txt".format(number): b"" for number in range(101)}, kind)
     with pytest.raises(DataError, match=r"more than 100 entries.*dataset.max_files"):
@@ -217,6 +262,18 @@ def test_no_archive_at_all(tmp_path, data):
         unpack(tmp_path / "a.zip", tmp_path / "out")
 
 
+@pytest.mark.parametrize("kind", ["zip", SEVEN])
+def test_what_will_not_fit_is_not_begun(tmp_path, monkeypatch, kind):
+    path = pack(tmp_path / "archive", FILES, kind)
+    usage = shutil.disk_usage(str(tmp_path))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=5000))
+    with pytest.raises(MachineError, match=r"archive, unpacked,: needs 7\.1e-06 GB in .*out, where 5e-06 GB are free"):
+        unpack(path, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+    found = unpack(path, tmp_path / "out2", lambda name: name.suffix == ".jpg")  # what is not wanted takes no room
+    assert list(found) == ["images/a.jpg"]
+
+
 class _Full(io.BytesIO):
     def write(self, data):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -226,11 +283,12 @@ def test_a_full_disk_is_told(tmp_path, monkeypatch):
     path = pack(tmp_path / "a.zip", FILES)
     real = open
     monkeypatch.setattr(archive, "open", lambda name, mode: _Full() if "x" in mode else real(name, mode), raising=False)
-    with pytest.raises(StageError, match=r"a\.zip: cannot be unpacked into .*out: No space left on device"):
+    with pytest.raises(MachineError, match=r"a\.zip: cannot be unpacked into .*out: No space left on device") as caught:
         unpack(path, tmp_path / "out")
+    assert is_machines(caught.value)
 
 
 def test_a_file_where_a_folder_is_wanted(tmp_path):
     path = pack(tmp_path / "a.zip", {"images": b"", "images/a.jpg": b""})
-    with pytest.raises(StageError, match="cannot be unpacked into"):
+    with pytest.raises(MachineError, match="cannot be unpacked into"):
         unpack(path, tmp_path / "out")

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from fse import config, datasets
-from fse.datasets import cats, celeba, w300
+from fse.datasets import cats, celeba, celeba_wild, w300
 from fse.datasets.catalogue import shares
-from fse.errors import ConfigError, DataError, FseError
+from fse.errors import ConfigError, DataError, DownloadError, FseError
 from tests.fse.datasets import layouts
 
 EYES = {name: list(known.eyes or ("left_eye", "right_eye")) for name, known in datasets.KNOWN.items()}
@@ -91,6 +91,25 @@ def test_celeba_in_the_wild_is_read_from_its_unpacked_folder(bring, tmp_path):
     rows, summary = bring("celeba_wild", "train", {"train": 7, "test": 0})
     assert [float(rows["000003.jpg"]["box_" + name]) for name in ("x", "y", "width", "height")] == [2, 71, 226, 313]
     assert summary["boxes_from_annotations"] is True
+
+
+@layouts.needs_libarchive
+def test_celeba_in_the_wild_is_read_from_its_archive_in_parts(bring, tmp_path):
+    layouts.celeba(tmp_path / "data")
+    layouts.parts_of_img_celeba(tmp_path / "data")
+    rows, _ = bring("celeba_wild", "train", {"train": 7, "test": 0})
+    assert float(rows["000003.jpg"]["box_width"]) == 226
+
+
+def test_parts_that_are_not_all_there(tmp_path):
+    assert celeba_wild.PICTURES.size == 10_191_072_466
+    for number in (1, 2, 4):
+        (tmp_path / "img_celeba.7z.00{}".format(number)).write_bytes(b"1234567")
+    with pytest.raises(DataError, match=r"img_celeba\.7z\.001: 14 bytes in 2 parts, wanted 10,191,072,466; fetch "):
+        datasets.source.obtain(celeba_wild.PICTURES, config.Download(str(tmp_path)), tmp_path, "page", "terms", 0)
+    (tmp_path / "img_celeba.7z.001").unlink()
+    with pytest.raises(DataError, match=r"img_celeba\.7z\.001 and the parts after it: fetch them from page"):
+        datasets.source.obtain(celeba_wild.PICTURES, config.Download(str(tmp_path)), tmp_path, "page", "terms", 0)
 
 
 def test_mafl_in_the_wild(bring, tmp_path):
@@ -185,13 +204,30 @@ def test_photographs_of_aflw_in_both_splits_are_refused(bring, tmp_path):
 
 
 def test_what_lies_there_is_checked_and_what_is_missing_is_told(tmp_path):
+    with pytest.raises(DataError, match=r"afw\.zip: fetch it from https://ibug.*put it .*into .*\Z"):
+        datasets.download(settings("300w", tmp_path), tmp_path / "out")
     name = celeba.LANDMARKS.name
-    with pytest.raises(DataError, match=name + r": fetch it from https://mmlab.*put it into .*\Z"):
-        datasets.download(settings("celeba", tmp_path), tmp_path / "out")
     (tmp_path / "Anno").mkdir()
     (tmp_path / "Anno" / name).write_text("<!DOCTYPE html><title>Google Drive - Quota exceeded</title>")
     with pytest.raises(DataError, match=r"wanted 12,156,055; it is a web page, perhaps of a quota; fetch .* again"):
         datasets.download(settings("celeba", tmp_path), tmp_path / "out2")
+
+
+def test_all_that_cannot_be_downloaded_is_told_at_once(tmp_path, monkeypatch):
+    asked = []
+
+    def refused(wanted, cache):
+        asked.append(wanted.url)
+        raise DownloadError("{}: a quota".format(wanted.url))
+
+    monkeypatch.setattr(datasets.source, "_download", refused)
+    with pytest.raises(DownloadError) as caught:
+        datasets.download(settings("celeba", tmp_path), tmp_path / "out")
+    for file in celeba.DATASET.files:
+        assert "{}: a quota. Or {}: fetch it from https://mmlab".format(file.addresses[0], file.name) in str(
+            caught.value
+        )
+    assert [url.split(":")[0] for url in asked] == ["drive", "drive", "https", "https", "drive"]
 
 
 def test_a_file_of_the_right_size_with_another_content(tmp_path):
@@ -199,7 +235,7 @@ def test_a_file_of_the_right_size_with_another_content(tmp_path):
     layouts.celeba(tmp_path / "data")
     file = celeba.MAFL_TEST._replace(size=21, hash="0" * 64)
     with pytest.raises(DataError, match="its sha256 is .*, wanted 0000"):
-        datasets.source.obtain(file, settings("mafl", tmp_path / "data").download, tmp_path, "page", "terms")
+        datasets.source.obtain(file, settings("mafl", tmp_path / "data").download, tmp_path, "page", "terms", 0)
 
 
 BROKEN = [

@@ -10,59 +10,36 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Dict, Iterator, List
+from typing import Any, Dict, Iterator, List, Sequence
 
 import numpy as np
 import pytest
-from conftest import write_crops
 
-from fse import checkpoints, config, devices, network, outputs, ranks, records, training
+from fse import checkpoints, config, devices, launcher, network, outputs, ranks, records, training
 from fse.errors import ConfigError, DeviceError, TrainingError
 from fse.tf1 import tf
+from tests.fse.trainings import changed, stored
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
-@pytest.fixture(scope="module")
-def shards(tiny, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("records")
-    records.convert(tiny, write_crops(tmp_path_factory.mktemp("data") / "crops", 18, 4), folder)
-    return folder
-
-
-def changed(settings: config.Config, **train) -> config.Config:
-    """At a rate at which Adam does not blow the noise of rounding up to a visible step."""
-    values = dict({"threads": 1, "learning_rate": 1e-4}, **train)
-    return dataclasses.replace(settings, train=dataclasses.replace(settings.train, **values))
-
-
-def stored(folder: Path, step: int = 0) -> Dict[str, np.ndarray]:
-    prefix = (
-        str(folder / "checkpoints" / "model-{}".format(step)) if step else checkpoints.found(folder / "checkpoints")[0]
-    )
-    reader = tf.train.NewCheckpointReader(prefix)
-    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+def single(settings: config.Config, **train: Any) -> config.Config:
+    """With one thread a rank."""
+    return changed(settings, **dict({"threads": 1}, **train))
 
 
 def assert_equal(one: Dict[str, np.ndarray], other: Dict[str, np.ndarray]) -> None:
-    """Each kind of variable (weights, Adam's first slots, its second ones) to 1e-5 of the kind's largest value, or of 1.
-
-    The last layer's offset has no gradient, since the softmax does not feel it: it follows the noise of rounding.
-    """
     assert set(one) == set(other)
-    largest: Dict[str, float] = {}
-    for name, value in other.items():
-        kind = name.rpartition("/")[2] if "Adam" in name else ""
-        largest[kind] = max(largest.get(kind, 1.0), float(np.abs(value).max()))
-    for name in set(one) - {"layer_6/offset"}:
-        bound = 1e-5 * largest[name.rpartition("/")[2] if "Adam" in name else ""]
-        np.testing.assert_allclose(one[name], other[name], rtol=0.0, atol=bound, err_msg=name)
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
 
 
 def reference(settings: config.Config, shards: Path, parts: int, steps: int) -> Dict[str, np.ndarray]:
-    """Weights after some steps of one process that takes the mean over the parts of each batch."""
+    """As `by_momentum`, but of one process that takes the mean over the parts of each batch."""
     data, device = records.read(shards), devices.find(settings)
     with tf.Graph().as_default(), tf.Session(config=device.session_config()) as session:
         step = tf.train.create_global_step()
-        optimizer = tf.train.AdamOptimizer(training.learning_rate(settings, step, steps), beta1=settings.train.beta1)
+        optimizer = tf.train.MomentumOptimizer(training.learning_rate(settings, step, steps), settings.train.beta1)
         iterators, gradients, statistics = [], [], []
         for part in range(parts):
             pictures = training.batches(settings, data, tf.constant(0, tf.int64), steps, part, parts)
@@ -85,24 +62,37 @@ def reference(settings: config.Config, shards: Path, parts: int, steps: int) -> 
         return session.run(checkpoints.names_of(tf.global_variables()))
 
 
+def run_ranks(change: str, settings: config.Config, shards: Path, output: Path) -> None:
+    """Trains on several ranks with something changed in them; see `altered_rank`."""
+    script = Path(__file__).with_name("altered_rank.py")
+    command = [sys.executable, str(script), change, "rank", "--config", experiment(settings, output)]
+    command += ["--records", str(shards), "--output", str(output)]
+    launcher.run(settings.train, ranks.team(settings.train), command, output, {})
+
+
 @pytest.fixture(scope="module")
 def two(tiny, shards: Path, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("two")
-    training.train(changed(tiny, devices=2), shards, folder)
+    training.train(single(tiny, devices=2), shards, folder)
     return folder
 
 
-def test_two_ranks_equal_one_that_computes_both_shares(tiny, shards: Path, two: Path) -> None:
-    """Adam's slots hold the gradients of the steps, `layer_1/mean` and its like batch norm's averages."""
-    one, other = stored(two), reference(changed(tiny), shards, 2, 6)
-    assert_equal(one, other)
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_ranks_equal_one_that_computes_all_shares(tiny, shards: Path, tmp_path: Path, count: int) -> None:
+    """Weights, gradients (the optimizer's slots hold their sum) and batch norm's averages, after three steps.
 
-
-@pytest.mark.slow
-def test_four_ranks_equal_one_that_computes_all_shares(tiny, shards: Path, tmp_path: Path) -> None:
-    training.train(changed(tiny, devices=4, steps=3), shards, tmp_path)
-    one, other = stored(tmp_path), reference(changed(tiny, steps=3), shards, 4, 3)
-    assert_equal(one, other)
+    By plain momentum: Adam divides a gradient by its own size, so that one which is nothing but rounding moves a weight
+    as far as any other does.
+    """
+    settings = single(tiny, devices=count, steps=3, learning_rate=1e-5)
+    run_ranks("momentum", settings, shards, tmp_path)
+    one, other = stored(tmp_path), reference(single(settings, devices=0), shards, count, 3)
+    assert set(one) == set(other)
+    for kind in ("Momentum", ""):
+        names = [name for name in one if name.endswith("/Momentum") == bool(kind)]
+        largest = max(1.0, *(float(np.abs(other[name]).max()) for name in names))
+        for name in names:
+            np.testing.assert_allclose(one[name], other[name], rtol=0.0, atol=1e-5 * largest, err_msg=name)
 
 
 def test_one_rank_writes_and_each_has_its_log(two: Path) -> None:
@@ -116,6 +106,8 @@ def test_one_rank_writes_and_each_has_its_log(two: Path) -> None:
     assert {"train_0.log", "train_1.log"} < {path.name for path in (two / "logs").iterdir()}
     assert "progress  epoch 1  step 1 " in (two / "logs" / "train_0.log").read_text()
     assert "progress" not in (two / "logs" / "train_1.log").read_text()
+    for log in (two / "logs").glob("train_*.log"):
+        assert "Exception ignored" not in log.read_text()
     assert '"ranks": 2' in (two / "training.json").read_text()
 
 
@@ -126,7 +118,7 @@ def test_resuming_and_another_number_of_ranks(tiny, shards: Path, two: Path, tmp
         shutil.copytree(str(two), str(run))
         for file in (run / "checkpoints").glob("model-6.*"):
             file.unlink()
-        training.train(changed(tiny, devices=count), shards, run)
+        training.train(single(tiny, devices=count), shards, run)
         again, whole = stored(run), stored(two)
         assert set(again) == set(whole)
         if count == 2:
@@ -152,16 +144,16 @@ def test_every_rank_reads_its_share_of_the_same_batches(tiny, shards: Path) -> N
 
 def test_a_batch_that_ranks_cannot_share_is_refused(tiny, shards: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="batch_size \\(4\\) must be a multiple of the number of ranks, 3"):
-        training.train(changed(tiny, devices=3), shards, tmp_path)
+        training.train(single(tiny, devices=3), shards, tmp_path)
 
 
 @contextlib.contextmanager
 def started(*arguments: str, **environment: str) -> Iterator["subprocess.Popen[str]"]:
     """`fse …` in a child process."""
-    root = Path(__file__).resolve().parents[3]
     process = subprocess.Popen(
         [sys.executable, "-m", "fse", *arguments],
-        env=dict(os.environ, PYTHONPATH=str(root), **environment),
+        cwd="/",  # before all else Python looks for packages in the current folder
+        env=dict(os.environ, **dict({"PYTHONPATH": str(ROOT)}, **environment)),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         universal_newlines=True,
@@ -198,7 +190,7 @@ def wait_for(text: str, file: Path, seconds: float = 120.0) -> None:
 
 
 def test_killing_one_rank_ends_the_others_and_says_so(tiny, shards: Path, tmp_path: Path) -> None:
-    endless = changed(tiny, devices=2, steps=1_000_000, save_freq=1_000_000)
+    endless = single(tiny, devices=2, steps=1_000_000, save_freq=1_000_000)
     path = experiment(endless, tmp_path)
     with started("train", "--config", path, "--records", str(shards), "--output", str(tmp_path / "out")) as process:
         wait_for("progress", tmp_path / "out.building" / "logs" / "train_0.log")
@@ -214,6 +206,29 @@ def test_killing_one_rank_ends_the_others_and_says_so(tiny, shards: Path, tmp_pa
     assert not any(Path("/proc/{}".format(child)).exists() for child in found)
 
 
+@pytest.mark.parametrize(("change", "dead"), [("dies first", 1), ("dies in broadcast", 0), ("dies in broadcast", 1)])
+def test_a_rank_that_dies_at_the_start_ends_the_others(
+    tiny, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, dead: int
+) -> None:
+    """Killed while the other one waits to meet it, or in the middle of the broadcast of the first weights."""
+    monkeypatch.setenv("ALTERED_RANK", str(dead))
+    with pytest.raises(TrainingError, match="rank {} of 2: it was ended by signal SIGKILL".format(dead)):
+        run_ranks(change, single(tiny, devices=2), shards, tmp_path)
+    died = [path.stat().st_mtime for path in tmp_path.glob("dying")]
+    assert len(died) == 1
+    assert time.time() - died[0] < 10.0
+
+
+def test_a_rank_that_does_not_answer_is_waited_for_with_a_bound(
+    tiny, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rank 1 stops for ever in the middle of the broadcast."""
+    monkeypatch.setenv("ALTERED_RANK", "1")
+    expected = "rank 0 of 2: waited 5 seconds for the first weights to go from rank 0 to all ranks; gave up"
+    with pytest.raises(TrainingError, match=expected):
+        run_ranks("stops in broadcast", single(tiny, devices=2, connect_timeout=5), shards, tmp_path)
+
+
 def ports(count: int) -> List[int]:
     """Beginnings of free ranges of ports."""
     with contextlib.ExitStack() as stack:
@@ -225,29 +240,40 @@ def ports(count: int) -> List[int]:
 
 def two_hosts(settings: config.Config, **train) -> config.Config:
     first, second = ports(2)
-    return changed(settings, hosts=("127.0.0.1:{}".format(first), "127.0.0.1:{}".format(second)), **train)
+    return single(settings, hosts=("127.0.0.1:{}".format(first), "127.0.0.1:{}".format(second)), **train)
+
+
+@contextlib.contextmanager
+def hosts(shards: Sequence[Path], configs: Sequence[str], folder: Path, **second: str) -> Iterator[List[Any]]:
+    """`fse train` on one host and `fse join` on another, by two ports; `second` is in the environment of the latter.
+
+    Each has its records, its experiment and its device.
+    """
+    with contextlib.ExitStack() as stack:
+        processes = []
+        for number, verb in enumerate(("train", "join")):
+            locks, environment = folder / "locks-{}".format(number), second if number else {}
+            locks.mkdir()
+            options = ["--config", configs[number], "--records", str(shards[number]), "--output", str(folder / verb)]
+            environment = dict({"FSE_HOST": str(number), "FSE_LOCKS": str(locks)}, **environment)
+            processes.append(stack.enter_context(started(verb, *options, **environment)))
+        yield processes
 
 
 def test_two_ports_stand_for_two_hosts(tiny, shards: Path, two: Path, tmp_path: Path) -> None:
     path = experiment(two_hosts(tiny), tmp_path)
-    options = ["--config", path, "--records", str(shards)]
-    with started("train", *options, "--output", str(tmp_path / "out"), FSE_HOST="0") as first, started(
-        "join", *options, "--output", str(tmp_path / "joined"), FSE_HOST="1"
-    ) as second:
-        said = [process.communicate(timeout=120)[0] for process in (first, second)]
-    assert (first.returncode, second.returncode) == (0, 0), said
-    assert_equal(stored(tmp_path / "out"), stored(two))
-    assert [path.name for path in (tmp_path / "joined").iterdir()] == ["logs"]
+    with hosts([shards] * 2, [path] * 2, tmp_path) as processes:
+        said = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert_equal(stored(tmp_path / "train"), stored(two))
+    assert [path.name for path in (tmp_path / "join").iterdir()] == ["logs"]
 
 
 @pytest.mark.slow
 def test_a_host_that_goes_away_ends_the_others(tiny, shards: Path, tmp_path: Path) -> None:
     path = experiment(two_hosts(tiny, steps=1_000_000, save_freq=1_000_000), tmp_path)
-    options = ["--config", path, "--records", str(shards)]
-    with started("train", *options, "--output", str(tmp_path / "out"), FSE_HOST="0") as first, started(
-        "join", *options, "--output", str(tmp_path / "joined"), FSE_HOST="1"
-    ) as second:
-        wait_for("progress", tmp_path / "out.building" / "logs" / "train_0.log")
+    with hosts([shards] * 2, [path] * 2, tmp_path) as (first, second):
+        wait_for("progress", tmp_path / "train.building" / "logs" / "train_0.log")
         second.kill()
         killed = time.monotonic()
         said, _ = first.communicate(timeout=30)
@@ -257,19 +283,39 @@ def test_a_host_that_goes_away_ends_the_others(tiny, shards: Path, tmp_path: Pat
     assert "gone away" in said or "ended" in said or "stopped" in said
 
 
-def test_hosts_with_other_settings_are_refused_before_anything_starts(tiny, shards: Path, tmp_path: Path) -> None:
-    ours = two_hosts(tiny)
-    theirs = changed(ours, learning_rate=0.5)
-    options = ["--records", str(shards)]
-    with started(
-        "train", "--config", experiment(ours, tmp_path / "a"), *options, "--output", str(tmp_path / "out"), FSE_HOST="0"
-    ) as first, started(
-        "join", "--config", experiment(theirs, tmp_path / "b"), *options, "--output", str(tmp_path / "c"), FSE_HOST="1"
-    ) as second:
-        said = [process.communicate(timeout=60)[0] for process in (first, second)]
-    assert (first.returncode, second.returncode) == (2, 2)
+@pytest.mark.parametrize("what", ["settings", "code", "records"])
+def test_hosts_with_something_else_are_refused_before_anything_starts(
+    tiny, shards: Path, tmp_path: Path, what: str
+) -> None:
+    ours = theirs = two_hosts(tiny)
+    ours_records = theirs_records = shards
+    environment = {}
+    if what == "settings":
+        theirs, expected = changed(ours, learning_rate=0.5), "train.learning_rate: 0.001 and 0.5"
+    elif what == "code":
+        expected = "the code of fse (sha256): "
+        code = tmp_path / "code" / "fse"
+        shutil.copytree(str(ROOT / "fse"), str(code), ignore=shutil.ignore_patterns("__pycache__"))
+        (code / "losses.py").write_text((code / "losses.py").read_text() + "\nTHEIRS = 1\n")
+        environment = {"PYTHONPATH": str(code.parent)}
+    else:
+        expected = "the records (sha256): "
+        theirs_records = tmp_path / "records"
+        shutil.copytree(str(shards), str(theirs_records))
+        one, other = sorted(theirs_records.glob("train-*"))
+        one.rename(tmp_path / "one")
+        other.rename(one)
+        (tmp_path / "one").rename(other)
+    configs = [experiment(ours, tmp_path / "a"), experiment(theirs, tmp_path / "b")]
+    with hosts([ours_records, theirs_records], configs, tmp_path, **environment) as processes:
+        said = [process.communicate(timeout=60)[0] for process in processes]
+    assert [process.returncode for process in processes] == [2, 2], said
     for text in said:
-        assert "differ in train.learning_rate: 0.0001 and 0.5" in text
+        assert "error: host 0 and host 1 (127.0.0.1:" in text
+        assert "differ in " + expected in text
+        assert "give all hosts the same" in text
+        assert "Traceback" not in text
+    assert not list(tmp_path.rglob("train_*.log"))
 
 
 def test_a_host_that_does_not_come_is_told(tiny, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,7 +331,7 @@ def test_a_host_that_does_not_come_is_told(tiny, shards: Path, tmp_path: Path, m
 
 
 def test_a_rank_that_waits_in_vain_says_for_what(tiny, shards: Path, tmp_path: Path) -> None:
-    settings = changed(tiny, devices=2, connect_timeout=2)
+    settings = single(tiny, devices=2, connect_timeout=2)
     first, second = ports(2)
     place = ranks.Rank(0, 2, "0", ("127.0.0.1:{}".format(first), "127.0.0.1:{}".format(second)))
     options = ["--config", experiment(settings, tmp_path), "--records", str(shards), "--output", str(tmp_path / "out")]
@@ -305,7 +351,7 @@ def test_a_port_that_is_taken_is_told(tiny) -> None:
         taken.listen(1)
         port = taken.getsockname()[1]
         rank = ranks.Rank(0, 2, "0", ("127.0.0.1:{}".format(port), "127.0.0.1:1"))
-        device = devices.find(changed(tiny, devices=2), rank)
+        device = devices.find(single(tiny, devices=2), rank)
         with pytest.raises(DeviceError, match="rank 0 cannot listen at 127.0.0.1:{}".format(port)):
             device.initialise()
 

@@ -3,18 +3,20 @@
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Dict, List, Set
 
 import pytest
-from conftest import write_crops
 
 from fse import checkpoints, config, devices, errors, export, outputs, records, training
 from fse.devices import npu
-from fse.errors import ConfigError
+from fse.errors import ConfigError, DeviceBusyError, DeviceError
 from fse.tf1 import tf
+from tests import ascend_host
+from tests.fse.trainings import changed, stored
 
 ROOT = Path(__file__).resolve().parents[3]
 STAND_IN = Path(__file__).parent / "stand_in"
@@ -46,13 +48,6 @@ ALLOWED: Dict[str, str] = {
     "tf.train.AdamOptimizer": "ApplyAdam",
 }
 TYPES: Set[str] = {name for names in ALLOWED.values() for name in names.split()}
-
-
-@pytest.fixture(scope="module")
-def shards(tiny, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("records")
-    records.convert(tiny, write_crops(tmp_path_factory.mktemp("data") / "crops", 18, 4), folder)
-    return folder
 
 
 def problems(operations: List[Any]) -> List[str]:
@@ -189,6 +184,18 @@ def test_options_that_npu_bridge_would_ignore_are_errors(options: Dict[str, Any]
         with_options(**options)
 
 
+def test_a_card_in_use_or_missing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(STAND_IN))
+    monkeypatch.setenv("PATH", "{}:/usr/bin:/bin".format(tmp_path))
+    npu.check(["7"])  # nobody knows
+    ascend_host.npu_smi(tmp_path, ascend_host.USED)
+    npu.check(["0", "3"])
+    with pytest.raises(DeviceBusyError, match=r"card 2 is in use by python3.7 \(4242\), as npu-smi says; wait for it"):
+        npu.check(["0", "2"])
+    with pytest.raises(DeviceError, match="training wants card 5, but npu-smi shows 4 cards; choose from 0 to 3"):
+        npu.check(["5"])
+
+
 def test_the_page_lists_what_nobody_has_run() -> None:
     page = (ROOT / "docs" / "ascend.md").read_text()
     listed = " ".join(page.partition("## What no one has run on hardware")[2].split())
@@ -227,6 +234,35 @@ def test_an_npu_run_with_overflows(tiny, shards: Path, tmp_path: Path) -> None:
         plain = training.build(tiny, records.read(shards), 6, devices.find(tiny))
         assert set(reader.get_variable_to_shape_map()) == set(plain.stored)
     assert reader.get_tensor("global_step") == 4
+
+
+def test_a_resumed_run_goes_on_with_the_loss_scale(tiny, shards: Path, tmp_path: Path) -> None:
+    """Two bad steps halve it, one before the interruption and one after; elsewhere the checkpoints do without it."""
+    settings = on_npu(tiny, average=0.9)
+    done = fse(tmp_path, settings, shards, STAND_IN_OVERFLOWS="4,5")
+    assert done.returncode == 0, done.stderr
+    whole, folder = stored(tmp_path / "out"), tmp_path / "out" / "checkpoints"
+    scaling = {path.name: json.loads(path.read_text()) for path in folder.glob("*.scaling.json")}
+    assert {name: (each["loss_scale"], each["bad_steps"]) for name, each in scaling.items()} == {
+        "model-2.scaling.json": (2.0**32, 0),
+        "model-4.scaling.json": (2.0**32, 1),
+        "model-6.scaling.json": (2.0**31, 0),
+    }
+
+    shutil.copytree(str(tmp_path / "out"), str(tmp_path / "cpu"))
+    (tmp_path / "out").rename(tmp_path / "out.building")
+    for run in ("out.building", "cpu"):
+        for file in (tmp_path / run / "checkpoints").glob("model-6.*"):
+            file.unlink()
+    done = fse(tmp_path, settings, shards, STAND_IN_OVERFLOWS="4,5")
+    assert done.returncode == 0, done.stderr
+    again = stored(tmp_path / "out")
+    assert all((again[name] == whole[name]).all() for name in whole)
+    assert json.loads((folder / "model-6.scaling.json").read_text()) == scaling["model-6.scaling.json"]
+
+    training.train(changed(tiny, average=0.9), shards, tmp_path / "cpu")
+    left = {path.name for path in (tmp_path / "cpu" / "checkpoints").glob("*.scaling.json")}
+    assert left == {"model-2.scaling.json", "model-4.scaling.json"}
 
 
 def test_a_run_that_was_not_compiled_for_the_npu_fails(tiny, shards: Path, tmp_path: Path) -> None:

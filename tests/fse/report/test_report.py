@@ -346,6 +346,31 @@ def test_a_model_worse_than_the_mean_shape_and_crops_that_peek_are_said_aloud(tm
     assert "17.00 %9.41\N{EN DASH}10.20 16.52 % +3 %" in text
 
 
+def test_what_is_evaluated_on_is_shown_beside_what_is_trained_on(tmp_path):
+    (tmp_path / "one").mkdir()
+    folders = write_inputs(tmp_path / "one", points=[], name="celeba")
+    (tmp_path / "other").mkdir()
+    others = write_inputs(tmp_path / "other", name="mafl")
+    write_json(
+        others["AlignCrop"] / "crop.json", splits={"train": 6, "test": 3}, mode="box", reads_test_annotations=True
+    )
+    changes = {"name": "mafl"}
+    config_ = config.from_tables({"crop": {"size": 32}, "network": {"view": VIEW}, "evaluate": {"dataset": changes}})
+    places = [others[stage] for stage in STAGES]
+    report(config_, *(folders[stage] for stage in STAGES[:3]), *places[3:], tmp_path, *places[:3])
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    text = plain(page)
+    trained, evaluated = text.split("Trained on")[1].split("Evaluated on")[:2]
+    assert "celeba, 10 pictures" in trained
+    assert "Outside the view" not in trained
+    assert "mafl, 10 pictures" in evaluated
+    assert "Outside the view" in evaluated
+    assert page.count("crops of the split") == 4
+    assert "The crops read test annotations." in text
+    assert "AlignCrop-evaluate 20.0 s" in text
+    assert "evaluate.dataset" in text
+
+
 def test_settings_that_differ_from_the_defaults_are_marked(faces):
     changed = re.findall(r'<tr class="changed"><th[^>]*>(\w+)</th>', faces)
     assert changed == ["size", "landmarks", "view"]

@@ -13,9 +13,9 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Dict, Iterable, Iterator, Optional, Type
+from typing import Dict, Iterable, Iterator, List, Optional, Type
 
-from fse.errors import FseError, StageError
+from fse.errors import DeviceBusyError, FseError, StageError
 
 _PAUSE_SECONDS = 0.2
 
@@ -38,7 +38,8 @@ def held(path: Path, what: str, wait: float, shared: bool = False, error: Type[F
     descriptor = _locked(path, shared)
     while descriptor is None:
         if time.monotonic() >= until:
-            raise error("{} is in use by {}; waited {:.0f} seconds".format(what, holder(path), wait))
+            waited = "waited {:.0f} seconds".format(wait) if wait else "try again when that has ended"
+            raise error("{} is in use by {}; {}".format(what, holder(path), waited))
         if not told:
             print("waiting for {}, in use by {}".format(what, holder(path)), file=sys.stderr, flush=True)
             told = True
@@ -83,6 +84,20 @@ def of_devices(device: str, cards: Iterable[str]) -> Dict[str, Path]:
     folder = Path(os.environ.get("FSE_LOCKS", "/tmp"))
     names = ["cpu"] if device == "cpu" else ["{}-{}".format(device, card) for card in sorted({*cards})]
     return {name: folder / "fse-device-{}.lock".format(name.replace("/", "_")) for name in names}
+
+
+@contextlib.contextmanager
+def devices(device: str, cards: Iterable[str], wait: float) -> Iterator[List[int]]:
+    """Has some cards of a kind of device for this process alone while the block runs; yields the locks' descriptors.
+
+    Raises:
+      DeviceBusyError: another process has had one of them for `wait` seconds.
+    """
+    with contextlib.ExitStack() as stack:
+        yield [
+            stack.enter_context(held(path, "device {} of this host".format(name), wait, error=DeviceBusyError))
+            for name, path in of_devices(device, cards).items()
+        ]
 
 
 def _locked(path: Path, shared: bool) -> Optional[int]:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from fse import locks
 from fse.errors import DeviceBusyError, StageError
-from tasks import locks
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from tasks import locks
+from fse import locks
 with locks.held(Path(sys.argv[1]), "the thing", 1.0, shared=len(sys.argv) > 2):
     print("held", flush=True)
     time.sleep(60)

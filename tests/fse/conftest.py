@@ -1,0 +1,16 @@
+"""Records that the tests of training share."""
+
+from pathlib import Path
+
+import pytest
+from conftest import write_crops
+
+from fse import config, conversion
+
+
+@pytest.fixture(scope="session")
+def shards(tiny: config.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The records of 18 + 4 pictures of the tiny experiment. Not to be changed."""
+    folder = tmp_path_factory.mktemp("records")
+    conversion.convert(tiny, write_crops(tmp_path_factory.mktemp("data") / "crops", 18, 4), folder)
+    return folder

@@ -1,0 +1,53 @@
+"""A rank of a training with something changed: `altered_rank.py CHANGE rank --config …`. ALTERED_RANK says in which rank.
+
+momentum              all ranks take TensorFlow's momentum optimizer instead of Adam
+dies first            the rank kills itself when the others wait for it
+dies in broadcast     the rank kills itself when its part of the broadcast of the first weights is being computed
+stops in broadcast    so it does, but goes on as a process that nobody runs
+"""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any, List
+
+from fse import cli
+from fse.devices import collective
+from fse.tf1 import tf
+
+change = sys.argv[1]
+output = Path(sys.argv[sys.argv.index("--output") + 1])
+chosen = os.environ["RANK_ID"] == os.environ.get("ALTERED_RANK")
+initialise, broadcast = collective.Group.initialise, collective.Group.broadcast
+
+
+def end(number: int) -> None:
+    time.sleep(1.0)  # the other one is waiting by now
+    (output / "dying").touch()
+    os.kill(os.getpid(), number)
+
+
+def meets_nobody(self: Any, config: Any) -> str:
+    end(signal.SIGKILL)
+    return initialise(self, config)
+
+
+def breaks_off(self: Any, tensors: List[Any]) -> List[Any]:
+    def stop(value: Any) -> Any:
+        end(signal.SIGKILL if change.startswith("dies") else signal.SIGSTOP)
+        return value
+
+    first = tf.py_func(stop, [tensors[0]], tf.float32)
+    first.set_shape(tensors[0].shape)
+    return broadcast(self, [first, *tensors[1:]])
+
+
+if change == "momentum":
+    tf.train.AdamOptimizer = lambda rate, beta1: tf.train.MomentumOptimizer(rate, beta1)
+elif chosen and change == "dies first":
+    collective.Group.initialise = meets_nobody  # type: ignore[method-assign]
+elif chosen:
+    collective.Group.broadcast = breaks_off  # type: ignore[method-assign]
+sys.exit(cli.main(sys.argv[2:]))

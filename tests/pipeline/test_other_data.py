@@ -1,0 +1,109 @@
+"""Other data for evaluation than for training, and weights of another one to start from, through the real program."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.fse.datasets.layouts import zipped
+from tests.pipeline.program import luigi
+
+pytestmark = pytest.mark.slow
+
+STAGES = ("Download", "AlignCrop", "ConvertTFRecord")
+OWN = [stage + "-evaluate" for stage in STAGES]
+OTHER = "evaluate.dataset=photographs,evaluate.dataset.archive={}"
+
+
+@pytest.fixture(scope="module")
+def archive(ran: Path) -> str:
+    """The `--set` that evaluates on an archive of eight training and four test pictures."""
+    random, rows, contents = np.random.RandomState(0), ["file,split,left_eye_x,left_eye_y,right_eye_x,right_eye_y"], {}
+    for number in range(12):
+        stream = io.BytesIO()
+        Image.fromarray(random.randint(0, 256, (30, 40, 3)).astype(np.uint8)).save(stream, "PNG")
+        contents["images/{}.png".format(number)] = stream.getvalue()
+        points = ",".join(str(value) for value in random.randint(8, 22, 4))
+        rows.append("{}.png,{},{}".format(number, "train" if number < 8 else "test", points))
+    contents["landmarks.csv"] = "\n".join(rows).encode()
+    zipped(ran / "photographs.zip", contents)
+    return OTHER.format(ran / "photographs.zip")
+
+
+def began(stderr: str) -> list:
+    return [line.split(": started")[0] for line in stderr.splitlines() if ": started" in line]
+
+
+def test_only_what_evaluation_needs_runs_and_both_data_sets_are_shown(ran: Path, archive: str) -> None:
+    done = luigi(ran, "FullRun", "--config", "tiny.toml", "--set", archive)
+    assert done.returncode == 0, done.stderr
+    assert began(done.stderr) == [*OWN, "Evaluate", "Report"]
+    folder = ran / "workspace" / "tiny"
+    found = json.loads((folder / "metrics.json").read_text())
+    assert (found["train_images"], found["regression_images"], found["test_images"]) == (24, 8, 4)
+    sets = [
+        json.loads((folder / "stages" / name / "dataset.json").read_text())["name"] for name in ("Download", OWN[0])
+    ]
+    assert sets == ["synthetic", "photographs"]
+    page = (folder / "report.html").read_text()
+    assert "Trained on" in page
+    assert "photographs, 12 pictures" in " ".join(page.split())
+    again = luigi(ran, "FullRun", "--config", "tiny.toml", "--set", archive)
+    assert (again.returncode, began(again.stderr)) == (0, [])
+
+
+def test_clean_keeps_what_is_evaluated_on(ran: Path, archive: str) -> None:
+    assert luigi(ran, "Clean", "--config", "tiny.toml", "--set", archive, "--delete").returncode == 0
+    plan = luigi(ran, "Plan", "--config", "tiny.toml", "--set", archive).stdout
+    assert [line.split()[:2] for line in plan.splitlines()] == [
+        [name, "done"]
+        for name in (*sorted([*STAGES, *OWN], key=OWN.__contains__), "Train", "Export", "Evaluate", "Report")
+    ]
+
+
+def test_an_equal_data_set_is_no_other(ran: Path) -> None:
+    equal = "evaluate.dataset=synthetic,dataset.train=3000,dataset.test=600,dataset.size=128,evaluate.crop.size=20"
+    same = luigi(ran, "Plan", "--config", "tiny.toml", "--workspace", "nowhere", "--set", equal)
+    assert same.returncode == 0
+    assert "evaluate" not in same.stdout
+
+
+def test_a_stage_of_what_is_evaluated_on_alone(ran: Path, archive: str) -> None:
+    arguments = ["--config", "tiny.toml", "--workspace", "other", "--set", archive]
+    done = luigi(ran, "AlignCrop", "--data", "evaluate", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert began(done.stderr) == OWN[:2]
+    crops = json.loads((ran / "other" / "tiny" / "stages" / "AlignCrop-evaluate" / "crop.json").read_text())
+    assert crops["splits"] == {"train": 8, "test": 4}
+
+
+def test_mistakes_end_the_program_before_anything_runs(ran: Path) -> None:
+    done = luigi(ran, "AlignCrop", "--data", "tested")
+    assert done.returncode == 40
+    assert "Traceback" not in done.stderr
+    done = luigi(ran, "FullRun", "--set", "dataset.name=celeba")
+    assert done.returncode == 45
+    assert "celeba has no test pictures; say what to evaluate on, for example evaluate.dataset=mafl" in done.stderr
+    done = luigi(ran, "FullRun", "--set", "evaluate.dataset=mafI")
+    assert done.returncode == 45
+    assert "evaluate.dataset.archive must say where the data set 'mafI' is; did you mean mafl?" in done.stderr
+
+
+def test_a_training_starts_from_another_experiment_and_depends_on_its_content(ran: Path) -> None:
+    tuned = "experiment.name=tuned,train.start_from={},train.steps=2"
+    done = luigi(ran, "Train", "--config", "tiny.toml", "--set", tuned.format("tiny"))
+    assert done.returncode == 0, done.stderr
+    assert began(done.stderr) == ["Train"]
+    assert "starting from the weights of" in done.stderr
+    by_path = luigi(ran, "Plan", "--config", "tiny.toml", "--set", tuned.format("workspace/tiny")).stdout
+    assert [line.split()[1] for line in by_path.splitlines() if line.startswith("Train ")] == ["done"]
+    step = next((ran / "workspace" / "tiny" / "stages" / "Train" / "checkpoints").glob("model-4.index"))
+    other = luigi(ran, "Plan", "--config", "tiny.toml", "--set", tuned.format(step.with_suffix(""))).stdout
+    assert "Train            will run" in other
+    assert "content of train.start_from" in other
+    missing = luigi(ran, "Train", "--config", "tiny.toml", "--set", tuned.format("nowhere"))
+    assert missing.returncode == 20
+    assert "no checkpoint model-<step> there" in missing.stderr
