@@ -14,6 +14,7 @@ import pytest
 
 from fse import locks
 from tests.pipeline.program import ROOT, STAGES, TINY, luigi, started
+from tests.tasks.nightly.test_alarms import Post, post_office
 from tests.tasks.nightly.test_bisect import git
 
 pytestmark = pytest.mark.slow
@@ -38,6 +39,14 @@ tolerance = 1.0
 command = "sh -c 'cat >> told.jsonl; echo >> told.jsonl'"
 """
 
+
+MAIL = """
+[email]
+receiver = team@example.org
+[smtp]
+host = 127.0.0.1
+port = {}
+"""
 
 # In fse/evaluation.py, in place of its first line: the error is a third larger.
 WORSE = 'summary.update(figures)\n    summary["nme"] *= 1.3'
@@ -170,28 +179,33 @@ def test_a_machine_that_is_not_fit(tmp_path: Path) -> None:
 
 
 def test_nights_without_data_or_with_a_history_that_is_newer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the change of state one mail is sent, and none by Luigi itself."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     (tmp_path / "tiny.toml").write_text(TINY)
     (tmp_path / "n.toml").write_text(NIGHTLY)
     archive = "dataset.name='archive',dataset.archive='{}'"
-    nothing = night(tmp_path, "2026-01-01", "--set", archive.format("nowhere.zip"))
-    assert nothing.returncode == 60, nothing.stderr
-    assert verdict(tmp_path, "2026-01-01")["verdict"] == "no-data"
-    assert "nowhere.zip: no such file" in nothing.stdout
-    with http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = "http://127.0.0.1:{}/no-such.zip".format(server.server_address[1])
+    web = http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
+    with post_office() as post, contextlib.closing(web.socket):
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        (tmp_path / "luigi.cfg").write_text(MAIL.format(post.server_address[1]))
+        nothing = night(tmp_path, "2026-01-01", "--set", archive.format("nowhere.zip"))
+        assert nothing.returncode == 60, nothing.stderr
+        assert verdict(tmp_path, "2026-01-01")["verdict"] == "no-data"
+        assert "nowhere.zip: no such file" in nothing.stdout
+        address = "http://127.0.0.1:{}/no-such.zip".format(web.server_address[1])
         nobody = night(tmp_path, "2026-01-01", "--set", archive.format(address))
-        server.shutdown()
-    assert nobody.returncode == 61, nobody.stderr
-    assert verdict(tmp_path, "2026-01-01")["verdict"] == "infrastructure"
-    history = tmp_path / "workspace" / "nightly" / "n" / "history.sqlite"
-    with contextlib.closing(sqlite3.connect(str(history))) as connection:
-        connection.execute("PRAGMA user_version = 99")
-    newer = night(tmp_path, "2026-01-01")
+        web.shutdown()
+        assert nobody.returncode == 61, nobody.stderr
+        assert verdict(tmp_path, "2026-01-01")["verdict"] == "infrastructure"
+        history = tmp_path / "workspace" / "nightly" / "n" / "history.sqlite"
+        with contextlib.closing(sqlite3.connect(str(history))) as connection:
+            connection.execute("PRAGMA user_version = 99")
+        newer = night(tmp_path, "2026-01-01")
     assert newer.returncode == 30, newer.stderr
     assert "written by a newer version of this program" in newer.stderr
     assert "Traceback" not in nothing.stderr + nobody.stderr + newer.stderr
+    (mail,) = Post.mails
+    assert "Subject: n 2026-01-01: no-data" in mail
 
 
 def test_bisect_runs_what_a_commit_changes(finished: Path, tmp_path: Path) -> None:
