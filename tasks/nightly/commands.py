@@ -98,8 +98,8 @@ class NightlyRegression(_Nightly):
 
     @property
     def priority(self) -> int:
-        """Of several nights the oldest is played first."""
-        return -self.date.toordinal()
+        """Of several nights the oldest is played first; Luigi takes no priority below that of what asks for the task, 0."""
+        return datetime.date.max.toordinal() - self.date.toordinal()
 
     @property
     def verdict_file(self) -> Path:

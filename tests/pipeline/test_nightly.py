@@ -188,10 +188,22 @@ def test_nights_without_data_or_with_a_history_that_is_newer(tmp_path: Path, mon
     with post_office() as post, contextlib.closing(web.socket):
         threading.Thread(target=web.serve_forever, daemon=True).start()
         (tmp_path / "luigi.cfg").write_text(MAIL.format(post.server_address[1]))
-        nothing = night(tmp_path, "2026-01-01", "--set", archive.format("nowhere.zip"))
+        of_params = json.dumps({"config": "n.toml", "set": archive.format("nowhere.zip")})
+        range_ = [
+            "--of",
+            "NightlyRegression",
+            "--of-params",
+            of_params,
+            "--start",
+            "2026-01-01",
+            "--stop",
+            "2026-01-03",
+        ]
+        nothing = luigi(tmp_path, "RangeDaily", *range_, "--days-back", "10000")
         assert nothing.returncode == 60, nothing.stderr
-        assert verdict(tmp_path, "2026-01-01")["verdict"] == "no-data"
-        assert "nowhere.zip: no such file" in nothing.stdout
+        assert [verdict(tmp_path, "2026-01-0" + day)["verdict"] for day in "12"] == ["no-data"] * 2
+        assert nothing.stdout.count("nowhere.zip: no such file") == 2
+        assert nothing.stdout.index("n 2026-01-01: no-data") < nothing.stdout.index("n 2026-01-02: no-data")
         address = "http://127.0.0.1:{}/no-such.zip".format(web.server_address[1])
         nobody = night(tmp_path, "2026-01-01", "--set", archive.format(address))
         web.shutdown()
