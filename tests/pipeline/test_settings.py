@@ -21,7 +21,7 @@ RANKS = {"train." + name for name in ("devices", "hosts", "rank_table", "connect
 HARMLESS = {
     stages.AlignCrop: {"crop.processes", "evaluate.eyes"},
     stages.ConvertTFRecord: {"records.processes"},
-    stages.Train: RANKS,
+    stages.Train: RANKS | {"train.start_from"},  # its content is in the key
 }
 
 
@@ -120,3 +120,13 @@ def test_what_an_address_may_hide_is_in_no_key_and_no_report() -> None:
         settings = str(kind(set="dataset.name=mine,dataset.archive='https://host/a.zip?token=secret'").settings())
         assert "a.zip" in settings
         assert "secret" not in settings
+
+
+def test_how_test_pictures_are_drawn_from_a_folder_counts(tmp_path: Path) -> None:
+    overrides = "dataset.name=folder,dataset.archive={}".format(tmp_path)
+    keys = [
+        stages.Download(set=overrides + more, workspace=str(tmp_path)).settings()
+        for more in ("", ",dataset.seed=7", ",dataset.test_share=0.2", ",dataset.train=7")
+    ]
+    assert keys[0] == keys[3]
+    assert keys[0] not in keys[1:3]
