@@ -171,22 +171,23 @@ def obtain(file: File, settings: Download, cache: Path, page: str, terms: str, m
     if not addresses:
         raise DataError(by_hand(file, settings, page, terms))
     kept = cache / "downloads" / file.name
-    if kept.is_file() and not _differs(kept, file):
-        return kept
     kept.parent.mkdir(parents=True, exist_ok=True)
     failures = []
     until = _ends(settings)
-    for address in addresses:
-        try:
-            path = _download(_Wanted(address, settings, until, file.size, file.size or most), kept.parent)
-            problem = _differs(path, file)
-            if not problem:
-                os.replace(str(path), str(kept))
-                return kept
-            path.unlink()
-            failures.append("{}: {}".format(label(address), problem))
-        except DownloadError as error:
-            failures.append(str(error))
+    with _alone(kept, file.name, until):
+        if kept.is_file() and not _differs(kept, file):
+            return kept
+        for address in addresses:
+            try:
+                path = _download(_Wanted(address, settings, until, file.size, file.size or most), kept.parent)
+                problem = _differs(path, file)
+                if not problem:
+                    os.replace(str(path), str(kept))
+                    return kept
+                path.unlink()
+                failures.append("{}: {}".format(label(address), problem))
+            except DownloadError as error:
+                failures.append(str(error))
     raise DownloadError("{}. Or {}".format("; ".join(failures), by_hand(file, settings, page, terms)))
 
 
@@ -255,18 +256,40 @@ def _download(wanted: _Wanted, cache: Path) -> Path:
     stem, url = _stem(wanted.url, cache), label(wanted.url)
     whole, part = stem.with_suffix(".archive"), stem.with_suffix(".part")
     try:
-        with filelock.FileLock(str(stem.with_suffix(".lock")), timeout=10):
+        with _alone(stem, url, wanted.until):
             if not whole.is_file():
                 _persist(wanted, part)
                 os.replace(str(part), str(whole))
                 _notes(part).unlink()
-    except filelock.Timeout:
-        raise StageError("{}: another process is downloading it into {}; wait for that".format(url, cache)) from None
     except OSError as error:
         raise MachineError(
             "{}: cannot be written into {}: {}; {}".format(url, cache, error.strerror, _came(part))
         ) from error
     return whole
+
+
+@contextlib.contextmanager
+def _alone(path: Path, what: str, until: float) -> Iterator[None]:
+    """Has nobody else download the same; waits for one who does, whose download will do.
+
+    Raises:
+      StageError: that takes too long.
+    """
+    lock = filelock.FileLock(str(path) + ".lock")
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            logging.info("%s: another process is downloading it; waiting for that", what)
+            lock.acquire(timeout=max(0.0, until - time.monotonic()))
+    except filelock.Timeout:
+        raise StageError(
+            "{}: another process is downloading it into {}; wait for that".format(what, path.parent)
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _persist(wanted: _Wanted, part: Path) -> None:

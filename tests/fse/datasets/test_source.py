@@ -717,11 +717,33 @@ def test_a_disk_that_is_full_while_the_archive_is_unpacked(server, tmp_path):
     assert (tmp_path / "out" / "images" / "large.png").stat().st_size == 3_000_000
 
 
-def test_two_at_once(tmp_path, server, monkeypatch):
-    real = filelock.FileLock
-    monkeypatch.setattr(filelock, "FileLock", lambda path, timeout: real(path, timeout=0.05))
-    with real(str(source._stem(server.url, tmp_path)) + ".lock"), pytest.raises(StageError, match="another process"):
-        fetch(server.url, "", tmp_path)
+def test_two_at_once(tmp_path, server):
+    """The second waits for the first, and asks for nothing."""
+    go_on = threading.Event()
+
+    def slow(handler):
+        go_on.wait(10)
+        serve_well(handler)
+
+    server.script = [slow]
+    found = []
+    first, second = (threading.Thread(target=lambda: found.append(obtain(server, tmp_path))) for _ in range(2))
+    first.start()
+    while not server.requests:
+        time.sleep(0.01)
+    second.start()
+    time.sleep(0.2)
+    go_on.set()
+    for thread in (first, second):
+        thread.join(10)
+    assert found == [tmp_path / "downloads" / "set.zip"] * 2
+    assert len(server.requests) == 1
+
+
+def test_another_that_takes_too_long(tmp_path, server):
+    lock = str(source._stem(server.url, tmp_path)) + ".lock"
+    with filelock.FileLock(lock), pytest.raises(StageError, match="another process"):
+        fetch(server.url, "", tmp_path, timeout=1.0)
 
 
 def test_paths_are_used_where_they_are(tmp_path):
