@@ -115,9 +115,11 @@ def _run_stage(options: argparse.Namespace) -> None:
 
 
 def _run_download(options: argparse.Namespace) -> None:
+    # A scheduler's: addresses whose queries are not to be seen on the command line.
+    more = [os.environ.get("FSE_SET", "")]
     if options.data_path:
-        path = json.dumps(str(options.data_path.absolute()))
-        options.set = ",".join(filter(None, [options.set, "download.data_path={}".format(path)]))
+        more.append("download.data_path={}".format(json.dumps(str(options.data_path.absolute()))))
+    options.set = ",".join(filter(None, [options.set, *more]))
     _run_stage(options)
 
 
@@ -160,15 +162,15 @@ def _run_train(options: argparse.Namespace) -> None:
         if options.records is None and options.output is None:
             seed_flags.run(options, run_stage)
         else:
-            output, facts = _given(options, "output"), _facts(options)
-            run_stage("train", settings, {"convert": _given(options, "records")}, output, facts, options.replace)
+            records, output = _given(options, "records"), _given(options, "output")
+            if options.checkpoint and not output.exists():
+                seed_flags.begin_with(options.checkpoint, output)
+            run_stage("train", settings, {"convert": records}, output, _facts(options), options.replace)
 
 
 def _run_join(options: argparse.Namespace) -> None:
-    settings, folders = (
-        config.load(options.config, options.set),
-        [_given(options, "records"), _given(options, "output")],
-    )
+    settings = config.load(options.config, options.set)
+    folders = [_given(options, "records"), _given(options, "output")]
     with _cards(settings):
         importlib.import_module("fse.training").join(settings, *folders)
 

@@ -372,7 +372,7 @@ def load(path: Union[str, Path, None] = None, overrides: str = "") -> Config:
     _anchor(changes, Path.cwd())
     for section, values in changes.items():
         _merge(tables, section, values)
-    return from_tables(tables, str(file) + (" with --set {}".format(overrides) if overrides else ""))
+    return from_tables(tables, str(file) + (" with --set {}".format(masked(overrides)) if overrides else ""))
 
 
 def read(file: Path) -> Dict[str, Any]:
@@ -506,6 +506,11 @@ def label(address: str) -> str:
     return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
+def masked(text: str) -> str:
+    """A text, settings for example, as others may see it: without the queries of the addresses in it."""
+    return re.sub(r"(https?://[^\s?#\"',\]]*)[?#][^\s\"',\]]*", r"\1?…", text, flags=re.IGNORECASE)
+
+
 def parse_overrides(text: str) -> Dict[str, Dict[str, Any]]:
     """Parses `section.key=value,section.key=value` into dictionaries by section.
 
@@ -516,7 +521,9 @@ def parse_overrides(text: str) -> Dict[str, Dict[str, Any]]:
     for part in _split(text):
         match = re.match(r"\s*([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)?)\.([A-Za-z_]\w*)\s*=(.*)\Z", part, re.DOTALL)
         if not match:
-            raise ConfigError("--set {!r}: wanted section.key=value, for example train.learning_rate=3e-4".format(part))
+            raise ConfigError(
+                "--set {!r}: wanted section.key=value, for example train.learning_rate=3e-4".format(masked(part))
+            )
         section, key, value = match.group(1), match.group(2), match.group(3).strip()
         tables.setdefault(section, {})[key] = _value(value, part)
     return _flat(tables)
@@ -552,7 +559,9 @@ def _value(text: str, part: str) -> Any:
     except tomllib.TOMLDecodeError:
         if re.match(r"[A-Za-z./~][^\"'\[\]{}\n]*\Z", text):
             return text
-        raise ConfigError("--set {!r}: {!r} is not a TOML value (strings take quotes)".format(part, text)) from None
+        raise ConfigError(
+            "--set {!r}: {!r} is not a TOML value (strings take quotes)".format(masked(part), masked(text))
+        ) from None
 
 
 def checked_section(kind: Any, section: str, values: Dict[str, Any], source: str) -> Any:

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from fse import tf1
 from fse.datasets.annotations import SPLITS
 from fse.errors import RecordError
-from fse.tf1 import tf
+from fse.tf1 import as_written, tf
 
 # A record that says it is longer cannot be meant.
 _LARGEST_RECORD = 1 << 28
@@ -113,7 +113,7 @@ def parse(serialized: Any, records: Records) -> Any:
 def in_order(records: Records, split: str, batch: int) -> Any:
     """A tf.data set of a split in the order of the shards, one pass, in batches; the last batch may be smaller."""
     serialized = tf.data.TFRecordDataset(records.paths(split))
-    return serialized.map(lambda item: parse(item, records), num_parallel_calls=2).batch(batch).prefetch(2)
+    return serialized.map(as_written(lambda item: parse(item, records)), num_parallel_calls=2).batch(batch).prefetch(2)
 
 
 def endless(
@@ -146,8 +146,9 @@ def endless(
         )
         return order.take(steps * batch)
 
-    pictures = tf.data.Dataset.range(epoch, np.iinfo(np.int64).max).flat_map(one_epoch).skip(done * batch)
+    pictures = tf.data.Dataset.range(epoch, np.iinfo(np.int64).max).flat_map(as_written(one_epoch)).skip(done * batch)
     if parts > 1:
         pictures = pictures.shard(parts, part)
-    pictures = pictures.map(lambda item: parse(item, records)[1], num_parallel_calls=2)
+    parsed = as_written(lambda item: parse(item, records)[1])
+    pictures = pictures.map(parsed, num_parallel_calls=tf.data.experimental.AUTOTUNE)
     return pictures.batch(batch // parts, drop_remainder=True)

@@ -105,7 +105,7 @@ def run(options: argparse.Namespace, run_stage: Callable[..., None]) -> None:
         if not folders[verb].exists():
             run_stage(verb, config, {name: folders[name] for name in STAGES[verb].inputs}, folders[verb])
     if options.checkpoint:
-        _begin_with(options.checkpoint, folders["train"])
+        begin_with(options.checkpoint, folders["train"])
     run_stage("train", config, {"convert": folders["convert"]}, folders["train"])
     for target in [output] + ([options.train_url.absolute()] if options.train_url else []):
         _copy_newest(folders["train"] / "checkpoints", target)
@@ -131,8 +131,12 @@ def _test(config: Config, options: argparse.Namespace, output: Path) -> None:
     landmarks.landmarks(model, paths, "csv", output / "images")
 
 
-def _begin_with(source: Path, target: Path) -> None:
-    """Puts the newest checkpoint of `source` where training resumes from, unless an attempt got further already."""
+def begin_with(source: Path, target: Path) -> None:
+    """Puts the newest checkpoint of `source` where training resumes from, unless an attempt got further already.
+
+    Raises:
+      CheckpointError: there is none.
+    """
     building = target.with_name(target.name + ".building") / "checkpoints"
     if not building.exists():
         _copy_newest(source, building)

@@ -21,7 +21,11 @@ with warnings.catch_warnings():
 
 tf.disable_v2_behavior()
 
-__all__ = ["reason", "tf"]
+# For the functions of a data set. Otherwise AutoGraph rewrites them and what they call, and that of TensorFlow 1.15 takes a
+# comprehension's two `for`s in the wrong order: views were interpolated between the wrong pixels.
+as_written = tf.autograph.experimental.do_not_convert
+
+__all__ = ["as_written", "reason", "tf"]
 
 
 def reason(error: "tf.errors.OpError") -> str:

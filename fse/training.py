@@ -39,7 +39,7 @@ from fse.config import Config, as_tables, shown
 from fse.devices import npu
 from fse.errors import CheckpointError, ConfigError, TrainingError
 from fse.progress import bar
-from fse.tf1 import reason, tf
+from fse.tf1 import as_written, reason, tf
 
 log = logging.getLogger(__name__)
 
@@ -181,7 +181,7 @@ def _checked(config: Config, shards: Path) -> Tuple[records.Records, int]:
 def _launch(config: Config, team: ranks.Team, shards: Path, data: records.Records, output: Path) -> None:
     """Trains in a process for each rank of this host."""
     if config.train.device == "npu":
-        npu.check()
+        npu.check(team.devices)
     logs = output / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     outputs.write_json(logs / "experiment.json", shown(config))
@@ -393,7 +393,8 @@ def batches(config: Config, data: records.Records, first_step: Any, steps: int, 
         return Batch(rendered, augment.apply_basis(cells, tf.reshape(targets, [share * views, controls, 2])))
 
     together = tf.data.Dataset.zip((pictures, draws))
-    return together.map(lambda taken, drawn: seen(taken, *drawn), num_parallel_calls=2).prefetch(2)
+    parallel = tf.data.experimental.AUTOTUNE  # as many as keep up, in the same order
+    return together.map(as_written(lambda taken, drawn: seen(taken, *drawn)), num_parallel_calls=parallel).prefetch(2)
 
 
 def cell_basis(config: Config) -> np.ndarray:

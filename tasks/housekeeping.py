@@ -116,7 +116,7 @@ class Clean(Command):
                 print("{:>10}  {}".format(_megabytes(bytes_), stage / key))
                 # It may take long, and other runs go on: one may have come to want this meanwhile.
                 if self.delete and (key in wanted or key not in self._wanted()):
-                    unwanted += (self.root / "logs").glob("*-{}.log".format(key)) if key not in wanted else []
+                    unwanted += (self.root / "logs").glob("*-{}.log*".format(key)) if key not in wanted else []
                     _remove(stage / key, unwanted)
         print(
             "{:>10}  in {} outputs; {}".format(

@@ -1,6 +1,7 @@
 """The tasks of the pipeline, one per stage, and `FullRun`, which asks for all of them."""
 
 import contextlib
+import json
 import os
 import sys
 from dataclasses import replace
@@ -82,6 +83,13 @@ class Download(DataTask):
     def settings(self) -> Dict[str, Any]:
         """What the data set is, not where it comes from."""
         return fingerprint.dataset(self.experiment, self.root)
+
+    def untold(self) -> Dict[str, str]:
+        """Addresses with their queries, which the stage's file of settings does not have."""
+        archive, mirrors = self.experiment.dataset.archive, list(self.experiment.download.mirrors)
+        values = {"dataset.archive": archive if is_remote(archive) else "", "download.mirrors": mirrors}
+        told = ["{}={}".format(name, json.dumps(value)) for name, value in values.items() if value]
+        return {"FSE_SET": ",".join(told)} if told else {}
 
 
 class AlignCrop(DataTask):

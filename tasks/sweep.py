@@ -12,7 +12,7 @@ import luigi
 
 import fse
 from fse import config as configuration
-from fse.config import Config
+from fse.config import Config, masked
 from fse.errors import ConfigError
 from fse.outputs import MANIFEST, whole
 from tasks.stage import Settings, metrics_of, need
@@ -97,7 +97,7 @@ class Sweep(Settings):
 
     def _made(self) -> List[Tuple[str, str]]:
         """What each evaluation overrides, and the name of its folder."""
-        return [(task.set, folder.name) for task, folder in zip(self.requires(), self._folders())]
+        return [(masked(task.set), folder.name) for task, folder in zip(self.requires(), self._folders())]
 
     def _folders(self) -> List[Path]:
         """The folders of the evaluations, which are all known once all are complete."""

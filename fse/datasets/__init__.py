@@ -26,7 +26,7 @@ from fse.datasets import (
     w300,
 )
 from fse.datasets.catalogue import DataSet, Given, name_in
-from fse.errors import ConfigError, DataError, DownloadError, StageError
+from fse.errors import ArchiveError, ConfigError, DataError, DownloadError, StageError
 from fse.progress import bar
 
 # The data sets that are known by name. Another one is a file like these, and a line here.
@@ -187,7 +187,9 @@ def _bring_known(config: configuration.Config, known: DataSet, output: Path, cac
     notes = output / "notes"
     notes.mkdir()
     found = [
-        name_in(known, member) for package in packages for member in _extract(config, package, known, notes, _is_note)
+        name_in(known, member)
+        for package in packages
+        for member in _extract(config, package, known, notes, _is_note, cache)
     ]
     noted = {path.relative_to(notes).as_posix(): path for path in notes.rglob("*") if path.is_file()}
     table = known.read(Given(noted, sorted(filter(pictures.is_picture, found)), lists), part)
@@ -199,7 +201,7 @@ def _bring_known(config: configuration.Config, known: DataSet, output: Path, cac
         raise DataError("{}: {} pictures, wanted {}; is a file incomplete?".format(name, counts, known.parts[part]))
     wanted = set(table.files)
     for package in packages:
-        _extract(config, package, known, output / "images", wanted.__contains__)
+        _extract(config, package, known, output / "images", wanted.__contains__, cache)
     shutil.rmtree(str(notes))
     annotations.write_table(output / "landmarks.csv", table)
     digests = {file.name: file.hash for file in known.files if file.hash}
@@ -218,21 +220,34 @@ def _is_note(name: str) -> bool:
 
 
 def _extract(
-    config: configuration.Config, package: Path, known: DataSet, folder: Path, wanted: Callable[[str], bool]
+    config: configuration.Config,
+    package: Path,
+    known: DataSet,
+    folder: Path,
+    wanted: Callable[[str], bool],
+    cache: Path,
 ) -> List[str]:
-    """Writes the wanted files of an archive or an unpacked folder, named as in the data set; returns all members."""
+    """Writes the wanted files of an archive or an unpacked folder, named as in the data set; returns all members.
+
+    A download in `cache` that is corrupt, though nothing was known of it to tell, is deleted.
+    """
     limits = int(config.dataset.max_gigabytes * 1e9), config.dataset.max_files
     if not package.is_dir():
-        members = archive.names(package, *limits)
-        if any(wanted(name_in(known, member)) for member in members):
-            folder.mkdir(exist_ok=True)
-            archive.unpack(
-                package,
-                folder,
-                lambda member: wanted(name_in(known, str(member))),
-                *limits,
-                name=lambda member: PurePosixPath(name_in(known, str(member))),
-            )
+        try:
+            members = archive.names(package, *limits)
+            if any(wanted(name_in(known, member)) for member in members):
+                folder.mkdir(exist_ok=True)
+                archive.unpack(
+                    package,
+                    folder,
+                    lambda member: wanted(name_in(known, str(member))),
+                    *limits,
+                    name=lambda member: PurePosixPath(name_in(known, str(member))),
+                )
+        except ArchiveError:
+            if cache in package.parents:
+                package.unlink()
+            raise
         return members
     inside = (path for path in package.rglob("*") if path.is_file())
     members = sorted(path.relative_to(package.parent).as_posix() for path in inside)
@@ -250,7 +265,7 @@ def _unpack(path: Path, output: Path, dataset: configuration.Dataset) -> None:
     unpacked.mkdir()
     try:
         archive.unpack(path, unpacked, _wanted(dataset), *limits)
-    except DataError:
+    except ArchiveError:
         if configuration.is_remote(dataset.archive):
             path.unlink()  # it will not get better; the next run downloads it again
         raise

@@ -25,7 +25,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Callable, Iterator, List, NamedTuple, Optional, Tuple, cast
 
 from fse import disk
-from fse.errors import DataError, MachineError
+from fse.errors import ArchiveError, DataError, MachineError
 from fse.progress import bar
 
 _CHUNK = 1 << 20
@@ -85,7 +85,8 @@ def unpack(
       name: the name below `folder` of a file that is wanted; without `..`.
 
     Raises:
-      DataError: the archive is truncated or corrupt, encrypted, has an entry that leaves its folder or is neither file
+      ArchiveError: the archive is truncated or corrupt.
+      DataError: it is encrypted, has an entry that leaves its folder or is neither file
         nor folder, or is larger than permitted; or it is a 7z archive, and libarchive is not there.
       MachineError: the files cannot be written, for want of space for example, which is looked for first where the
         archive has a list of its files.
@@ -111,7 +112,7 @@ def names(archive: Path, max_bytes: int, max_files: int) -> List[str]:
     """Names of the files in an archive.
 
     Raises:
-      DataError, MachineError: as `unpack`.
+      ArchiveError, DataError, MachineError: as `unpack`.
     """
     with _explained(archive, archive), _opened(archive) as stream:
         return [str(member.name) for member in _members(archive, stream, max_bytes, max_files)]
@@ -121,7 +122,7 @@ def folders(archive: Path, max_bytes: int, max_files: int) -> List[str]:
     """The folders that hold files in an archive, sorted; `.` is the top.
 
     Raises:
-      DataError, MachineError: as `unpack`.
+      ArchiveError, DataError, MachineError: as `unpack`.
     """
     with _explained(archive, archive), _opened(archive) as stream:
         return sorted({str(member.name.parent) for member in _members(archive, stream, max_bytes, max_files)})
@@ -138,7 +139,7 @@ def contents(
       max_bytes: limit of all that is read.
 
     Raises:
-      DataError, MachineError: as `unpack`.
+      ArchiveError, DataError, MachineError: as `unpack`.
     """
     total = 0
     with _explained(archive, archive), _opened(archive) as stream:
@@ -390,7 +391,7 @@ def _tar(archive: Path, plain: "_Forward") -> tarfile.TarFile:
     try:
         return tarfile.TarFile(fileobj=cast(IO[bytes], plain))
     except tarfile.ReadError:
-        raise DataError("{}: no zip, tar or 7z archive, or truncated or corrupt".format(archive)) from None
+        raise ArchiveError("{}: no zip, tar or 7z archive, or truncated or corrupt".format(archive)) from None
 
 
 def _decompressed(stream: IO[bytes]) -> IO[bytes]:
@@ -459,5 +460,5 @@ def _too_large(archive: Path, max_bytes: int) -> DataError:
     )
 
 
-def _corrupt(archive: Path, error: Exception) -> DataError:
-    return DataError("{}: the archive is truncated or corrupt ({})".format(archive, error or type(error).__name__))
+def _corrupt(archive: Path, error: Exception) -> ArchiveError:
+    return ArchiveError("{}: the archive is truncated or corrupt ({})".format(archive, error or type(error).__name__))

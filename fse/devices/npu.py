@@ -6,12 +6,16 @@ npu_bridge patches tf.Session when it is imported, so it is imported by name, he
 import dataclasses
 import importlib
 import importlib.util
-from typing import Any, ContextManager, List, Tuple
+import logging
+from typing import Any, ContextManager, List, Sequence, Tuple
 
+from fse import npu_smi
 from fse.config import Config, Npu, Train
-from fse.errors import DeviceError
+from fse.errors import DeviceBusyError, DeviceError
 from fse.ranks import Rank, bounded
 from fse.tf1 import tf
+
+log = logging.getLogger(__name__)
 
 # What nobody has run on hardware yet. docs/ascend.md has the same list, and a test compares the two.
 UNVERIFIED: Tuple[str, ...] = (
@@ -27,6 +31,9 @@ UNVERIFIED: Tuple[str, ...] = (
     "several steps a call (iterations_per_loop), whose losses are those of the last step",
     "a rank table made from /etc/hccn.conf",
     "that the ranks of an interrupted training leave the cards free",
+    "that a resumed training may assign the loss scale's variables, and broadcast them as float32",
+    "the offline model by a real atc, tuned by a real aoe whose repository atc takes up",
+    "that npu-smi's process table shows every use of a card, and its order is that of ASCEND_DEVICE_ID",
     "profiling, dumps, AOE and the other options of [npu]: set as documented, their effect not seen",
     "several GPUs (the ring runs through host memory, as between processors), and mixed precision on a GPU",
 )
@@ -45,14 +52,34 @@ def find(config: Config, rank: Rank) -> "Device":
     return Device(config, rank)
 
 
-def check() -> None:
-    """Makes sure that npu_bridge is installed, without importing it.
+def check(cards: Sequence[str]) -> None:
+    """Makes sure that npu_bridge is installed, without importing it, and that these cards are there and free.
+
+    Where npu-smi tells nothing of the cards, as in some containers, that is left to the ranks.
 
     Raises:
-      DeviceError: it is not.
+      DeviceError: npu_bridge or a card is missing.
+      DeviceBusyError: another process has a card.
     """
     if importlib.util.find_spec("npu_bridge") is None:
         raise _missing("there is no such module")
+    try:
+        present = npu_smi.overview().cards
+    except DeviceError as error:
+        log.info("whether the cards are free is not known: %s", error)
+        return
+    for number in map(int, cards):
+        if number >= len(present):
+            raise DeviceError(
+                "training wants card {}, but npu-smi shows {} cards; choose from 0 to {} by ASCEND_DEVICE_ID, "
+                "train.devices or train.rank_table".format(number, len(present), len(present) - 1)
+            )
+        if present[number].processes:
+            users = ", ".join("{} ({})".format(user.name, user.pid) for user in present[number].processes)
+            raise DeviceBusyError(
+                "card {} is in use by {}, as npu-smi says; wait for it or end it, or choose another card with "
+                "ASCEND_DEVICE_ID".format(number, users)
+            )
 
 
 def session_config(train: Train, options: Npu) -> Any:

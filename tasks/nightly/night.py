@@ -182,7 +182,9 @@ def _judge(
             values = [one["metrics"][name] for one in played if one["outcome"] == "ok" and name in one["metrics"]]
             there = [float(value) for value in values if value is not None]
             if values and not there:
-                findings.append(_reason(metric, "number", gates.WARN, "has no value"))
+                went_on = any(stage["resumed"] for one in played for stage in one["stages"].values())
+                words = "has no value" + ("; training was interrupted, and went on" if went_on else "")
+                findings.append(_reason(metric, "number", gates.WARN, words))
             if not there:
                 continue
             usual = force.values.get(metric, []) if force else []
@@ -215,11 +217,23 @@ def _conclude(record: Record, accepted: List[baseline.Baseline]) -> Tuple[str, L
         reasons.append(_reason("", "baseline", gates.WARN, words.format(accepted[-1].about)))
     elif not accepted:
         reasons.append(_reason("", "baseline", gates.NOTE, "no baseline is accepted yet"))
-    order = [gates.REGRESSION, gates.WARN, gates.NOTE]
-    reasons.sort(key=lambda finding: order.index(finding["level"]))
+    order = [gates.REGRESSION, gates.WARN]
+    notes = [finding for finding in reasons if finding["level"] not in order]
+    reasons = [finding for finding in reasons if finding["level"] in order]
+    reasons = sorted(reasons, key=lambda finding: order.index(finding["level"])) + _together(notes)
     if red & again:
         return REGRESSION, reasons
     return (WARN if reasons and reasons[0]["level"] == gates.WARN else PASS), reasons
+
+
+def _together(notes: List[Record]) -> List[Record]:
+    """Notes that say the same of several metrics as one."""
+    metrics: Dict[Tuple[str, str], List[str]] = {}
+    for note in notes:
+        metrics.setdefault((note["gate"], note["words"]), []).append(note["metric"])
+    return [
+        _reason(", ".join(filter(None, names)), gate, gates.NOTE, words) for (gate, words), names in metrics.items()
+    ]
 
 
 def _end(record: Record, history: History, clock: float, verdict: str, reasons: List[Record]) -> Record:

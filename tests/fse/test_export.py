@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,15 @@ def test_the_exported_models_agree_with_the_checkpoint(tiny, made: Path) -> None
     assert description["compared_pictures"] == 7
     assert set(description["difference"]) == {"model.pb", "saved_model"}
     assert max(description["difference"].values()) <= tiny.export.tolerance
+
+
+def test_stages_other_than_training_do_without_npu_bridge(
+    tiny, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "npu_bridge", None)  # importing it would be an error
+    of_npu = dataclasses.replace(tiny, train=dataclasses.replace(tiny.train, device="npu"))
+    export.export(of_npu, made / "trained", made / "records", tmp_path)
+    assert (tmp_path / "model.pb").read_bytes() == (made / "model" / "model.pb").read_bytes()
 
 
 def test_the_frozen_model_takes_any_batch_and_gives_points_and_maps(made: Path) -> None:

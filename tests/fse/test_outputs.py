@@ -105,6 +105,15 @@ def test_an_edited_output_is_noticed(made: Path, name: str) -> None:
     assert outputs.problem(made) == "content differs from manifest: " + name
 
 
+def test_digests_are_read_from_the_listing_while_it_holds(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = outputs.hash_files(made)
+    with monkeypatch.context() as patch:
+        patch.setattr(outputs, "hash_files", None)  # is not called
+        assert outputs.digests(made) == wanted
+    (made / "top").write_text("other")
+    assert outputs.digests(made)["top"] == hashlib.sha256(b"other").hexdigest()
+
+
 def test_missing_and_additional_files_are_noticed(made: Path) -> None:
     (made / "in" / "a").unlink()
     (made / "in" / "c").write_text("")

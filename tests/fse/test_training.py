@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fse import checkpoints, devices, records, training
+from fse import augment, checkpoints, cli, devices, outputs, records, training
+from fse.config import as_tables
 from fse.devices import gpu
 from fse.errors import CheckpointError, ConfigError, DeviceError, TrainingError
 from fse.tf1 import tf
@@ -93,6 +94,20 @@ def test_resuming_on_a_gpu_goes_on_with_the_loss_scale(
     assert json.loads((tmp_path / "training.json").read_text())["loss_scale"] == 2.0**16
 
 
+def test_another_training_begins_with_a_checkpoint(tiny, shards: Path, trained: Path, tmp_path: Path, capfd) -> None:
+    """By `--checkpoint`, so that a training goes on with another device or number of ranks, or with more steps."""
+    outputs.write_json(tmp_path / "longer.json", as_tables(changed(tiny, steps=8)))
+    options = ["train", "--config", str(tmp_path / "longer.json"), "--records", str(shards)]
+    options += ["--checkpoint", str(trained / "checkpoints"), "--output", str(tmp_path / "longer")]
+    assert cli.main(options) == 0
+    assert [row[0] for row in losses_of(tmp_path / "longer")] == ["7", "8"]
+    assert stored(tmp_path / "longer")["global_step"] == 8
+    (tmp_path / "none").mkdir()
+    options[-3:] = [str(tmp_path / "none"), "--output", str(tmp_path / "other")]
+    assert cli.main(options) == 1
+    assert "error: {}: no checkpoint model-<step> here".format(tmp_path / "none") in capfd.readouterr().err
+
+
 def test_what_a_stopped_save_leaves_is_gone_in_the_end(tiny, shards: Path, trained: Path, tmp_path: Path) -> None:
     """The run was stopped while its sixth step was saved, and when a fourth checkpoint was not deleted yet."""
     folder = tmp_path / "run" / "checkpoints"
@@ -170,6 +185,22 @@ def test_the_graph_is_static(tiny, shards: Path) -> None:
             for tensor in operation.outputs[:3] if "BatchNorm" in operation.type else operation.outputs:
                 assert tensor.shape.is_fully_defined(), tensor
                 assert tensor.dtype.base_dtype != tf.float64, tensor
+
+
+def test_the_input_pipeline_renders_as_the_graph_does(tiny, shards: Path) -> None:
+    """TensorFlow may rewrite the functions of a data set, never what they say."""
+    data, draw = records.read(shards), next(augment.draws(tiny.augment, tiny.train.seed, 4, 2, 0, 1))
+    with tf.Graph().as_default(), tf.Session() as session:
+        first = tf.constant(0, tf.int64)
+        batches = training.batches(tiny, data, first, 6)
+        pictures = records.endless(data, 4, tiny.train.seed, tiny.train.shuffle_buffer, first)
+        iterators = [tf.data.make_initializable_iterator(each) for each in (batches, pictures)]
+        session.run([iterator.initializer for iterator in iterators])
+        found, taken = session.run([iterator.get_next() for iterator in iterators])
+        tensors = augment.Draw(*(tf.constant(part) for part in draw))
+        basis = augment.pixel_basis(tiny.augment, tiny.network.view)
+        wanted = session.run(augment.render(tf.constant(taken), tensors, basis, tiny.network.view))
+    np.testing.assert_allclose(found.views, wanted, atol=1e-5)
 
 
 def test_losses_agree_between_tensorflow_versions(tiny, shards: Path) -> None:

@@ -196,11 +196,18 @@ def test_clean_keeps_the_outputs_of_the_last_nights_and_of_accepted_ones(tmp_pat
         (played.folder / str(date) / "a-1" / "case.log").write_text("")
         record = {"date": str(date), "plays": [{"stages": {"Train": {"key": key, "seconds": 1.0}}}]}
         played.write_verdict(record)
+    for date in map(str, (datetime.date(2025, 12, 31), datetime.date(2026, 3, 1))):  # of the machine's failures
+        played.write_verdict({"date": date, "plays": []})
+    logs = Path("workspace/logs")
+    logs.mkdir()
+    for name in ("n-2026-01-01-a-1.log", "n-2026-01-01-a-1.log.1.gz", "n-2026-01-02-a-1.log", "n-2026-01-04-a-1.log"):
+        (logs / ("nightly-" + name)).write_text("")
     assert do(Clean(), capsys)[-1].startswith("    0.0 MB  in 0 outputs")
     forget_old(played.folder, 30, {"2026-01-02"})
     do(Clean(delete=True), capsys)
     assert there() == {"{:016x}".format(date.toordinal()) for date in [nights[1], *nights[3:]]}
     assert all((played.folder / str(date) / "verdict.json").is_file() for date in nights)
+    assert sorted(log.name[10:20] for log in logs.iterdir()) == ["2026-01-02", "2026-01-04"]
 
 
 def test_clean_keeps_an_interrupted_stage_of_the_experiment_and_removes_others(capsys) -> None:

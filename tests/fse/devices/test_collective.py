@@ -106,6 +106,8 @@ def test_one_rank_writes_and_each_has_its_log(two: Path) -> None:
     assert {"train_0.log", "train_1.log"} < {path.name for path in (two / "logs").iterdir()}
     assert "progress  epoch 1  step 1 " in (two / "logs" / "train_0.log").read_text()
     assert "progress" not in (two / "logs" / "train_1.log").read_text()
+    for log in (two / "logs").glob("train_*.log"):
+        assert "Exception ignored" not in log.read_text()
     assert '"ranks": 2' in (two / "training.json").read_text()
 
 

@@ -13,8 +13,9 @@ import pytest
 
 from fse import checkpoints, config, devices, errors, export, outputs, records, training
 from fse.devices import npu
-from fse.errors import ConfigError
+from fse.errors import ConfigError, DeviceBusyError, DeviceError
 from fse.tf1 import tf
+from tests import ascend_host
 from tests.fse.trainings import changed, stored
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -181,6 +182,18 @@ def test_precision_follows_the_switch_unless_it_is_named() -> None:
 def test_options_that_npu_bridge_would_ignore_are_errors(options: Dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message.replace("?", "\\?")):
         with_options(**options)
+
+
+def test_a_card_in_use_or_missing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(STAND_IN))
+    monkeypatch.setenv("PATH", "{}:/usr/bin:/bin".format(tmp_path))
+    npu.check(["7"])  # nobody knows
+    ascend_host.npu_smi(tmp_path, ascend_host.USED)
+    npu.check(["0", "3"])
+    with pytest.raises(DeviceBusyError, match=r"card 2 is in use by python3.7 \(4242\), as npu-smi says; wait for it"):
+        npu.check(["0", "2"])
+    with pytest.raises(DeviceError, match="training wants card 5, but npu-smi shows 4 cards; choose from 0 to 3"):
+        npu.check(["5"])
 
 
 def test_the_page_lists_what_nobody_has_run() -> None:

@@ -109,7 +109,8 @@ def test_a_good_night_plays_every_run_with_every_seed_once(toy: Toy) -> None:
     assert record["verdict"] == "pass"
     assert toy.played == ["2026-01-01 accuracy 1", "2026-01-01 accuracy 2", "2026-01-01 speed 1"]
     assert record["metrics"]["accuracy.nme"]["mean"] == 7.0
-    assert ": no baseline is accepted yet" in reasons(record, "note")
+    notes = ["accuracy.nme, speed.pairs_per_second: no trend yet: 0 of 8 nights", ": no baseline is accepted yet"]
+    assert reasons(record, "note") == notes
 
 
 def test_a_regression_is_called_when_a_repeat_says_so_too_and_both_are_kept(toy: Toy) -> None:
@@ -325,10 +326,6 @@ def test_a_hook_that_fails_or_hangs_changes_nothing_and_is_told_again(toy: Toy, 
         assert words in told.outcome
         assert toy.history.record(record["date"]) == record
     assert [told.outcome for told in toy.history.told()] == [told.outcome] * 2
-
-
-def test_a_webhook_that_is_not_there_fails_in_time() -> None:
-    assert "exit code 1" in alarms.run(Hook(url="http://127.0.0.1:9/", seconds=30.0), {})
 
 
 def chromium() -> Optional[str]:
