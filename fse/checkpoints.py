@@ -9,24 +9,17 @@ import logging
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
+import numpy as np
+
 from fse import outputs
 from fse.errors import CheckpointError
+from fse.starts import PREFIX, found, step_of  # noqa: F401 (callers find all that is known of checkpoints here)
 from fse.tf1 import reason, tf
 
 log = logging.getLogger(__name__)
 
-PREFIX = "model"
-
-
-def found(folder: Path) -> List[str]:
-    """Prefixes of the checkpoints in a folder, newest step first."""
-    steps = {int(file.stem.split("-")[-1]): str(file.with_suffix("")) for file in folder.glob(PREFIX + "-*.index")}
-    return [steps[step] for step in sorted(steps, reverse=True)]
-
-
-def step_of(prefix: str) -> int:
-    """The step in a checkpoint's name."""
-    return int(prefix.rsplit("-", 1)[1])
+# Ends the name of a variable's moving average.
+AVERAGED = "/ExponentialMovingAverage"
 
 
 def names_of(variables: List[Any]) -> Dict[str, Any]:
@@ -106,6 +99,48 @@ def restore(session: Any, saver: Any, variables: Dict[str, Any], prefix: str) ->
             "afresh in another folder".format(prefix, "; ".join(problems[:3]), " …" if len(problems) > 3 else "")
         )
     saver.restore(session, prefix)
+
+
+def weights(prefix: str, variables: Dict[str, Any]) -> Dict[str, np.ndarray]:
+    """Values for the given variables from a checkpoint that nobody has vouched for: their moving averages, if it has them.
+
+    Args:
+      prefix: of the checkpoint.
+      variables: by their names in it.
+
+    Returns:
+      arrays of the variables' shapes and types, by these names.
+
+    Raises:
+      CheckpointError: it is broken, names, shapes or types differ, or a value is not finite.
+    """
+    try:
+        reader = tf.train.NewCheckpointReader(prefix)
+        stored = reader.get_variable_to_shape_map()
+        names = {name: name + AVERAGED if name + AVERAGED in stored else name for name in variables}
+        wanted = {names[name]: variable.shape.as_list() for name, variable in variables.items()}
+        problems = _differences(wanted, stored)
+        values = {} if problems else {name: reader.get_tensor(names[name]) for name in variables}
+    except (
+        tf.errors.OpError,
+        ValueError,
+        RuntimeError,
+        IndexError,
+    ) as error:  # the last where there is less than is stated
+        why = reason(error) if isinstance(error, tf.errors.OpError) else str(error).split("\n")[0]
+        raise CheckpointError("checkpoint {} cannot be read: {}".format(prefix, why)) from None
+    for name, value in values.items():
+        dtype = variables[name].dtype.base_dtype.as_numpy_dtype
+        if value.dtype != dtype:
+            problems.append("{} is of type {} in it, {} in the network".format(name, value.dtype, np.dtype(dtype)))
+        elif not np.isfinite(value).all():
+            problems.append("{} has values that are not finite".format(name))
+    if problems:
+        raise CheckpointError(
+            "checkpoint {} does not fit the network: {}{}; train with the network settings that it was trained "
+            "with".format(prefix, "; ".join(problems[:3]), " …" if len(problems) > 3 else "")
+        )
+    return values
 
 
 def _differences(wanted: Dict[str, List[int]], stored: Dict[str, List[int]]) -> List[str]:

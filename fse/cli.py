@@ -115,9 +115,11 @@ def _run_stage(options: argparse.Namespace) -> None:
 
 
 def _run_download(options: argparse.Namespace) -> None:
+    # A scheduler's: addresses whose queries are not to be seen on the command line.
+    more = [os.environ.get("FSE_SET", "")]
     if options.data_path:
-        path = json.dumps(str(options.data_path.absolute()))
-        options.set = ",".join(filter(None, [options.set, "download.data_path={}".format(path)]))
+        more.append("download.data_path={}".format(json.dumps(str(options.data_path.absolute()))))
+    options.set = ",".join(filter(None, [options.set, *more]))
     _run_stage(options)
 
 

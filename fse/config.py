@@ -24,7 +24,7 @@ else:
 
 
 # Settings that name files or folders; in a file they are relative to it.
-_PATHS = (("dataset", "archive"), ("evaluate.dataset", "archive"), ("download", "data_path"))
+_PATHS = (("dataset", "archive"), ("evaluate.dataset", "archive"), ("download", "data_path"), ("train", "start_from"))
 
 
 def _setting(
@@ -46,11 +46,13 @@ class Experiment:
 class Dataset:
     """Which pictures and annotations; see `fse.datasets`."""
 
-    name: str = _setting("synthetic", "'synthetic' renders faces; one of fse.datasets.KNOWN; any other reads `archive`")
+    name: str = _setting(
+        "synthetic", "'synthetic' renders faces; one of fse.datasets.KNOWN; 'folder' and any other read `archive`"
+    )
     part: str = _setting("", "which pictures of a known data set to train on; '' is its first part")
-    archive: str = _setting("", "zip or tar file, folder, file://, http(s):// or drive:ID; '' for known data sets")
+    archive: str = _setting("", "zip, tar or 7z file, folder, file://, http(s):// or drive:ID; '' for known data sets")
     sha256: str = _setting("", "checksum of the archive, 64 hexadecimal digits; '' accepts any")
-    images: str = _setting("images", "folder of the pictures inside the archive")
+    images: str = _setting("images", "folder of the pictures inside the archive; of 'folder' they may lie anywhere")
     annotations: str = _setting(
         "landmarks.csv", "annotation file inside the archive; without it there are no landmarks"
     )
@@ -59,7 +61,10 @@ class Dataset:
     train: int = _setting(3000, "synthetic: number of training pictures", 1, 10_000_000)
     test: int = _setting(600, "synthetic: number of test pictures", 1, 10_000_000)
     size: int = _setting(128, "synthetic: width and height of a picture, in pixels", 32, 1024)
-    seed: int = _setting(1234, "synthetic: seed of the renderer", 0, 2**31 - 1)
+    test_share: float = _setting(
+        0.1, "folder: share of the pictures to test on, where the annotation file has no column `split`", 0.0, 1.0
+    )
+    seed: int = _setting(1234, "synthetic: seed of the renderer; folder: of the draw of test pictures", 0, 2**31 - 1)
 
 
 @dataclass(frozen=True)
@@ -179,6 +184,9 @@ class Train:
         "decay a step of the moving average of the weights, which is then what is exported; 0 is without",
         0.0,
         0.999999,
+    )
+    start_from: str = _setting(
+        "", "weights to start from: an experiment of the workspace; a path of one, of what Train wrote, of a checkpoint"
     )
     warmup: int = _setting(0, "steps over which the learning rate first rises from zero", 0)
     seed: int = _setting(1234, "seed of weights, data order, warps and colours", 0, 2**31 - 1)
@@ -364,7 +372,7 @@ def load(path: Union[str, Path, None] = None, overrides: str = "") -> Config:
     _anchor(changes, Path.cwd())
     for section, values in changes.items():
         _merge(tables, section, values)
-    return from_tables(tables, str(file) + (" with --set {}".format(overrides) if overrides else ""))
+    return from_tables(tables, str(file) + (" with --set {}".format(masked(overrides)) if overrides else ""))
 
 
 def read(file: Path) -> Dict[str, Any]:
@@ -498,6 +506,11 @@ def label(address: str) -> str:
     return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
+def masked(text: str) -> str:
+    """A text, settings for example, as others may see it: without the queries of the addresses in it."""
+    return re.sub(r"(https?://[^\s?#\"',\]]*)[?#][^\s\"',\]]*", r"\1?…", text, flags=re.IGNORECASE)
+
+
 def parse_overrides(text: str) -> Dict[str, Dict[str, Any]]:
     """Parses `section.key=value,section.key=value` into dictionaries by section.
 
@@ -508,7 +521,9 @@ def parse_overrides(text: str) -> Dict[str, Dict[str, Any]]:
     for part in _split(text):
         match = re.match(r"\s*([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)?)\.([A-Za-z_]\w*)\s*=(.*)\Z", part, re.DOTALL)
         if not match:
-            raise ConfigError("--set {!r}: wanted section.key=value, for example train.learning_rate=3e-4".format(part))
+            raise ConfigError(
+                "--set {!r}: wanted section.key=value, for example train.learning_rate=3e-4".format(masked(part))
+            )
         section, key, value = match.group(1), match.group(2), match.group(3).strip()
         tables.setdefault(section, {})[key] = _value(value, part)
     return _flat(tables)
@@ -544,7 +559,9 @@ def _value(text: str, part: str) -> Any:
     except tomllib.TOMLDecodeError:
         if re.match(r"[A-Za-z./~][^\"'\[\]{}\n]*\Z", text):
             return text
-        raise ConfigError("--set {!r}: {!r} is not a TOML value (strings take quotes)".format(part, text)) from None
+        raise ConfigError(
+            "--set {!r}: {!r} is not a TOML value (strings take quotes)".format(masked(part), masked(text))
+        ) from None
 
 
 def checked_section(kind: Any, section: str, values: Dict[str, Any], source: str) -> Any:
@@ -732,9 +749,11 @@ def _npu_problems(train: Train, npu: Npu) -> Iterator[str]:
 
 
 def _anchor(tables: Dict[str, Any], folder: Path) -> None:
-    """Makes relative paths of archives and their folder absolute, in place."""
+    """Makes relative paths absolute, in place. A name to start from is no path, but an experiment of the workspace."""
     for section, key in _PATHS:
         values = tables.get(section)
         path = values.get(key) if isinstance(values, dict) else None
         if isinstance(values, dict) and isinstance(path, str) and path and "://" not in path and not is_remote(path):
+            if key == "start_from" and "/" not in path:
+                continue
             values[key] = str((folder / Path(path).expanduser()).resolve())

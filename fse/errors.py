@@ -4,6 +4,7 @@
       ConfigError       a configuration that cannot be meant: unknown key, wrong type, impossible value
       DataError         a data set, archive or annotation file that is missing or unusable
         PictureError    one picture that cannot be used (align-crop counts it and goes on)
+        ArchiveError    an archive that is truncated or corrupt
         RecordError     TFRecord shards that are missing, broken or of another shape
       DownloadError     the source cannot be reached or sent something else than was asked for
       CheckpointError   a checkpoint that is missing, broken or does not fit the network
@@ -44,6 +45,10 @@ class DataError(FseError):
 
 class PictureError(DataError):
     """One picture cannot be used."""
+
+
+class ArchiveError(DataError):
+    """An archive is truncated or corrupt."""
 
 
 class RecordError(DataError):

@@ -118,7 +118,7 @@ def freeze(config: Config, folder: Path, output: Path, pictures: np.ndarray) -> 
 
 def _stored(variables: List[Any], averaged: bool) -> Dict[str, Any]:
     """The detector's variables by the names of their values in a checkpoint: the last ones, or their moving averages."""
-    suffix = "/ExponentialMovingAverage" if averaged else ""
+    suffix = checkpoints.AVERAGED if averaged else ""
     return {name + suffix: variable for name, variable in checkpoints.names_of(variables).items()}
 
 

@@ -149,5 +149,6 @@ def endless(
     pictures = tf.data.Dataset.range(epoch, np.iinfo(np.int64).max).flat_map(as_written(one_epoch)).skip(done * batch)
     if parts > 1:
         pictures = pictures.shard(parts, part)
-    pictures = pictures.map(as_written(lambda item: parse(item, records)[1]), num_parallel_calls=2)
+    parsed = as_written(lambda item: parse(item, records)[1])
+    pictures = pictures.map(parsed, num_parallel_calls=tf.data.experimental.AUTOTUNE)
     return pictures.batch(batch // parts, drop_remainder=True)

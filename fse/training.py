@@ -32,11 +32,12 @@ from fse import (
     outputs,
     ranks,
     records,
+    starts,
     summaries,
 )
 from fse.config import Config, as_tables, shown
 from fse.devices import npu
-from fse.errors import ConfigError, TrainingError
+from fse.errors import CheckpointError, ConfigError, TrainingError
 from fse.progress import bar
 from fse.tf1 import as_written, reason, tf
 
@@ -107,13 +108,17 @@ class Step(NamedTuple):
 def train(config: Config, shards: Path, output: Path) -> None:
     """Trains a detector on the training split of `shards`, going on from the newest valid checkpoint in `output`.
 
+    Without one it begins with random weights, or with those that `train.start_from` means; steps, learning rate, moving
+    averages and the optimiser's state begin anew either way.
+
     Writes `checkpoints/`, `losses.csv`, `summaries/` (TensorBoard) and, last, `training.json`; with several ranks, or on
     an NPU, in processes of their own, whose logs are in `logs/`. Prints the replaced codes' progress lines on standard
     output.
 
     Raises:
       ConfigError, RecordError: the configuration and the shards do not go together.
-      CheckpointError: a checkpoint in `output` belongs to another network.
+      CheckpointError: a checkpoint in `output`, or the one to start from, belongs to another network; the latter is not
+        there or broken.
       DeviceError: the configured device is not there, or was not used.
       TrainingError: a loss is not finite; a shard cannot be read or a checkpoint cannot be written; a rank failed.
     """
@@ -188,7 +193,7 @@ def _launch(config: Config, team: ranks.Team, shards: Path, data: records.Record
 def _facts(config: Config, shards: Path, data: records.Records) -> Dict[str, Any]:
     """What must be the same on all hosts, by name."""
     tables = as_tables(config)
-    for name in ("threads", "rank_table"):  # a host's own business
+    for name in ("threads", "rank_table", "start_from"):  # a host's own business; the first one has the weights
         del tables["train"][name]
     code = {str(path.relative_to(_CODE)): outputs.hash_file(path) for path in _CODE.rglob("*.py")}
     found, names = outputs.digests(shards), {Path(path).name for path in data.paths("train")}
@@ -229,6 +234,8 @@ def _run(
         # Weights first, new or restored, then the input, which begins where they left off: an NPU needs separate runs.
         session.run(tf.get_collection(tf.GraphKeys.INIT_OP)[0])
         reached = _restore(config, session, saver, graph, output, steps) if device.rank == 0 else 0
+        if device.rank == 0 and not reached and config.train.start_from:
+            _start(config, session, graph)
         if device.size > 1:
             with ranks.bounded(config.train.connect_timeout, "the first weights to go from rank 0 to all ranks"):
                 reached = agree(session, reached)
@@ -262,6 +269,33 @@ def _restore(config: Config, session: Any, saver: Any, graph: Graph, output: Pat
     if resumed:
         log.info("going on from step %d of %d (%s)", reached, steps, resumed)
     return reached
+
+
+def _start(config: Config, session: Any, graph: Graph) -> None:
+    """Gives the network the weights that `train.start_from` means, and their moving averages, if it has such, as well.
+
+    Raises:
+      CheckpointError: there is no checkpoint, or it is broken or of another network.
+    """
+    prefix = starts.meant(config.train.start_from)
+    if prefix is None:
+        raise CheckpointError(starts.missing(config.train.start_from))
+    name = starts.network_of(prefix)
+    if name not in ("", config.network.name):
+        raise CheckpointError(
+            "train.start_from {}: its network.name is {!r}, and here it is {!r}; they must be the same".format(
+                config.train.start_from, name, config.network.name
+            )
+        )
+    values = checkpoints.weights(prefix, checkpoints.names_of(network.variables()))
+    initializers = {
+        graph.stored[name + kind].initializer: value
+        for name, value in values.items()
+        for kind in ("", checkpoints.AVERAGED)
+        if name + kind in graph.stored
+    }
+    session.run(list(initializers), {operation.inputs[1]: value for operation, value in initializers.items()})
+    log.info("starting from the weights of %s", prefix)
 
 
 def _agreement(graph: Graph, device: Any) -> Any:
@@ -359,7 +393,8 @@ def batches(config: Config, data: records.Records, first_step: Any, steps: int, 
         return Batch(rendered, augment.apply_basis(cells, tf.reshape(targets, [share * views, controls, 2])))
 
     together = tf.data.Dataset.zip((pictures, draws))
-    return together.map(as_written(lambda taken, drawn: seen(taken, *drawn)), num_parallel_calls=2).prefetch(2)
+    parallel = tf.data.experimental.AUTOTUNE  # as many as keep up, in the same order
+    return together.map(as_written(lambda taken, drawn: seen(taken, *drawn)), num_parallel_calls=parallel).prefetch(2)
 
 
 def cell_basis(config: Config) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Settings of Luigi without which its answers mislead: exit codes, checks, the local scheduler, messages."""
 
+import difflib
 import functools
 import logging
 import os
@@ -10,7 +11,7 @@ import luigi.configuration
 import luigi.interface
 import luigi.retcodes
 from luigi.cmdline_parser import CmdlineParser
-from luigi.task_register import Register
+from luigi.task_register import Register, TaskClassException
 
 from fse import processes
 from fse.errors import FseError
@@ -44,11 +45,12 @@ INTERRUPTED = 130
 
 def install() -> None:
     """Sets what no `luigi.cfg` sets, and keeps tracebacks of users' mistakes out of Luigi's log."""
-    if os.environ.get("FSE_PARENT"):  # a nightly or a bisection started us
-        processes.die_with_parent(int(os.environ["FSE_PARENT"]))
+    parent = os.environ.get("FSE_PARENT")  # a nightly or a bisection, if one started us
+    if parent:
+        processes.die_with_parent(int(parent))
     parser = luigi.configuration.get_config()
-    # A nightly tells of what has changed; Luigi would write every night.
-    if "NightlyRegression" in sys.argv and not _is_set("worker", "send_failure_email"):
+    # A nightly tells of what has changed; Luigi would write every night, of the night and of its stages.
+    if (parent or "NightlyRegression" in sys.argv) and not _is_set("worker", "send_failure_email"):
         parser.set("worker", "send_failure_email", "false")
     for section, values in DEFAULTS.items():
         for name, value in values.items():
@@ -59,6 +61,9 @@ def install() -> None:
     if not isinstance(luigi.interface._run, functools.partial):
         luigi.interface._run = functools.partial(_run, luigi.interface._run)
         CmdlineParser.get_task_obj = functools.partialmethod(_task, CmdlineParser.get_task_obj)
+        # The last that Luigi does before it looks for the command.
+        known = functools.partial(_known, CmdlineParser._possibly_exit_with_help)
+        CmdlineParser._possibly_exit_with_help = staticmethod(known)
     logger = logging.getLogger("luigi-interface")
     if _without_traceback not in logger.filters:
         logger.addFilter(_without_traceback)
@@ -74,6 +79,25 @@ def _run(run: Callable[[List[str]], Any], arguments: List[str]) -> Any:
     if failure_code():
         raise SystemExit(failure_code())
     return result
+
+
+def _known(help_: Callable[[Any, Any], None], parser: Any, line: Any) -> None:
+    """Luigi's own way to show help if that is asked for; but exits if there is no such command."""
+    help_(parser, line)
+    name = line.root_task
+    if name and name not in Register.task_names():
+        print("error: {}".format(_no_such_command(name)), file=sys.stderr)
+        raise SystemExit(luigi.retcodes.retcode().unhandled_exception)
+
+
+def _no_such_command(name: str) -> str:
+    """What to say of it: commands of nearly that name, or all."""
+    commands = {command.lower(): command for command in [*sys.modules["pipeline"].__all__, "RangeDaily"]}
+    near = difflib.get_close_matches(name.lower(), commands, 3) or [
+        known for known in commands if name.lower() in known
+    ]
+    words = "did you mean {}?".format(" or ".join(commands[command] for command in near))
+    return "no command {}; {}".format(name, words if near else "there are " + ", ".join(sorted(commands.values())))
 
 
 def _task(line: CmdlineParser, make: Callable[[CmdlineParser], luigi.Task]) -> luigi.Task:
@@ -99,6 +123,8 @@ def _mistake(line: Any) -> str:
             try:
                 if text:
                     parameter.parse(text)
+            except TaskClassException:  # RangeDaily --of
+                return "{}: {}".format(what, _no_such_command(text))
             except (ValueError, TypeError, luigi.parameter.ParameterException) as error:
                 wanted = _WANTED.get(type(parameter).__name__)
                 return "{} {}: {}".format(what, text, "wanted {}".format(wanted) if wanted else error)

@@ -7,9 +7,10 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import IO, Any, Callable, Deque, Iterable, List, Optional
+from typing import IO, Any, Callable, Deque, Dict, Iterable, List, Optional
 
 from fse import processes
+from fse.config import masked
 from fse.errors import MACHINE, NOT_USED, DeviceUnusedError, MachineError, StageError
 
 # TensorFlow's C++ side prints these before any of its settings takes effect. They stay in the log file.
@@ -28,6 +29,7 @@ def run(
     report: Callable[[str], Any] = len,
     locks: Iterable[int] = (),
     folder: Optional[Path] = None,
+    environment: Optional[Dict[str, str]] = None,
 ) -> None:
     """Runs a command in a new process group; what it prints goes to `log`, its standard error also to ours.
 
@@ -38,6 +40,7 @@ def run(
       log: file that is added to.
       report: is told every line of standard error.
       locks: descriptors of locks that the child holds as well, so that they last as long as it does.
+      environment: variables that the child gets besides ours.
       folder: the child's current folder, whose Python packages come before all others; None is this process's.
 
     Raises:
@@ -46,18 +49,19 @@ def run(
       DeviceUnusedError: it failed since the NPU was not used.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    environment = dict(os.environ, FSE_PARENT=str(os.getpid()), FSE_TERMINAL=str(int(sys.stderr.isatty())))
+    variables = dict(os.environ, FSE_PARENT=str(os.getpid()), FSE_TERMINAL=str(int(sys.stderr.isatty())))
+    variables.update(environment or {})
     if folder:
-        environment["PYTHONPATH"] = str(folder)
+        variables["PYTHONPATH"] = str(folder)
     with open(str(log), "ab") as file:
-        file.write("$ {}\n".format(" ".join(command)).encode())
+        file.write("$ {}\n".format(masked(" ".join(command))).encode())
         file.flush()
         child = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.PIPE,
-            env=environment,
+            env=variables,
             cwd=str(folder) if folder else None,
             start_new_session=True,
             pass_fds=tuple(locks),

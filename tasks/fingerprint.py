@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, Set
 
+from fse import starts
 from fse.config import Config, is_remote, label
 from fse.outputs import hash_file, tensorflow_version, write_json
 from tasks import code_identity
@@ -67,9 +68,8 @@ def dataset(config: Config, workspace: Path) -> Dict[str, Any]:
         return {"dataset." + name: getattr(settings, name) for name in names}
     if not settings.archive:
         return _known(config, workspace)
-    identity: Dict[str, Any] = {
-        "dataset." + name: getattr(settings, name) for name in ("name", "images", "annotations")
-    }
+    where = ("test_share", "seed") if settings.name == "folder" else ("images",)
+    identity: Dict[str, Any] = {"dataset." + name: getattr(settings, name) for name in ("name", "annotations", *where)}
     source = settings.archive
     if settings.sha256:
         identity["dataset.sha256"] = settings.sha256.lower()
@@ -98,15 +98,26 @@ def _known(config: Config, workspace: Path) -> Dict[str, Any]:
     return identity
 
 
+def start(start_from: str, workspace: Path) -> str:
+    """Hash of the checkpoint that a training starts from; one that has gone since counts as what it was."""
+    name, prefix = "checkpoint of {}".format(Path(start_from).absolute()), starts.meant(start_from)
+    if prefix:
+        digest = key([_remembered_hash(file, workspace) for file in starts.files_of(prefix)])
+        if _noted(workspace, "hashes").get(name) != {"hash": digest}:
+            _hashes[name] = {"hash": digest}
+            _unsaved.add("hashes")
+        return digest
+    return str((_hashes.get(name) or _noted(workspace, "hashes").get(name) or {}).get("hash", "missing"))
+
+
 def missing(config: Config) -> Dict[str, str]:
     """Files of a known data set that have to be fetched by hand and are not there: paths, and what to do."""
     from fse import datasets
 
     known, settings = datasets.KNOWN[config.dataset.name], config.download
     return {
-        str(Path(settings.data_path, file.name)): datasets.source.by_hand(file, settings, known.page, known.terms)
-        for file in known.files
-        if not datasets.source.located(file, settings.data_path) and not datasets.source.addresses_of(file, settings)
+        str(Path(settings.data_path, file.name)): datasets.source.by_hand([file], settings, known.page, known.terms)
+        for file in datasets.source.absent(known.files, settings)
     }
 
 

@@ -21,7 +21,7 @@ from luigi.worker import TaskProcess
 
 from fse import config as configuration
 from fse import locks, outputs, processes
-from fse.config import Config, as_tables
+from fse.config import Config, as_tables, shown
 from fse.errors import ConfigError, DeviceBusyError, DeviceUnusedError, FseError, StageError, is_machines
 from fse.stages import STAGES, flag_of
 from tasks import children, fingerprint, reasons
@@ -52,6 +52,14 @@ def fail_with(code: int) -> None:
     _failure[0] = max(_failure[0], code)
 
 
+class Overrides(luigi.Parameter):
+    """`--set`. What Luigi shows of it, and its central scheduler is told, has no queries of addresses."""
+
+    def serialize(self, x: str) -> str:
+        """The settings as they may be seen."""
+        return configuration.masked(x)
+
+
 class Settings(luigi.Task):
     """A task of one experiment.
 
@@ -59,7 +67,7 @@ class Settings(luigi.Task):
     """
 
     config = luigi.Parameter(default="", description="experiment file, or name of a shipped one (default: synthetic)")
-    set = luigi.Parameter(default="", description="settings that override the file's: section.key=value,…")
+    set = Overrides(default="", description="settings that override the file's: section.key=value,…")
     workspace = luigi.Parameter(default="workspace", description="folder of all outputs")
 
     def __init__(self, *arguments: Any, **parameters: Any):
@@ -328,14 +336,18 @@ class StageTask(Settings):
         covers = {"settings": parts.settings, "code": parts.code, "tensorflow": parts.tensorflow}
         facts = folder.with_name(folder.name + ".facts.json")
         code_hash = fingerprint.key(parts.code)
-        outputs.write_json(configuration_of(folder), as_tables(self.experiment))
+        outputs.write_json(configuration_of(folder), shown(self.experiment))
         known = {"key": folder.name, "run": self._run, "why": why, "code": code_hash, "covers": covers}
         outputs.write_json(facts, known)
         command = [sys.executable, "-m", "fse", self.verb, "--config", str(configuration_of(folder))]
         for role, task in self.before().items():
             command += ["--" + flag_of(role), str(task.output().folder)]
         command += ["--output", str(folder), "--facts", str(facts), "--replace"]
-        children.run(command, log, self._progress(), held)
+        children.run(command, log, self._progress(), held, environment=self.untold())
+
+    def untold(self) -> Dict[str, str]:
+        """Environment variables that tell the child what nobody else is to see."""
+        return {}
 
     def _progress(self) -> Any:
         """A function that shows the progress in a line of a child's output on the scheduler's page."""

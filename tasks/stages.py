@@ -1,14 +1,16 @@
 """The tasks of the pipeline, one per stage, and `FullRun`, which asks for all of them."""
 
 import contextlib
+import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List
 
 import luigi
 
-from fse import locks, ranks
+from fse import locks, ranks, starts
 from fse.config import Config, evaluates_other_data, for_evaluation, is_remote, label
 from fse.errors import ConfigError, StageError
 from fse.outputs import MANIFEST
@@ -46,6 +48,8 @@ class DataTask(StageTask):
     data = luigi.ChoiceParameter(
         default=TRAIN, choices=[TRAIN, EVALUATE], description="of what is trained on, or of what is evaluated on"
     )
+    # What is missing or broken of the data that are evaluated on shows before a training of days, not after it.
+    priority = 1
 
     @property
     def experiment(self) -> Config:
@@ -67,6 +71,11 @@ class Download(DataTask):
 
     verb = "download"
 
+    @property
+    def resources(self) -> Dict[str, int]:
+        """One at a time on a host: what is trained on and what is evaluated on may be made of the same files."""
+        return {"download-{}".format(os.uname().nodename): 1}
+
     def requires(self) -> List[luigi.Task]:
         """The archive, if it is a local one; the files of a known data set that have to be fetched by hand."""
         dataset = self.experiment.dataset
@@ -79,6 +88,13 @@ class Download(DataTask):
     def settings(self) -> Dict[str, Any]:
         """What the data set is, not where it comes from."""
         return fingerprint.dataset(self.experiment, self.root)
+
+    def untold(self) -> Dict[str, str]:
+        """Addresses with their queries, which the stage's file of settings does not have."""
+        archive, mirrors = self.experiment.dataset.archive, list(self.experiment.download.mirrors)
+        values = {"dataset.archive": archive if is_remote(archive) else "", "download.mirrors": mirrors}
+        told = ["{}={}".format(name, json.dumps(value)) for name, value in values.items() if value]
+        return {"FSE_SET": ",".join(told)} if told else {}
 
 
 class AlignCrop(DataTask):
@@ -123,8 +139,26 @@ class Train(StageTask):
     inputs = (ConvertTFRecord,)
     computes = True
 
+    @property
+    def experiment(self) -> Config:
+        """The checked configuration; an experiment of the workspace to start from by its path."""
+        experiment = super().experiment
+        start = experiment.train.start_from
+        if not start or "/" in start:
+            return experiment
+        return replace(experiment, train=replace(experiment.train, start_from=str(self.root / start)))
+
+    def requires(self) -> List[luigi.Task]:
+        """The records, and the checkpoint to start from."""
+        start = self.experiment.train.start_from
+        if not start or starts.meant(start):
+            return super().requires()
+        return [*super().requires(), Archive(path=str(Path(start, "checkpoint model-…")), advice=starts.missing(start))]
+
     def settings(self) -> Dict[str, Any]:
-        """All that it learns by; of the ranks their number, not where they are or how long one may wait for them.
+        """All that it learns by, with the content of what it starts from.
+
+        Of the ranks it is their number, not where they are or how long one may wait for them.
 
         Raises:
           ConfigError: the ranks cannot be meant. On Luigi's command line it ends the program instead.
@@ -132,6 +166,9 @@ class Train(StageTask):
         settings = super().settings()
         for name in ("devices", "hosts", "rank_table", "connect_timeout", "step_timeout"):
             del settings["train." + name]
+        start = settings.pop("train.start_from")
+        if start:
+            settings["content of train.start_from"] = fingerprint.start(start, self.root)
         if self.experiment.train.device != "npu":
             settings = {name: value for name, value in settings.items() if not name.startswith("npu.")}
         try:
@@ -208,6 +245,7 @@ class Report(StageTask):
         settings = all_settings(self.experiment)
         for name in {"dataset.archive", "evaluate.dataset.archive"} & {*settings}:
             settings[name] = Path(label(settings[name])).name
+        settings["train.start_from"] = Path(settings["train.start_from"]).name
         settings["download.data_path"] = settings["download.mirrors"] = ""
         return settings
 

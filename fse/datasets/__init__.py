@@ -1,5 +1,6 @@
 """Data sets: a folder of pictures and, where there are landmarks, an annotation file (`fse.datasets.annotations`)."""
 
+import dataclasses
 import difflib
 import json
 import os
@@ -17,6 +18,7 @@ from fse.datasets import (
     cats,
     celeba,
     celeba_wild,
+    folder,
     mafl,
     shoes,
     source,
@@ -24,7 +26,7 @@ from fse.datasets import (
     w300,
 )
 from fse.datasets.catalogue import DataSet, Given, name_in
-from fse.errors import ConfigError, DataError, DownloadError, StageError
+from fse.errors import ArchiveError, ConfigError, DataError, DownloadError, MachineError
 from fse.progress import bar
 
 # The data sets that are known by name. Another one is a file like these, and a line here.
@@ -76,11 +78,19 @@ def _check_data_set(section: str, dataset: configuration.Dataset) -> None:
     known = KNOWN.get(dataset.name)
     if known is None:
         if dataset.name != "synthetic" and not dataset.archive:
-            close = difflib.get_close_matches(dataset.name, ["synthetic", *KNOWN], n=1)
-            hint = "did you mean {}?".format(close[0]) if close else "known are: synthetic, {}".format(", ".join(KNOWN))
+            names = ["synthetic", folder.NAME, *KNOWN]
+            close = difflib.get_close_matches(dataset.name, names, n=1)
+            hint = "did you mean {}?".format(close[0]) if close else "known are: {}".format(", ".join(names))
+            if dataset.name == folder.NAME:
+                hint = "for example {}.archive=my/pictures".format(section)
             raise ConfigError("{}.archive must say where the data set {!r} is; {}".format(section, dataset.name, hint))
         if dataset.part:
             raise ConfigError("{}.part: only known data sets have parts ({})".format(section, ", ".join(KNOWN)))
+        if dataset.name == folder.NAME and dataset.images != configuration.Dataset.images:
+            raise ConfigError(
+                "{0}.images: pictures of 'folder' are looked for everywhere; leave it out, or let {0}.archive name the "
+                "folder that they are in".format(section)
+            )
         return
     if dataset.archive:
         raise ConfigError(
@@ -133,9 +143,9 @@ def download(config: configuration.Config, output: Path, cache: Optional[Path] =
         if configuration.is_remote(dataset.archive):
             source.discard(dataset.archive, cache)
     except OSError as error:
-        raise StageError(
+        raise MachineError(
             "the data set cannot be written to {}: {}".format(error.filename or output, error.strerror)
-        ) from None
+        ) from error
 
 
 def _bring(config: configuration.Config, output: Path, cache: Path) -> Dict[str, Any]:
@@ -146,11 +156,16 @@ def _bring(config: configuration.Config, output: Path, cache: Path) -> Dict[str,
     if dataset.name == "synthetic" and not dataset.archive:
         synthetic.render(dataset, output)
         return {"source": "synthetic", "sha256": None}
+    if dataset.name == folder.NAME:
+        dataset = dataclasses.replace(dataset, images=".")
     path, digest = source.fetch(dataset, config.download, cache)
     if path.is_dir():
         _copy(_root(path, dataset), output, dataset)
     else:
         _unpack(path, output, dataset)
+    if dataset.name == folder.NAME:
+        _check_annotated(dataset, output)
+        folder.split(dataset, pictures.find(output / "images"), output / "landmarks.csv")
     remote = configuration.is_remote(dataset.archive)
     return {"source": configuration.label(dataset.archive) if remote else path.name, "sha256": digest}
 
@@ -158,21 +173,28 @@ def _bring(config: configuration.Config, output: Path, cache: Path) -> Dict[str,
 def _bring_known(config: configuration.Config, known: DataSet, output: Path, cache: Path) -> Dict[str, Any]:
     """`_bring` of a known data set: its lists say which pictures of its archives are wanted."""
     name, part = config.dataset.name, config.dataset.part or next(iter(known.parts))
+    to_fetch = source.absent(known.files, config.download)
+    if to_fetch:
+        raise DataError(source.by_hand(to_fetch, config.download, known.page, known.terms))
     paths, problems = {}, []
     for file in known.files:
         most = int(config.dataset.max_gigabytes * 1e9)
         try:
-            paths[file] = source.obtain(file, config.download, cache, known.page, known.terms, most)
-        except DownloadError as error:  # all that has to be fetched by hand is told at once
+            paths[file] = source.obtain(file, config.download, cache, known.page, most)
+        except DownloadError as error:  # what has to be fetched by hand is told at once
             problems.append(str(error))
+            to_fetch.append(file)
     if problems:
-        raise DownloadError(". ".join(problems))
+        advice = source.by_hand(to_fetch, config.download, known.page, known.terms)
+        raise DownloadError("{}. Run again, or {}".format("; ".join(problems), advice))
     lists = {file.name: path for file, path in paths.items() if not file.folder}
     packages = sorted({path for file, path in paths.items() if file.folder})
     notes = output / "notes"
     notes.mkdir()
     found = [
-        name_in(known, member) for package in packages for member in _extract(config, package, known, notes, _is_note)
+        name_in(known, member)
+        for package in packages
+        for member in _extract(config, package, known, notes, _is_note, cache)
     ]
     noted = {path.relative_to(notes).as_posix(): path for path in notes.rglob("*") if path.is_file()}
     table = known.read(Given(noted, sorted(filter(pictures.is_picture, found)), lists), part)
@@ -184,7 +206,7 @@ def _bring_known(config: configuration.Config, known: DataSet, output: Path, cac
         raise DataError("{}: {} pictures, wanted {}; is a file incomplete?".format(name, counts, known.parts[part]))
     wanted = set(table.files)
     for package in packages:
-        _extract(config, package, known, output / "images", wanted.__contains__)
+        _extract(config, package, known, output / "images", wanted.__contains__, cache)
     shutil.rmtree(str(notes))
     annotations.write_table(output / "landmarks.csv", table)
     digests = {file.name: file.hash for file in known.files if file.hash}
@@ -203,21 +225,34 @@ def _is_note(name: str) -> bool:
 
 
 def _extract(
-    config: configuration.Config, package: Path, known: DataSet, folder: Path, wanted: Callable[[str], bool]
+    config: configuration.Config,
+    package: Path,
+    known: DataSet,
+    folder: Path,
+    wanted: Callable[[str], bool],
+    cache: Path,
 ) -> List[str]:
-    """Writes the wanted files of an archive or an unpacked folder, named as in the data set; returns all members."""
+    """Writes the wanted files of an archive or an unpacked folder, named as in the data set; returns all members.
+
+    A download in `cache` that is corrupt, though nothing was known of it to tell, is deleted.
+    """
     limits = int(config.dataset.max_gigabytes * 1e9), config.dataset.max_files
     if not package.is_dir():
-        members = archive.names(package, *limits)
-        if any(wanted(name_in(known, member)) for member in members):
-            folder.mkdir(exist_ok=True)
-            archive.unpack(
-                package,
-                folder,
-                lambda member: wanted(name_in(known, str(member))),
-                *limits,
-                name=lambda member: PurePosixPath(name_in(known, str(member))),
-            )
+        try:
+            members = archive.names(package, *limits)
+            if any(wanted(name_in(known, member)) for member in members):
+                folder.mkdir(exist_ok=True)
+                archive.unpack(
+                    package,
+                    folder,
+                    lambda member: wanted(name_in(known, str(member))),
+                    *limits,
+                    name=lambda member: PurePosixPath(name_in(known, str(member))),
+                )
+        except ArchiveError:
+            if cache in package.parents:
+                package.unlink()
+            raise
         return members
     inside = (path for path in package.rglob("*") if path.is_file())
     members = sorted(path.relative_to(package.parent).as_posix() for path in inside)
@@ -235,7 +270,7 @@ def _unpack(path: Path, output: Path, dataset: configuration.Dataset) -> None:
     unpacked.mkdir()
     try:
         archive.unpack(path, unpacked, _wanted(dataset), *limits)
-    except DataError:
+    except ArchiveError:
         if configuration.is_remote(dataset.archive):
             path.unlink()  # it will not get better; the next run downloads it again
         raise
@@ -261,14 +296,16 @@ def _wanted(dataset: configuration.Dataset) -> Callable[[PurePosixPath], bool]:
     return wanted
 
 
-def _root(folder: Path, dataset: configuration.Dataset) -> Path:
+def _root(place: Path, dataset: configuration.Dataset) -> Path:
     """The folder that holds `dataset.images`: the given one, or the only one in it that does."""
-    if (folder / dataset.images).is_dir():
-        return folder
-    inside = [path for path in sorted(folder.iterdir()) if (path / dataset.images).is_dir()]
+    if dataset.name == folder.NAME:
+        return folder.root(place, dataset.annotations)
+    if (place / dataset.images).is_dir():
+        return place
+    inside = [path for path in sorted(place.iterdir()) if (path / dataset.images).is_dir()]
     if len(inside) == 1:
         return inside[0]
-    raise _no_pictures(dataset, sorted(path.name for path in folder.iterdir() if path.is_dir()))
+    raise _no_pictures(dataset, sorted(path.name for path in place.iterdir() if path.is_dir()))
 
 
 def _copy(root: Path, output: Path, dataset: configuration.Dataset) -> None:
@@ -285,6 +322,10 @@ def _copy(root: Path, output: Path, dataset: configuration.Dataset) -> None:
 
 
 def _no_pictures(dataset: configuration.Dataset, folders: List[str]) -> DataError:
+    if dataset.name == folder.NAME:
+        return DataError(
+            "{}: no pictures ({}) in it".format(configuration.label(dataset.archive), " ".join(pictures.EXTENSIONS))
+        )
     listed = ", ".join(folders[:10]) + (", …" if len(folders) > 10 else "")
     return DataError(
         "{}: no pictures ({}) below folder {!r}; set dataset.images. It has these folders: {}".format(
@@ -309,10 +350,16 @@ def _describe(dataset: configuration.Dataset, output: Path) -> Dict[str, Any]:
                 )
             )
         landmarks, splits = table.landmarks, {split: found[split] for split in annotations.SPLITS}
-    elif dataset.annotations != configuration.Dataset.annotations:
+    else:
+        _check_annotated(dataset, output)
+    return {"name": dataset.name, "pictures": len(names), "splits": splits, "landmarks": landmarks}
+
+
+def _check_annotated(dataset: configuration.Dataset, output: Path) -> None:
+    """Fails if an annotation file was named and is not there."""
+    if dataset.annotations != configuration.Dataset.annotations and not (output / "landmarks.csv").is_file():
         raise DataError(
             "{}: no annotation file {!r} beside folder {!r}; see dataset.annotations".format(
                 configuration.label(dataset.archive), dataset.annotations, dataset.images
             )
         )
-    return {"name": dataset.name, "pictures": len(names), "splits": splits, "landmarks": landmarks}

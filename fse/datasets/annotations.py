@@ -40,20 +40,47 @@ class Annotations(NamedTuple):
 
 
 def read(path: Path) -> Annotations:
-    """Reads an annotation file. Whether its pictures exist and its points make sense is not looked at.
+    """Reads an annotation file, row by row. Whether its pictures exist and its points make sense is not looked at.
 
     Raises:
       DataError: the file cannot be read, a column is missing or doubled, there is no row, or a cell is not what its
         column wants; names the line.
     """
-    try:
-        with open(str(path), newline="", encoding="utf-8-sig") as stream:
-            # The csv module, not pandas: it tells lines apart and lets no row be too long.
-            return _read(csv.reader(stream), path)
-    except OSError as error:
-        raise DataError("{}: cannot be read ({})".format(path, error.strerror)) from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError("{}: not a CSV file in UTF-8 ({})".format(path, error)) from None
+    rows = _rows(path)
+    columns = _columns(next(rows, []), path)
+    landmarks = _landmarks(columns, path)
+    sizes, boxes = _group(columns, _SIZE, path), _group(columns, _BOX, path)
+    measured = [name + axis for name in landmarks for axis in ("_x", "_y")] + sizes + boxes
+    places = [columns[name] for name in measured]
+    # The numbers go into one array at once: as text, those of 200,000 pictures take a quarter of a gigabyte.
+    files: Dict[str, str] = {}
+    numbers = array.array("d")
+    for line, row in enumerate(rows, 2):
+        if not row:
+            continue
+        if len(row) != len(columns):
+            raise DataError("{}, row {}: {} cells, but the header has {}".format(path, line, len(row), len(columns)))
+        name = row[columns["file"]].strip()
+        file = _file(name, path)
+        if file in files:
+            raise DataError("{}: file {!r} has more than one row".format(path, name))
+        files[file] = _split(row[columns["split"]].strip(), name, path) if "split" in columns else SPLITS[0]
+        try:
+            numbers.extend([float(row[place]) for place in places])
+        except ValueError:
+            numbers.extend([_number(row[columns[column]].strip(), column, name, path) for column in measured])
+    if not files:
+        raise DataError("{}: no rows below the header".format(path))
+    values = np.frombuffer(numbers).reshape(len(files), len(measured)) if measured else np.zeros((len(files), 0))
+    end = 2 * len(landmarks)
+    return Annotations(
+        files=list(files),
+        splits=list(files.values()),
+        landmarks=landmarks,
+        points=values[:, :end].reshape(len(files), len(landmarks), 2),
+        sizes=values[:, end : end + 2] if sizes else None,
+        boxes=values[:, -4:] if boxes else None,
+    )
 
 
 def write(
@@ -93,51 +120,33 @@ def write_table(path: Path, table: Annotations) -> None:
             writer.writerow([file, split] + ["{:.3f}".format(value) for value in values])
 
 
-def _read(rows: Iterator[List[str]], path: Path) -> Annotations:
-    """Reads row by row: a large file's cells as text would take several times the memory of what they say."""
-    header = [name.strip() for name in next(rows, [])]
-    if len(set(header)) < len(header):
-        doubled = sorted({name for name in header if header.count(name) > 1})
+def _rows(path: Path) -> Iterator[List[str]]:
+    """The table's rows. The csv module, not pandas: it tells lines apart and lets no row be too long."""
+    try:
+        with open(str(path), newline="", encoding="utf-8-sig") as stream:
+            yield from csv.reader(stream)
+    except OSError as error:
+        raise DataError("{}: cannot be read ({})".format(path, error.strerror)) from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError("{}: not a CSV file in UTF-8 ({})".format(path, error)) from None
+
+
+def _columns(header: List[str], path: Path) -> Dict[str, int]:
+    """The places of the columns by name."""
+    names = [name.strip() for name in header]
+    if len(set(names)) < len(names):
+        doubled = sorted({name for name in names if names.count(name) > 1})
         raise DataError("{}: column {!r} is there more than once".format(path, doubled[0]))
-    if "file" not in header:
-        raise DataError("{}: no column `file`; there are: {}".format(path, ", ".join(header) or "none"))
-    landmarks = _landmarks(header, path)
-    sizes, boxes = _group(header, _SIZE, path), _group(header, _BOX, path)
-    columns = [*sizes, *boxes, *(name + axis for name in landmarks for axis in ("_x", "_y"))]
-    places = [header.index(column) for column in columns]
-    files: Dict[str, str] = {}  # with the splits
-    numbers = array.array("d")
-    for line, row in enumerate(rows, 2):
-        if not row:
-            continue
-        if len(row) != len(header):
-            raise DataError("{}, row {}: {} cells, but the header has {}".format(path, line, len(row), len(header)))
-        cells = [cell.strip() for cell in row]
-        name = cells[header.index("file")]
-        file = str(_file(name, path))
-        if file in files:
-            raise DataError("{}: file {!r} has more than one row".format(path, name))
-        files[file] = _split(cells[header.index("split")], file, path) if "split" in header else "train"
-        numbers.extend(_number(cells[place], file, column, path) for place, column in zip(places, columns))
-    if not files:
-        raise DataError("{}: no rows below the header".format(path))
-    values = np.array(numbers).reshape(len(files), len(columns))
-    first = len(sizes) + len(boxes)
-    return Annotations(
-        files=list(files),
-        splits=list(files.values()),
-        landmarks=landmarks,
-        points=values[:, first:].reshape(len(files), len(landmarks), 2),
-        sizes=values[:, : len(sizes)] if sizes else None,
-        boxes=values[:, len(sizes) : first] if boxes else None,
-    )
+    if "file" not in names:
+        raise DataError("{}: no column `file`; there are: {}".format(path, ", ".join(names) or "none"))
+    return {name: place for place, name in enumerate(names)}
 
 
-def _file(name: str, path: Path) -> PurePosixPath:
+def _file(name: str, path: Path) -> str:
     file = PurePosixPath(name)
     if not file.parts or file.is_absolute() or ".." in file.parts:
         raise DataError("{}: file {!r} does not name a picture below the pictures' folder".format(path, name))
-    return file
+    return str(file)
 
 
 def _split(split: str, file: str, path: Path) -> str:
@@ -147,24 +156,24 @@ def _split(split: str, file: str, path: Path) -> str:
     raise DataError("{}: file {!r} has split {!r}; wanted `train` or `test`".format(path, file, split))
 
 
-def _landmarks(header: List[str], path: Path) -> List[str]:
+def _landmarks(columns: Dict[str, int], path: Path) -> List[str]:
     """Names of the landmarks, in the order of their first columns."""
     names: List[str] = []
-    for column in header:
+    for column in columns:
         name, axis = column[:-2], column[-2:]
         if column in _BOX or axis not in ("_x", "_y") or not name:
             continue
         other = name + ("_y" if axis == "_x" else "_x")
-        if other not in header:
+        if other not in columns:
             raise DataError("{}: column {!r} wants a column {!r} beside it".format(path, column, other))
         if name not in names:
             names.append(name)
     return names
 
 
-def _group(header: List[str], names: Sequence[str], path: Path) -> List[str]:
+def _group(columns: Dict[str, int], names: Sequence[str], path: Path) -> List[str]:
     """Columns that make sense only together; none if none of them is there."""
-    present = [name for name in names if name in header]
+    present = [name for name in names if name in columns]
     if present and len(present) < len(names):
         raise DataError(
             "{}: columns {} go together; there is only {}".format(path, ", ".join(names), ", ".join(present))
@@ -172,9 +181,9 @@ def _group(header: List[str], names: Sequence[str], path: Path) -> List[str]:
     return present
 
 
-def _number(text: str, file: str, column: str, path: Path) -> float:
+def _number(text: str, column: str, file: str, path: Path) -> float:
     try:
-        return float("nan") if text.lower() in _MISSING else float(text)
+        return float("nan" if text.lower() in _MISSING else text)
     except ValueError:
         raise DataError(
             "{}: file {!r} has {!r} in column {!r}; wanted a number".format(path, file, text, column)

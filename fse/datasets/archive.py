@@ -13,6 +13,7 @@ import errno
 import functools
 import gzip
 import io
+import logging
 import lzma
 import os
 import re
@@ -25,7 +26,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Callable, Iterator, List, NamedTuple, Optional, Tuple, cast
 
 from fse import disk
-from fse.errors import DataError, MachineError
+from fse.errors import ArchiveError, DataError, MachineError
 from fse.progress import bar
 
 _CHUNK = 1 << 20
@@ -85,7 +86,8 @@ def unpack(
       name: the name below `folder` of a file that is wanted; without `..`.
 
     Raises:
-      DataError: the archive is truncated or corrupt, encrypted, has an entry that leaves its folder or is neither file
+      ArchiveError: the archive is truncated or corrupt.
+      DataError: it is encrypted, has an entry that leaves its folder or is neither file
         nor folder, or is larger than permitted; or it is a 7z archive, and libarchive is not there.
       MachineError: the files cannot be written, for want of space for example, which is looked for first where the
         archive has a list of its files.
@@ -111,7 +113,7 @@ def names(archive: Path, max_bytes: int, max_files: int) -> List[str]:
     """Names of the files in an archive.
 
     Raises:
-      DataError, MachineError: as `unpack`.
+      ArchiveError, DataError, MachineError: as `unpack`.
     """
     with _explained(archive, archive), _opened(archive) as stream:
         return [str(member.name) for member in _members(archive, stream, max_bytes, max_files)]
@@ -121,7 +123,7 @@ def folders(archive: Path, max_bytes: int, max_files: int) -> List[str]:
     """The folders that hold files in an archive, sorted; `.` is the top.
 
     Raises:
-      DataError, MachineError: as `unpack`.
+      ArchiveError, DataError, MachineError: as `unpack`.
     """
     with _explained(archive, archive), _opened(archive) as stream:
         return sorted({str(member.name.parent) for member in _members(archive, stream, max_bytes, max_files)})
@@ -138,7 +140,7 @@ def contents(
       max_bytes: limit of all that is read.
 
     Raises:
-      DataError, MachineError: as `unpack`.
+      ArchiveError, DataError, MachineError: as `unpack`.
     """
     total = 0
     with _explained(archive, archive), _opened(archive) as stream:
@@ -314,6 +316,7 @@ def _zip_members(archive: Path, stream: IO[bytes]) -> Iterator[Optional[_Member]
 
 def _seven_members(archive: Path, stream: IO[bytes]) -> Iterator[Optional[_Member]]:
     """A file, or None for a folder, per entry."""
+    logging.getLogger("libarchive").setLevel(logging.WARNING)  # it says what the system's version cannot write
     try:
         import libarchive
     except (ImportError, OSError, AttributeError, TypeError):  # the module, or the system's library that it calls
@@ -390,7 +393,7 @@ def _tar(archive: Path, plain: "_Forward") -> tarfile.TarFile:
     try:
         return tarfile.TarFile(fileobj=cast(IO[bytes], plain))
     except tarfile.ReadError:
-        raise DataError("{}: no zip, tar or 7z archive, or truncated or corrupt".format(archive)) from None
+        raise ArchiveError("{}: no zip, tar or 7z archive, or truncated or corrupt".format(archive)) from None
 
 
 def _decompressed(stream: IO[bytes]) -> IO[bytes]:
@@ -459,5 +462,5 @@ def _too_large(archive: Path, max_bytes: int) -> DataError:
     )
 
 
-def _corrupt(archive: Path, error: Exception) -> DataError:
-    return DataError("{}: the archive is truncated or corrupt ({})".format(archive, error or type(error).__name__))
+def _corrupt(archive: Path, error: Exception) -> ArchiveError:
+    return ArchiveError("{}: the archive is truncated or corrupt ({})".format(archive, error or type(error).__name__))

@@ -68,15 +68,15 @@ def lines(path: Path) -> Iterator[Tuple[int, List[str]]]:
       DataError: it cannot be read, or is not text.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        with open(str(path), encoding="utf-8-sig") as stream:
+            for number, line in enumerate(stream, 1):
+                words = line.split()
+                if words:
+                    yield number, words
     except OSError as error:
         raise DataError("{}: cannot be read ({})".format(path, error.strerror)) from None
     except UnicodeDecodeError:
         raise DataError("{}: not a text file".format(path)) from None
-    for number, line in enumerate(text.splitlines(), 1):
-        words = line.split()
-        if words:
-            yield number, words
 
 
 def numbers(words: List[str], count: int, path: Path, line: int) -> np.ndarray:
@@ -87,7 +87,7 @@ def numbers(words: List[str], count: int, path: Path, line: int) -> np.ndarray:
     """
     try:
         values = np.array([float(word) for word in words])
-        if len(values) == count and (np.abs(values) < 1e9).all():
+        if len(values) == count and np.isfinite(values).all() and (np.abs(values) < 1e9).all():
             return values
     except ValueError:
         pass
@@ -109,11 +109,12 @@ def shares(names: List[str], test: float, seed: int) -> List[str]:
     """
     count = round(test * len(names))
     chosen = np.random.RandomState(seed).permutation(len(names))[:count]
-    tested = {sorted(names)[place] for place in chosen}
+    ordered = sorted(names)
+    tested = {ordered[place] for place in chosen}
     return ["test" if name in tested else "train" for name in names]
 
 
 def name_in(known: DataSet, member: str) -> str:
-    """The name in the data set of a file in an archive; '' if it is of no interest."""
+    """The name in the data set of a file in an archive; '' if it is of no interest, as hidden ones never are (macOS)."""
     match = re.search("(?:^|/)" + known.members + r"\Z", member)
-    return match.group(1) if match else ""
+    return match.group(1) if match and "/." not in "/" + member else ""

@@ -96,6 +96,7 @@ def report(
         "version": fse.__version__,
         "name": config.experiment.name,
         "eyes": config.evaluate.eyes,
+        "start_from": config.train.start_from,
         "inputs": inputs,
         "headline": results.headline(inputs.metrics),
         "useless": results.useless(inputs.metrics),

@@ -8,22 +8,20 @@ older than the newest are filled in silently. Whatever a hook does, the verdict 
 import contextlib
 import datetime
 import json
+import logging
 import os
 import shlex
 import signal
 import subprocess
 import sys
+import warnings
 from typing import Any, Dict, List, Sequence
 
 from tasks.nightly.history import GOOD, History, Told
 from tasks.nightly.settings import Hook
 
-# What posts a verdict; it is told the address by the environment, since others see a command line.
-_POST = (
-    "import os, sys, requests; "
-    "requests.post(os.path.expandvars(os.environ['FSE_WEBHOOK']), data=sys.stdin.buffer.read(), "
-    "headers={'Content-Type': 'application/json'}, timeout=30).raise_for_status()"
-)
+# What posts a verdict, as a program of its own.
+_WEBHOOK = "tasks.nightly.webhook"
 _EMAIL = "e-mail"
 _LONGEST = 300
 
@@ -65,7 +63,7 @@ def run(hook: Hook, message: Dict[str, Any]) -> str:
     It has a process group of its own, which is killed when its time is up.
     """
     try:
-        command = [sys.executable, "-c", _POST] if hook.url else shlex.split(hook.command)
+        command = [sys.executable, "-m", _WEBHOOK] if hook.url else shlex.split(hook.command)
         child = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -99,22 +97,42 @@ def text(message: Dict[str, Any]) -> str:
     """A verdict in a few lines."""
     lines = ["{nightly} {date}: {verdict}".format(**message)]
     lines += [" ".join(filter(None, (reason["metric"], reason["words"]))) for reason in message["reasons"]]
-    lines += ["since the last good night:", *message["commits"]] if message["commits"] else []
+    lines += ["commits since the last good night:", *message["commits"]] if message["commits"] else []
     return "\n".join(lines)
 
 
 def _has_email() -> bool:
+    """Whether Luigi would send a mail: to nobody, and from a terminal, it does not."""
     from luigi import notifications  # only where a scheduler is
 
-    return bool(notifications.email().receiver)
+    settings = notifications.email()
+    quiet = settings.format == "none" or (sys.stdout.isatty() and not settings.force_send)
+    return bool(settings.receiver) and not quiet
 
 
 def _mail(message: Dict[str, Any]) -> str:
-    """Sends it by Luigi's `[email]`."""
+    """Sends it by Luigi's `[email]`; returns what went wrong, '' if nothing did."""
     from luigi import notifications
 
+    faults = _Faults()
+    notifications.logger.addHandler(faults)
     try:
-        notifications.send_error_email("{nightly} {date}: {verdict}".format(**message), text(message))
-    except Exception as error:  # whatever a mail server's library raises, the night is over
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", 'Parameter ".*" with value "None"')  # Luigi's own defaults
+            notifications.send_error_email("{nightly} {date}: {verdict}".format(**message), text(message))
+    except Exception as error:  # whatever a mail service's library raises, the night is over
         return "cannot be sent: {}".format(error)
-    return ""
+    finally:
+        notifications.logger.removeHandler(faults)
+    return "; ".join(faults.said)
+
+
+class _Faults(logging.Handler):
+    """Keeps what is logged as an error: of a mail server that does not answer Luigi says no more than that."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.said: List[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())

@@ -24,7 +24,7 @@ from tasks.nightly import settings as nightly_file
 from tasks.nightly.history import GOOD, History
 from tasks.nightly.runner import CODE
 from tasks.nightly.settings import Run
-from tasks.stage import BAD_CONFIGURATION, Command, Settings, end, fail_with
+from tasks.stage import BAD_CONFIGURATION, Command, Overrides, Settings, end, fail_with
 
 # Exit codes of a night's verdict; where there are several, the largest is the worst.
 CODES = {night.PASS: 0, night.WARN: 0, night.NO_DATA: 60, night.INFRASTRUCTURE: 61, night.REGRESSION: 62}
@@ -55,7 +55,7 @@ class _Nightly(Settings):
     # First, so that Luigi's range tasks find it.
     date = luigi.DateParameter(description="of the night, as in 2026-11-23")
     config = luigi.Parameter(default="nightly", description="the nightly's file, or the name of a shipped one")
-    set = luigi.Parameter(default="", description="settings that override every run's: section.key=value,…")
+    set = Overrides(default="", description="settings that override every run's: section.key=value,…")
     workspace = luigi.Parameter(default="workspace", description="folder of all outputs")
 
     @property
@@ -98,8 +98,8 @@ class NightlyRegression(_Nightly):
 
     @property
     def priority(self) -> int:
-        """Of several nights the oldest is played first."""
-        return -self.date.toordinal()
+        """Of several nights the oldest is played first; Luigi takes no priority below that of what asks for the task, 0."""
+        return datetime.date.max.toordinal() - self.date.toordinal()
 
     @property
     def verdict_file(self) -> Path:
@@ -215,14 +215,14 @@ class NightlyRegression(_Nightly):
         devices = [experiment.train.device for experiment in plan.experiments(self.set)]
         found = environment.describe(devices, versions)
         commit, clean = environment.commit(CODE)
-        good = history.before(str(self.date))
+        good, bad = night.last_good(history, str(self.date)), night.first_bad(history, str(self.date))
         return night.Circumstances(
             found,
             environment.fingerprint(found),
             fingerprint.key([plan.key_parts(), self.set]),
             commit,
             clean,
-            environment.commits(CODE, good[-1]["commit"] if good else "", commit),
+            environment.commits(CODE, good.get("commit", ""), bad.get("commit", commit)),
             reports,
             ill,
         )
@@ -388,14 +388,21 @@ def summary(record: Dict[str, Any], folder: Path) -> str:
 
 
 def forget_old(folder: Path, keep: int, accepted: "set[str]") -> None:
-    """Removes the links by which nights keep their outputs, but of the newest and of those that were accepted.
+    """Removes the links by which nights keep their outputs, and their logs, but of the newest and of accepted ones.
 
     Args:
       folder: of the nightly.
-      keep: how many of the newest.
+      keep: how many of the newest; a night without outputs does not count.
       accepted: dates.
     """
-    dates = sorted(path.name for path in folder.iterdir() if (path / "verdict.json").is_file())
-    for date in dates[:-keep]:
-        for links in (path for path in (folder / date).iterdir() if path.is_dir() and date not in accepted):
-            shutil.rmtree(str(links))
+    links: Dict[str, List[Path]] = {}
+    for verdict in folder.glob("*/verdict.json"):
+        links[verdict.parent.name] = [path for path in verdict.parent.iterdir() if path.is_dir()]
+    logs = folder.parents[1] / "logs"
+    for date in sorted(date for date, runs in links.items() if runs)[:-keep]:
+        if date not in accepted:
+            for path in links[date]:
+                shutil.rmtree(str(path))
+            for log in logs.glob("nightly-{}-{}-*.log*".format(folder.name, date)):
+                with contextlib.suppress(FileNotFoundError):  # logrotate has renamed it
+                    log.unlink()

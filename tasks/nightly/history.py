@@ -11,12 +11,24 @@ import json
 import math
 import sqlite3
 from pathlib import Path
-from typing import IO, Any, Dict, Iterator, List, NamedTuple, Optional
+from typing import IO, Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 from fse.errors import DataError, StageError
 
-# What brings a file from one version to the next; its version is the number of those done (PRAGMA user_version).
-MIGRATIONS = (
+
+def _reports_of_all_runs(connection: sqlite3.Connection) -> None:
+    """`doctor` was one report, or what was said in place of it; now it is a list of reports, one for each kind of training."""
+    for date, text in connection.execute("SELECT date, record FROM nights").fetchall():
+        record = json.loads(text)
+        found = record.get("doctor")
+        if not isinstance(found, list):
+            record["doctor"] = [found] if isinstance(found, dict) and "checks" in found else []
+            connection.execute("UPDATE nights SET record = ? WHERE date = ?", (json.dumps(record), date))
+
+
+# What brings a file from one version to the next, as SQL or as a function; its version is the number of those done
+# (PRAGMA user_version).
+MIGRATIONS: Tuple[Union[str, Callable[[sqlite3.Connection], None]], ...] = (
     """
     CREATE TABLE nights (
       date TEXT PRIMARY KEY,      -- 2026-11-23
@@ -45,6 +57,7 @@ MIGRATIONS = (
       outcome TEXT NOT NULL       -- '' if it was told
     );
     """,
+    _reports_of_all_runs,
 )
 
 # Verdicts that leave a night good, so that later ones are compared with it.
@@ -85,6 +98,9 @@ class History:
                 words = "{}: written by a newer version of this program (schema {}, this one knows {}); update it"
                 raise StageError(words.format(path, version, len(MIGRATIONS)))
             for migration in MIGRATIONS[version:]:
+                if callable(migration):
+                    migration(connection)
+                    continue
                 for statement in _statements(migration):
                     connection.execute(statement)
             connection.execute("PRAGMA user_version = {}".format(len(MIGRATIONS)))

@@ -51,7 +51,8 @@ class Circumstances(NamedTuple):
     """What is known before anything is played.
 
     environment: versions and device, by name; fingerprint: of these. config: hash of what is run and how it is judged.
-    commit: of the code; clean: whether nothing in it was changed. commits: those since the last good night, newest first.
+    commit: of the code; clean: whether nothing in it was changed. commits: those after the last good night, up to the first
+    that was a regression since then, or to this one; newest first.
     doctor: what `fse doctor` found, as its JSON has it, for each kind of training; empty if it was not asked. ill: why the
     machine cannot be used, '' if it can.
     """
@@ -129,7 +130,8 @@ def begin(settings: Settings, date: str, history: History, now: Circumstances) -
         "ended": "",
         "attempts": attempts,
         "missing": _missing(history, date),
-        "last_good": _last_good(history, date),
+        "last_good": last_good(history, date),
+        "first_bad": first_bad(history, date),
         **now._asdict(),
         "plays": [played for played in (old or {}).get("plays", []) if played["outcome"] == "ok"],
         "findings": [],
@@ -182,7 +184,9 @@ def _judge(
             values = [one["metrics"][name] for one in played if one["outcome"] == "ok" and name in one["metrics"]]
             there = [float(value) for value in values if value is not None]
             if values and not there:
-                findings.append(_reason(metric, "number", gates.WARN, "has no value"))
+                went_on = any(stage["resumed"] for one in played for stage in one["stages"].values())
+                words = "has no value" + ("; training was interrupted, and went on" if went_on else "")
+                findings.append(_reason(metric, "number", gates.WARN, words))
             if not there:
                 continue
             usual = force.values.get(metric, []) if force else []
@@ -215,11 +219,23 @@ def _conclude(record: Record, accepted: List[baseline.Baseline]) -> Tuple[str, L
         reasons.append(_reason("", "baseline", gates.WARN, words.format(accepted[-1].about)))
     elif not accepted:
         reasons.append(_reason("", "baseline", gates.NOTE, "no baseline is accepted yet"))
-    order = [gates.REGRESSION, gates.WARN, gates.NOTE]
-    reasons.sort(key=lambda finding: order.index(finding["level"]))
+    order = [gates.REGRESSION, gates.WARN]
+    notes = [finding for finding in reasons if finding["level"] not in order]
+    reasons = [finding for finding in reasons if finding["level"] in order]
+    reasons = sorted(reasons, key=lambda finding: order.index(finding["level"])) + _together(notes)
     if red & again:
         return REGRESSION, reasons
     return (WARN if reasons and reasons[0]["level"] == gates.WARN else PASS), reasons
+
+
+def _together(notes: List[Record]) -> List[Record]:
+    """Notes that say the same of several metrics as one."""
+    metrics: Dict[Tuple[str, str], List[str]] = {}
+    for note in notes:
+        metrics.setdefault((note["gate"], note["words"]), []).append(note["metric"])
+    return [
+        _reason(", ".join(filter(None, names)), gate, gates.NOTE, words) for (gate, words), names in metrics.items()
+    ]
 
 
 def _end(record: Record, history: History, clock: float, verdict: str, reasons: List[Record]) -> Record:
@@ -247,10 +263,19 @@ def _missing(history: History, date: str) -> List[str]:
     return [str(last + datetime.timedelta(days=gap)) for gap in range(1, min((day - last).days, _GAP + 1))]
 
 
-def _last_good(history: History, date: str) -> Dict[str, str]:
-    """Date and commit of the last good night; empty if there is none."""
-    good = history.before(date)
-    return {"date": good[-1]["date"], "commit": good[-1]["commit"]} if good else {}
+def last_good(history: History, date: str) -> Dict[str, str]:
+    """Date and commit of the last good night before a date; empty if there is none."""
+    return _date_and_commit(history.before(date)[-1:])
+
+
+def first_bad(history: History, date: str) -> Dict[str, str]:
+    """Date and commit of the first regression between the last good night before a date and it; empty if there is none."""
+    since = last_good(history, date).get("date", "")
+    return _date_and_commit([bad for bad in history.before(date, (REGRESSION,)) if bad["date"] > since][:1])
+
+
+def _date_and_commit(nights: List[Record]) -> Dict[str, str]:
+    return {name: night[name] for night in nights for name in ("date", "commit")}
 
 
 def _now() -> str:

@@ -7,6 +7,16 @@ from fse import config
 from fse.errors import ConfigError
 
 
+def test_queries_are_hidden_from_others():
+    text = "a=1,dataset.archive='https://h/x.zip?token=1&b=2#c',download.mirrors=[\"http://h/?k=1\", 'HTTP://i/d'],b=2"
+    wanted = "a=1,dataset.archive='https://h/x.zip?…',download.mirrors=[\"http://h/?…\", 'HTTP://i/d'],b=2"
+    assert config.masked(text) == wanted
+    for overrides in (text + ",broken", text + ",dataset.sha256='x'", text + ",c.d=[1"):
+        with pytest.raises(ConfigError) as caught:
+            config.load("synthetic", overrides)
+        assert "token" not in str(caught.value)
+
+
 def test_the_defaults_are_the_replaced_codes_hyper_parameters() -> None:
     settings = config.Config()
     train, loss, network = settings.train, settings.loss, settings.network

@@ -160,7 +160,13 @@ def test_a_newer_manifest_is_a_scheduling_error(ran: Path) -> None:
         (["Sweep", "--seeds", "x"], 40, "error: --seeds x: wanted a whole number\n"),
         (["FullRun", "--Train-device-wait", "x"], 40, "error: --Train-device-wait x: wanted a whole number\n"),
         (["Train", "--no-such-flag"], 2, "--no-such-flag"),
-        (["Trian"], 1, "Trian"),
+        (["Trian"], 40, "error: no command Trian; did you mean Train?\n"),
+        (["Nightly"], 40, "error: no command Nightly; did you mean NightlyRegression?\n"),
+        (
+            ["RangeDaily", "--of", "NightlyRegresion"],
+            40,
+            "error: --of: no command NightlyRegresion; did you mean NightlyRegression?\n",
+        ),
     ],
 )
 def test_exit_codes(ran: Path, arguments: List[str], code: int, message: str) -> None:

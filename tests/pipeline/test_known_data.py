@@ -1,6 +1,10 @@
 """Known data sets through the real program."""
 
+import functools
+import http.server
 import json
+import threading
+import zipfile
 from pathlib import Path
 
 from tests.fse.datasets import layouts
@@ -10,7 +14,7 @@ from tests.pipeline.program import luigi
 def test_what_has_to_be_fetched_by_hand_is_told(tmp_path: Path) -> None:
     done = luigi(tmp_path, "Download", "--config", "300w", "--set", "download.data_path={}".format(tmp_path))
     assert done.returncode == 20, done.stderr
-    assert "helen.zip: fetch it from https://ibug" in done.stderr
+    assert "helen.zip (or the folder 'helen', unpacked): fetch by hand from https://ibug" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -29,3 +33,38 @@ def test_cats_from_their_archives_to_records(tmp_path: Path) -> None:
     assert json.loads((stages / "AlignCrop" / "crop.json").read_text())["reads_test_annotations"] is True
     assert json.loads((stages / "ConvertTFRecord" / "records.json").read_text())["pictures"] == {"train": 7, "test": 1}
     assert "terms" in json.loads((stages / "Download" / "dataset.json").read_text())
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Serves the files of a folder to those who know the word."""
+
+    def do_GET(self) -> None:
+        if "token=s3cr3t" in self.path:
+            super().do_GET()
+        else:
+            self.send_error(403)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+def test_what_an_address_hides_is_seen_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "served").mkdir()
+    with zipfile.ZipFile(str(tmp_path / "served" / "set.zip"), "w") as package:
+        for number in range(3):
+            package.writestr("images/{}.jpg".format(number), layouts.picture(number))
+    handler = functools.partial(Quiet, directory=str(tmp_path / "served"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = "http://127.0.0.1:{}/set.zip?token=s3cr3t".format(server.server_port)
+        done = luigi(tmp_path, "Download", "--set", "dataset.name=mine,dataset.archive='{}'".format(address))
+        lost = luigi(tmp_path, "Download", "--set", "dataset.name=mine,dataset.archive='{}s'".format(address[:-3]))
+        server.shutdown()
+    assert done.returncode == 0, done.stderr
+    assert lost.returncode == 55, lost.stderr
+    assert "set.zip: the server answered 403" in lost.stderr
+    files = [path for path in (tmp_path / "workspace").rglob("*") if path.is_file()]
+    assert len(files) > 10
+    said = b"".join(path.read_bytes() + str(path).encode() for path in files).decode("latin-1")
+    for text in (said, done.stderr, done.stdout, lost.stderr, lost.stdout):
+        assert "s3cr" not in text

@@ -21,7 +21,7 @@ RANKS = {"train." + name for name in ("devices", "hosts", "rank_table", "connect
 HARMLESS = {
     stages.AlignCrop: {"crop.processes", "evaluate.eyes"},
     stages.ConvertTFRecord: {"records.processes"},
-    stages.Train: RANKS,
+    stages.Train: RANKS | {"train.start_from"},  # its content is in the key
 }
 
 
@@ -110,13 +110,26 @@ def test_where_the_files_of_a_known_data_set_lie_makes_no_difference_and_what_is
 def test_files_that_have_to_be_fetched_by_hand_are_required(tmp_path: Path) -> None:
     missing = stages.Download(set="dataset.name=aflw,download.data_path={}".format(tmp_path)).requires()
     assert len(missing) == 1
-    assert "fetch it from http://www.robots" in missing[0].advice
+    assert "fetch by hand from http://www.robots" in missing[0].advice
     named = stages.Download(set="dataset.name=aflw,download.mirrors=['http://localhost/']").requires()
     assert named == []
 
 
 def test_what_an_address_may_hide_is_in_no_key_and_no_report() -> None:
-    for kind in (stages.Download, stages.Report):
-        settings = str(kind(set="dataset.name=mine,dataset.archive='https://host/a.zip?token=secret'").settings())
-        assert "a.zip" in settings
-        assert "secret" not in settings
+    trained = "dataset.name=mine,dataset.archive='https://host/a.zip?token=secret'"
+    evaluated = trained.replace("dataset.", "evaluate.dataset.")
+    tasks = [stages.Download(set=trained), stages.Download(set=evaluated, data="evaluate")]
+    for task in [*tasks, *(stages.Report(set=overrides) for overrides in (trained, evaluated))]:
+        assert "a.zip" in str(task.settings())
+        assert "secret" not in str(task.settings())
+    assert all("secret" in task.untold()["FSE_SET"] for task in tasks)
+
+
+def test_how_test_pictures_are_drawn_from_a_folder_counts(tmp_path: Path) -> None:
+    overrides = "dataset.name=folder,dataset.archive={}".format(tmp_path)
+    keys = [
+        stages.Download(set=overrides + more, workspace=str(tmp_path)).settings()
+        for more in ("", ",dataset.seed=7", ",dataset.test_share=0.2", ",dataset.train=7")
+    ]
+    assert keys[0] == keys[3]
+    assert keys[0] not in keys[1:3]

@@ -23,6 +23,14 @@ def test_output_goes_to_the_log_and_errors_to_the_console_too(tmp_path: Path, ca
     assert capsys.readouterr().err.strip() == "words"
 
 
+def test_a_log_that_is_cut_off_meanwhile_goes_on_at_its_beginning(tmp_path: Path) -> None:
+    """As logrotate's copytruncate does it."""
+    log = tmp_path / "a.log"
+    code = "import os, sys; print('before', flush=True); os.truncate({!r}, 0); print('after', flush=True); "
+    children.run(python(code.format(str(log)) + "print('words', file=sys.stderr)"), log)
+    assert sorted(log.read_text().split()) == ["after", "words"]
+
+
 def test_every_line_is_reported_also_one_that_is_redrawn(tmp_path: Path) -> None:
     lines: list = []
     children.run(python("import sys; sys.stderr.write('a 10%|\\ra 20%|\\rb\\n')"), tmp_path / "a.log", lines.append)

@@ -11,7 +11,7 @@ import pytest
 
 from fse import locks, outputs
 from fse.errors import DataError, StageError
-from tasks import fingerprint
+from tasks import fingerprint, sweep
 from tasks.housekeeping import Accept, Clean, Command, Lineage, Verify, made_in
 from tasks.nightly.commands import NightlyRegression, forget_old
 from tasks.stage import building, lock_of, point
@@ -168,6 +168,17 @@ def test_clean_lists_and_deletes_what_nothing_leads_to(capsys) -> None:
     assert toy.run() == []
 
 
+def test_clean_keeps_what_an_unfinished_sweep_wants(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy.run()
+    old = toy.folder()
+    toy.settings["third"] = 2
+    toy.run()
+    with monkeypatch.context() as begun:
+        begun.setattr(sweep, "wanted", lambda root: [old.name])
+        assert do(Clean(delete=True), capsys)[-1].endswith("in 0 outputs; deleted")
+    assert do(Clean(delete=True), capsys)[-1].endswith("in 1 outputs; deleted")
+
+
 def test_clean_keeps_what_links_and_records_lead_to_and_what_it_is_made_of(capsys) -> None:
     keys = []
     for value in (2, 3, 4):
@@ -196,11 +207,18 @@ def test_clean_keeps_the_outputs_of_the_last_nights_and_of_accepted_ones(tmp_pat
         (played.folder / str(date) / "a-1" / "case.log").write_text("")
         record = {"date": str(date), "plays": [{"stages": {"Train": {"key": key, "seconds": 1.0}}}]}
         played.write_verdict(record)
+    for date in map(str, (datetime.date(2025, 12, 31), datetime.date(2026, 3, 1))):  # of the machine's failures
+        played.write_verdict({"date": date, "plays": []})
+    logs = Path("workspace/logs")
+    logs.mkdir()
+    for name in ("n-2026-01-01-a-1.log", "n-2026-01-01-a-1.log.1.gz", "n-2026-01-02-a-1.log", "n-2026-01-04-a-1.log"):
+        (logs / ("nightly-" + name)).write_text("")
     assert do(Clean(), capsys)[-1].startswith("    0.0 MB  in 0 outputs")
     forget_old(played.folder, 30, {"2026-01-02"})
     do(Clean(delete=True), capsys)
     assert there() == {"{:016x}".format(date.toordinal()) for date in [nights[1], *nights[3:]]}
     assert all((played.folder / str(date) / "verdict.json").is_file() for date in nights)
+    assert sorted(log.name[10:20] for log in logs.iterdir()) == ["2026-01-02", "2026-01-04"]
 
 
 def test_clean_keeps_an_interrupted_stage_of_the_experiment_and_removes_others(capsys) -> None:

@@ -138,10 +138,12 @@ def cats(folder: Path, count: int = 8) -> np.ndarray:
 
 
 def shoes(folder: Path, count: int = 20) -> None:
-    """UT Zappos50K."""
+    """UT Zappos50K, packed on macOS, which adds hidden files."""
     names = ["Shoes/Boat Shoes/A.B. & Co./{:04d}.1.jpg".format(number) for number in range(count)]
     root = "ut-zap50k-images-square/"
-    zipped(folder / "ut-zap50k-images-square.zip", {root + name: picture(1, 136, 136) for name in names})
+    contents = {root + name: picture(1, 136, 136) for name in names}
+    contents["__MACOSX/" + root + "Shoes/Boat Shoes/A.B. & Co./._0000.1.jpg"] = b"Mac OS X"
+    zipped(folder / "ut-zap50k-images-square.zip", contents)
 
 
 def fitted(known: DataSet, folder: Path, parts: Dict[str, Dict[str, int]]) -> DataSet:

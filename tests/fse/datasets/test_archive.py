@@ -133,17 +133,17 @@ def test_links_in_7z(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar", SEVEN])
-@pytest.mark.parametrize("length", [1, 100, 1000, 3000])
+@pytest.mark.parametrize("length", [100, 1000, 3000])
 def test_archives_in_parts(tmp_path, kind, length):
     """As `7z -v` cuts them: bytes 0 to n, n to 2n, …"""
     whole = pack(tmp_path / "whole", {**FILES, "more.jpg": b"m" * 5000}, kind)
     data = whole.read_bytes()
-    length = max(length, len(data) // 900)
+    length = max(length, len(data) // 90)
     path = tmp_path / "set.{}.001".format(kind)
     for number, start in enumerate(range(0, len(data), length), 1):
         path.with_suffix(".{:03d}".format(number)).write_bytes(data[start : start + length])
     assert archive.size(path) == len(data)
-    assert archive.is_archive(path) or length < 300
+    assert archive.is_archive(path) or length < 300  # what tells a tar is in its 257th byte
     assert unpack(path, tmp_path / "out") == {**FILES, "more.jpg": b"m" * 5000}
     last = archive.parts(path)[-1]
     if kind != "tar":  # whose end is nothing but zeros

@@ -88,6 +88,21 @@ def test_an_older_file_is_brought_up_to_date_and_a_newer_one_refused(tmp_path: P
         History(path)
 
 
+@pytest.mark.parametrize(
+    ("old", "now"),
+    [(None, []), ("no such verb", []), ({"checks": [], "fit": True}, [{"checks": [], "fit": True}]), ([], [])],
+)
+def test_what_the_doctor_found_was_one_report_once(tmp_path: Path, monkeypatch: Any, old: Any, now: Any) -> None:
+    path = tmp_path / "history.sqlite"
+    with monkeypatch.context() as older:
+        older.setattr(history, "MIGRATIONS", history.MIGRATIONS[:2])
+        History(path).save(record("2026-11-01", doctor=old))
+    (night,) = History(path).records()
+    assert night["doctor"] == now
+    assert night == record("2026-11-01", doctor=now)
+    assert History(path).past("here", "a", "nme", "", "2026-11-09") == [9.0]
+
+
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "history.sqlite").write_text("nothing of the sort, but long enough to be looked at" * 50)
     with pytest.raises(DataError, match="is not a nightly's history"):

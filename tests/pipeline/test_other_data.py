@@ -1,4 +1,4 @@
-"""Other data for evaluation than for training, through the real `luigi` program: rendered faces, and an archive."""
+"""Other data for evaluation than for training, and weights of another one to start from, through the real program."""
 
 import io
 import json
@@ -90,3 +90,20 @@ def test_mistakes_end_the_program_before_anything_runs(ran: Path) -> None:
     done = luigi(ran, "FullRun", "--set", "evaluate.dataset=mafI")
     assert done.returncode == 45
     assert "evaluate.dataset.archive must say where the data set 'mafI' is; did you mean mafl?" in done.stderr
+
+
+def test_a_training_starts_from_another_experiment_and_depends_on_its_content(ran: Path) -> None:
+    tuned = "experiment.name=tuned,train.start_from={},train.steps=2"
+    done = luigi(ran, "Train", "--config", "tiny.toml", "--set", tuned.format("tiny"))
+    assert done.returncode == 0, done.stderr
+    assert began(done.stderr) == ["Train"]
+    assert "starting from the weights of" in done.stderr
+    by_path = luigi(ran, "Plan", "--config", "tiny.toml", "--set", tuned.format("workspace/tiny")).stdout
+    assert [line.split()[1] for line in by_path.splitlines() if line.startswith("Train ")] == ["done"]
+    step = next((ran / "workspace" / "tiny" / "stages" / "Train" / "checkpoints").glob("model-4.index"))
+    other = luigi(ran, "Plan", "--config", "tiny.toml", "--set", tuned.format(step.with_suffix(""))).stdout
+    assert "Train            will run" in other
+    assert "content of train.start_from" in other
+    missing = luigi(ran, "Train", "--config", "tiny.toml", "--set", tuned.format("nowhere"))
+    assert missing.returncode == 20
+    assert "no checkpoint model-<step> there" in missing.stderr

@@ -1,0 +1,177 @@
+"""A person's own pictures, as they come: nested, broken, turned, partly annotated."""
+
+import csv
+import json
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fse import config, crop, datasets
+from fse.datasets import folder
+from fse.errors import ConfigError, DataError
+
+LANDMARKS = "left_eye_x,left_eye_y,right_eye_x,right_eye_y"
+
+
+def settings(archive, **values):
+    dataset = dict({"name": "folder", "archive": str(archive)}, **values)
+    return config.from_tables({"dataset": dataset, "crop": {"size": 20, "max_skipped": 1.0}, "network": {"view": 16}})
+
+
+def rows_of(path):
+    with open(str(path), newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.fixture
+def mine(tmp_path):
+    """Twenty pictures of 40 x 30 pixels in nested folders."""
+    for number in range(20):
+        path = tmp_path / "mine" / "year {}".format(number % 3) / ("a" if number % 2 else "") / "{}.png".format(number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 30), (10 * number, 80, 90)).save(str(path))
+    return tmp_path / "mine"
+
+
+@pytest.fixture
+def bring(tmp_path):
+    """Brings it; returns splits by file, and the summary."""
+
+    def bringer(archive, **values):
+        shutil.rmtree(str(tmp_path / "out"), ignore_errors=True)
+        datasets.download(settings(archive, **values), tmp_path / "out", tmp_path / "cache")
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["dataset.json", "images", "landmarks.csv"]
+        splits = {row["file"]: row["split"] for row in rows_of(tmp_path / "out" / "landmarks.csv")}
+        return splits, json.loads((tmp_path / "out" / "dataset.json").read_text())
+
+    return bringer
+
+
+def annotate(mine, lines, header="file," + LANDMARKS):
+    (mine / "landmarks.csv").write_text("\n".join([header, *lines]) + "\n")
+
+
+def test_nested_folders_without_annotations(bring, mine):
+    splits, summary = bring(mine, test_share=0.3)
+    assert sorted(splits) == sorted(path.relative_to(mine).as_posix() for path in mine.rglob("*.png"))
+    assert summary["splits"] == {split: list(splits.values()).count(split) for split in ("train", "test")}
+    assert 2 <= summary["splits"]["test"] <= 10
+    assert (summary["pictures"], summary["landmarks"]) == (20, [])
+
+
+def test_pictures_that_come_or_go_leave_the_others_where_they_are(bring, mine):
+    before, _ = bring(mine, test_share=0.3)
+    Image.new("RGB", (40, 30)).save(str(mine / "new.png"))
+    (mine / "year 0" / "0.png").unlink()
+    after, _ = bring(mine, test_share=0.3)
+    assert {name: split for name, split in after.items() if name in before} == {
+        name: split for name, split in before.items() if name in after
+    }
+    assert bring(mine, test_share=0.3, seed=1)[0] != after
+
+
+def test_the_share_is_drawn(bring):
+    splits = [folder.drawn("{}.jpg".format(number), 0.1, 1234) for number in range(20_000)]
+    assert splits.count("test") == pytest.approx(2000, abs=4 * np.sqrt(1800))
+    assert folder.drawn("a", 0.0, 0) == "train"
+    assert folder.drawn("a", 1.0, 0) == "test"
+
+
+def test_an_archive_of_one_folder_with_a_file_of_landmarks(bring, mine, tmp_path):
+    annotate(mine, ["year 0/0.png,10,10,30,10", "./year 1/1.png,10,10,30,10"], "file," + LANDMARKS)
+    with zipfile.ZipFile(str(tmp_path / "mine.zip"), "w") as package:
+        for path in sorted(mine.rglob("*")):
+            package.write(str(path), "holidays/" + path.relative_to(mine).as_posix())
+        package.writestr("holidays/._year.png", b"resource fork")
+    with pytest.raises(DataError, match=r"dataset.test_share = 0\.1 of 2 pictures leaves none to test"):
+        bring(tmp_path / "mine.zip", seed=5)
+    splits, summary = bring(tmp_path / "mine.zip", test_share=0.0)
+    assert splits == {"year 0/0.png": "train", "./year 1/1.png": "train"}
+    assert (summary["pictures"], summary["landmarks"]) == (20, ["left_eye", "right_eye"])
+
+
+def test_a_column_of_splits_takes_the_place_of_the_draw(bring, mine):
+    annotate(mine, ["year 0/0.png,test", "year 1/4.png,train"], "file,split")
+    assert bring(mine, test_share=0.5)[1]["splits"] == {"train": 1, "test": 1}
+
+
+def test_what_cannot_be_used_is_left_out_and_listed(bring, mine, tmp_path):
+    (mine / "broken.jpg").write_bytes(b"no picture")
+    (mine / "unnamed.png").write_bytes((mine / "year 0" / "0.png").read_bytes())
+    turned = Image.new("RGB", (40, 30), "white")
+    exif = turned.getexif()
+    exif[0x0112] = 6  # to be turned clockwise: 30 x 40 upright
+    turned.save(str(mine / "turned.jpg"), exif=exif)
+    annotate(
+        mine,
+        [
+            "year 0/0.png,10,10,30,10,train",
+            "turned.jpg,5,35,25,35,test",  # outside if it were not turned
+            "year 1/4.png,10,10,30,,train",
+            "year 2/2.png,10,10,30,nan,train",
+            "year 0/6.png,10,10,300,10,train",
+            "broken.jpg,10,10,30,10,train",
+            "nowhere.png,10,10,30,10,train",
+        ],
+        "file," + LANDMARKS + ",split",
+    )
+    bring(mine)
+    crop.align_crop(settings(mine), tmp_path / "out", tmp_path / "crops")
+    kept = {row["source"]: row for row in rows_of(tmp_path / "crops" / "landmarks.csv")}
+    assert sorted(kept) == ["turned.jpg", "year 0/0.png"]
+    # The crop is the middle 30 x 30 of 30 x 40 pixels: 5 and 35 are at a sixth across and at its lower edge.
+    assert float(kept["turned.jpg"]["left_eye_x"]) == pytest.approx(-2.0 / 3.0)
+    assert float(kept["turned.jpg"]["left_eye_y"]) == pytest.approx(1.0)
+    skipped = {row["source"]: row["reason"] for row in rows_of(tmp_path / "crops" / "skipped.csv")}
+    assert skipped["broken.jpg"] == "not a JPEG, PNG, BMP, WebP or TIFF picture"
+    assert skipped["nowhere.png"] == "no such file"
+    assert skipped["unnamed.png"] == "no annotation"
+    assert skipped["year 0/6.png"] == "a landmark outside the picture"
+    assert skipped["year 1/4.png"] == skipped["year 2/2.png"] == "a landmark without coordinates"
+
+
+@pytest.mark.parametrize(
+    ("header", "lines", "message"),
+    [
+        (
+            "file," + LANDMARKS,
+            ["year 0/0.png,1,1,2,2", "year 0//0.png,1,1,2,2"],
+            "'year 0//0.png' has more than one row",
+        ),
+        ("picture," + LANDMARKS, ["year 0/0.png,1,1,2,2"], "no column `file`"),
+        ("file,left_eye_x", ["year 0/0.png,1"], "wants a column 'left_eye_y' beside it"),
+        ("file," + LANDMARKS, ["year 0/0.png,1,1,2"], "row 2: 4 cells, but the header has 5"),
+        ("file,split", ["year 0/0.png,val"], "has split 'val'; wanted `train` or `test`"),
+        ("file,split", ["x.png,train", "y.png,test"], "none of the files it names is below"),
+        ("file", ["../x.png"], "does not name a picture below"),
+        ("file", [], "no rows below the header"),
+    ],
+)
+def test_a_file_of_landmarks_that_cannot_be_meant(bring, mine, header, lines, message):
+    annotate(mine, lines, header)
+    with pytest.raises(DataError, match=message):
+        bring(mine)
+
+
+def test_folders_that_hold_nothing_or_not_what_was_said(bring, mine, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"no pictures \(\.jpg .*\) in it"):
+        bring(tmp_path / "empty")
+    with pytest.raises(DataError, match="no annotation file 'points.csv'"):
+        bring(mine, annotations="points.csv")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"archive": ""}, "must say where the data set 'folder' is; for example dataset.archive=my/pictures"),
+        ({"images": "year 0"}, "pictures of 'folder' are looked for everywhere"),
+        ({"part": "train"}, "only known data sets have parts"),
+    ],
+)
+def test_mistakes_are_refused_before_anything_runs(values, message):
+    with pytest.raises(ConfigError, match=message):
+        datasets.check(settings(**dict({"archive": "mine"}, **values)))

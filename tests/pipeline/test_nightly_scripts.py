@@ -1,0 +1,92 @@
+"""What runs the nightly every night: the crontab's line as cron runs it, and systemd's and logrotate's own opinion."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict, Tuple
+
+import pytest
+
+from fse import locks
+from tests import ascend_host
+from tests.pipeline.program import ROOT
+
+SCRIPTS = ROOT / "scripts" / "nightly"
+
+
+def installed(folder: Path) -> str:
+    """/opt/fse and /data/fse of the scripts, in a folder; returns what changes a text so that they are meant."""
+    (folder / "data").mkdir()
+    (folder / "opt").mkdir()
+    (folder / "opt" / "scripts").symlink_to(ROOT / "scripts")
+    (folder / "opt" / ".venv").symlink_to(sys.prefix)
+    return str(folder)
+
+
+def here(text: str, folder: str) -> str:
+    return text.replace("/opt/fse", folder + "/opt").replace("/data/fse", folder + "/data")
+
+
+def crontab(folder: str) -> Tuple[Dict[str, str], str]:
+    """The variables that the crontab sets, and its command."""
+    lines = here((SCRIPTS / "crontab").read_text(), folder).splitlines()
+    lines = [line for line in lines if line and not line.startswith("#")]
+    (when,) = [line for line in lines if line[0] in "0123456789*"]
+    assert "%" not in when  # to cron it is the end of the line
+    return dict(line.split("=", 1) for line in lines if line != when), when.split(None, 5)[5]
+
+
+@pytest.mark.slow
+def test_the_crontabs_line_as_cron_runs_it(tmp_path: Path) -> None:
+    """In cron's environment, with the shipped configuration for Ascend, on a machine that is none."""
+    folder = installed(tmp_path)
+    ascend_host.npu_smi(tmp_path, ascend_host.USED)
+    (tmp_path / "set_env.sh").write_text('export PATH={}:$PATH NEVER="$NEVER_SET"\nfalse\n'.format(folder))
+    variables, command = crontab(folder)
+    cron = {"HOME": folder, "LOGNAME": "fse", "SHELL": "/bin/sh", "PATH": "/usr/bin:/bin", **variables}
+    cron.update(CANN=folder + "/set_env.sh", FSE_LOCKS=folder)
+
+    def run() -> int:
+        return subprocess.call(["/bin/sh", "-c", command], env=cron, cwd=folder, timeout=300)
+
+    log = tmp_path / "data" / "nightly.log"
+    assert run() == 61, log.read_text()
+    said = log.read_text()
+    assert ": infrastructure" in said
+    assert "Traceback" not in said
+    (verdict,) = (tmp_path / "data" / "nightly" / "ascend").glob("*/verdict.json")
+    assert '"name": "910A"' in verdict.read_text()  # so CANN's set_env.sh was sourced
+    with locks.held(tmp_path / "data" / "nightly.flock", "another night", 1.0):
+        assert run() == 10
+    assert log.read_text() == said + "a nightly of {}/data is running\n".format(folder)
+
+
+def test_systemd_takes_the_units(tmp_path: Path) -> None:
+    verify = shutil.which("systemd-analyze")
+    if verify is None:
+        pytest.skip("no systemd here")
+    folder = installed(tmp_path)
+    for unit in SCRIPTS.glob("fse-nightly.*er*"):
+        if unit.suffix in (".service", ".timer"):
+            (tmp_path / unit.name).write_text(here(unit.read_text(), folder).replace("User=fse", "User=root"))
+    units = [folder + "/fse-nightly.service", folder + "/fse-nightly.timer"]
+    done = subprocess.run([verify, "verify", *units], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+    assert (done.returncode, done.stdout.decode()) == (0, "")
+
+
+def test_logrotate_takes_its_file(tmp_path: Path) -> None:
+    program = shutil.which("logrotate", path=os.environ.get("PATH", "") + ":/usr/sbin")
+    if program is None:
+        pytest.skip("no logrotate here")
+    folder = installed(tmp_path)
+    (tmp_path / "data" / "logs").mkdir()
+    for name in ("nightly.log", "logs/train-0.log"):
+        (tmp_path / "data" / name).write_text("said\n")
+    text = here((SCRIPTS / "fse-nightly.logrotate").read_text(), folder)
+    (tmp_path / "conf").write_text(text.replace("su fse fse", ""))
+    (tmp_path / "conf").chmod(0o644)
+    subprocess.run([program, "--force", "--state", folder + "/state", folder + "/conf"], check=True, timeout=60)
+    rotated = sorted(str(path.relative_to(tmp_path / "data")) for path in (tmp_path / "data").rglob("*.log*"))
+    assert rotated == ["logs/train-0.log", "logs/train-0.log.1", "nightly.log", "nightly.log.1"]
