@@ -51,10 +51,7 @@ SWITCHES: Dict[str, Dict[str, Any]] = {
 DUMP_STEP = "10"
 
 # What --precision_mode means as train.mixed_precision where there is no NPU, as far as it can be had.
-PRECISIONS = {
-    "gpu": {"allow_mix_precision": "on", "force_fp32": "off", "must_keep_origin_dtype": "off"},
-    "cpu": {"force_fp32": "off", "must_keep_origin_dtype": "off"},
-}
+PRECISIONS = {"allow_mix_precision": "on", "force_fp32": "off", "must_keep_origin_dtype": "off"}
 
 
 # The lines of `losses.csv`.
@@ -185,7 +182,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--train_steps", type=int, help="number of steps; overrides the epochs")
     parser.add_argument("--train_epochs", type=int, help="passes over the pictures")
     parser.add_argument("--learning_rate", type=float, help="Adam's step size")
-    parser.add_argument("--precision_mode", help="npu.precision_mode; elsewhere " + _precisions())
+    parser.add_argument("--precision_mode", help="npu.precision_mode; elsewhere " + ", ".join(PRECISIONS))
     parser.add_argument("--profiling", default="False", help="True: profile to profiling in the output folder (npu)")
     parser.add_argument("--over_dump", default="False", help="True: overflowing operators to over_dump there (npu)")
     parser.add_argument("--data_dump_flag", default="False", help="True: operators' data to data_dump_flag there (npu)")
@@ -202,10 +199,6 @@ def _parser() -> argparse.ArgumentParser:
 
 def _units() -> str:
     return " ".join((__doc__ or "").split("\n\n")[1].split())
-
-
-def _precisions() -> str:
-    return "; ".join("{}: {}".format(device, ", ".join(known)) for device, known in PRECISIONS.items())
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -281,12 +274,12 @@ def _device_changes(options: argparse.Namespace, device: str, output: Path) -> D
     mode = options.precision_mode
     if mode and device == "npu":
         values["npu.precision_mode"] = mode
-    elif mode and mode not in PRECISIONS[device]:
+    elif mode and mode not in PRECISIONS:
         raise ConfigError(
-            "--precision_mode={}: train.device {!r} can only do {}".format(mode, device, ", ".join(PRECISIONS[device]))
+            "--precision_mode={}: train.device {!r} can only do {}".format(mode, device, ", ".join(PRECISIONS))
         )
     elif mode:
-        values["train.mixed_precision"] = PRECISIONS[device][mode]
+        values["train.mixed_precision"] = PRECISIONS[mode]
     on = [name for name in SWITCHES if _is_on(name, getattr(options, name))]
     if on and device != "npu":
         raise ConfigError("--{}=True: only an NPU does that, and train.device is {!r}".format(on[0], device))

@@ -143,8 +143,8 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["--data_path=.", "--set=train.device=gpu", "--autotune=true"], "--autotune=True: only an NPU does that"),
         (["--data_path=.", "--precision_mode=fastest"], "npu.precision_mode must be one of"),
         (
-            ["--data_path=.", "--device=cpu", "--precision_mode=allow_mix_precision"],
-            "--precision_mode=allow_mix_precision: train.device 'cpu' can only do force_fp32, must_keep_origin_dtype",
+            ["--data_path=.", "--device=cpu", "--precision_mode=force_fp16"],
+            "--precision_mode=force_fp16: train.device 'cpu' can only do allow_mix_precision, force_fp32",
         ),
         (["--data_path=.", "--data_dump_flag=True", "--data_dump_step=last"], "npu.dump_step must be steps as"),
         (["--data_path=.", "--data_dump_flag=True", "--over_dump=True"], "exclude each other"),
