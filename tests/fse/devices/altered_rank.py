@@ -3,7 +3,7 @@
 momentum              all ranks take TensorFlow's momentum optimizer instead of Adam
 dies first            the rank kills itself when the others wait for it
 dies in broadcast     the rank kills itself when its part of the broadcast of the first weights is being computed
-stops in broadcast    so it does, but goes on as a process that nobody runs
+stops in broadcast    there it stops for ever, without ending; the others wait for the broadcast two seconds only
 """
 
 import os
@@ -11,16 +11,16 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any, List
+from typing import Any, ContextManager, List
 
-from fse import cli
+from fse import cli, ranks
 from fse.devices import collective
 from fse.tf1 import tf
 
 change = sys.argv[1]
 output = Path(sys.argv[sys.argv.index("--output") + 1])
 chosen = os.environ["RANK_ID"] == os.environ.get("ALTERED_RANK")
-initialise, broadcast = collective.Group.initialise, collective.Group.broadcast
+initialise, broadcast, bounded = collective.Group.initialise, collective.Group.broadcast, ranks.bounded
 
 
 def end(number: int) -> None:
@@ -44,10 +44,16 @@ def breaks_off(self: Any, tensors: List[Any]) -> List[Any]:
     return broadcast(self, [first, *tensors[1:]])
 
 
+def impatient(seconds: float, what: str) -> ContextManager[None]:
+    return bounded(2.0 if "first weights" in what else seconds, what)
+
+
 if change == "momentum":
     tf.train.AdamOptimizer = lambda rate, beta1: tf.train.MomentumOptimizer(rate, beta1)
 elif chosen and change == "dies first":
     collective.Group.initialise = meets_nobody  # type: ignore[method-assign]
 elif chosen:
     collective.Group.broadcast = breaks_off  # type: ignore[method-assign]
+elif change == "stops in broadcast":
+    ranks.bounded = impatient
 sys.exit(cli.main(sys.argv[2:]))
