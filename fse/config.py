@@ -76,9 +76,11 @@ class Download:
     )
     mirrors: Tuple[str, ...] = _setting((), "http(s):// addresses of folders that hold copies, tried first")
     timeout: float = _setting(
-        86_400.0, "seconds that bringing one file may take; what came by then is gone on from in the next run", 1.0
+        86_400.0, "seconds that bringing one file may take; what came by then is gone on from in the next run", 1.0, 1e7
     )
-    stall: float = _setting(60.0, "seconds without a byte after which a connection is given up and made anew", 0.01)
+    stall: float = _setting(
+        60.0, "seconds without a byte after which a connection is given up and made anew", 0.01, 1e5
+    )
 
 
 @dataclass(frozen=True)

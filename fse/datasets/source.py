@@ -394,14 +394,15 @@ def _receive(wanted: _Wanted, response: requests.Response, part: Path) -> bytes:
             first = next(pieces, b"")
             if first.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):  # as HTML and XML do, and no archive
                 return b"".join([first, *itertools.islice(pieces, 3)])
+            if not first:
+                raise _Interrupted("the server sent nothing")
             pieces = itertools.chain([first], pieces)
             total = int(length) if re.match(r"[0-9]{1,18}\Z", length) else None
             _expect(wanted, total)
             _begin(part, {"address": label(wanted.url), "validator": _validator(response), "total": total})
-        disk.require(part.parent, (total or wanted.size) - _size(part), label(wanted.url))
-        size = _store(pieces, part, wanted, total or wanted.size)
-    if not size:
-        raise _Interrupted("the server sent nothing")
+        total = total or _read_notes(part).get("total") or wanted.size or None
+        disk.require(part.parent, (total or 0) - _size(part), label(wanted.url))
+        size = _store(pieces, part, wanted, total)
     if total is None and time.monotonic() >= wanted.until:
         raise _Interrupted("the connection was cut off")
     if total is not None and size < total:
@@ -440,10 +441,10 @@ def _expect(wanted: _Wanted, total: Optional[int]) -> None:
         raise _too_long(wanted)
 
 
-def _store(pieces: Iterable[bytes], part: Path, wanted: _Wanted, total: int) -> int:
+def _store(pieces: Iterable[bytes], part: Path, wanted: _Wanted, total: Optional[int]) -> int:
     """Appends what comes to `part`. Returns its size then."""
     with open(str(part), "ab") as output:
-        with bar(total=total or None, initial=output.tell(), unit="B", unit_scale=True, desc="download") as progress:
+        with bar(total=total, initial=output.tell(), unit="B", unit_scale=True, desc="download") as progress:
             for piece in pieces:
                 if output.tell() + len(piece) > wanted.most:
                     part.unlink()
@@ -461,8 +462,8 @@ def _too_long(wanted: _Wanted) -> DownloadError:
 def _web_page(url: str, page: bytes) -> DownloadError:
     title = re.search(r"<title[^>]*>\s*(.*?)\s*</title>", page.decode("utf-8", "replace"), re.IGNORECASE | re.DOTALL)
     return DownloadError(
-        "{}: the server sent a web page{} instead of an archive (a quota, a log-in or a confirmation?); open the address"
-        " in a browser, download the archive by hand and let dataset.archive name the file".format(
+        "{}: the server sent a web page{} instead of the file (a quota, a log-in or a confirmation?); fetch it with a browser,"
+        " and give the path of what comes".format(
             url, " ({!r})".format(html.unescape(title.group(1))[:100]) if title else ""
         )
     )

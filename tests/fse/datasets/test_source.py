@@ -238,7 +238,7 @@ def test_server_errors_are_tried_again(server, tmp_path):
 )
 def test_a_web_page_is_no_archive(server, tmp_path, body):
     server.script = [cut(1_000_000), status(200, body)]
-    with pytest.raises(DownloadError, match=r"a web page.*instead of an archive") as caught:
+    with pytest.raises(DownloadError, match=r"a web page.*instead of the file") as caught:
         fetch(server.url, "", tmp_path)
     assert ("Quota  & more" in str(caught.value)) == (b"Quota" in body)
     assert [file.stat().st_size for file in tmp_path.glob("*.part")] == [1_000_000]  # what had come is not lost
@@ -479,8 +479,13 @@ def test_no_end_at_all(tmp_path, server):
 
 
 def test_an_empty_answer(tmp_path, server):
-    server.script = [status(200)] * source.ATTEMPTS
-    with pytest.raises(DownloadError, match="sent nothing, 5 times"):
+    def empty(handler):
+        handler.send_response(200)
+        handler.end_headers()
+        handler.close_connection = True
+
+    server.script = [cut(1_000_000)] + [status(200), empty] * source.ATTEMPTS
+    with pytest.raises(DownloadError, match="sent nothing, 5 times.*1,000,000 of 3,000,000 bytes came and are kept"):
         fetch(server.url, "", tmp_path)
 
 
@@ -651,6 +656,19 @@ def test_a_file_that_is_longer_than_known_is_not_read_to_its_end(server, tmp_pat
     server.script = [longer]
     with pytest.raises(DownloadError, match="more than 3,000,000 bytes; wanted 3,000,000"):
         obtain(server, tmp_path)
+
+
+def test_of_a_known_file_the_rest_is_asked_for_though_the_server_tells_no_length(server, tmp_path):
+    def partly(handler):
+        handler.send_response(200)
+        handler.send_header("ETag", '"one"')
+        handler.end_headers()
+        handler.wfile.write(PAYLOAD[:1_000_000])
+        handler.close_connection = True
+
+    server.script = [partly]
+    assert obtain(server, tmp_path).read_bytes() == PAYLOAD
+    assert ranges(server) == [None, "bytes=1000000-"]
 
 
 def test_the_time_is_that_of_all_mirrors_together(server, tmp_path):
