@@ -609,6 +609,33 @@ def test_results_come_in_order():
     assert list(processes.in_order(_square, range(5), 0, "squares")) == [0, 1, 4, 9, 16]
 
 
+def test_items_are_taken_as_they_are_needed():
+    taken = []
+
+    def items():
+        for number in range(100):
+            taken.append(number)
+            yield number
+
+    results = processes.in_order(_square, items(), 2, "squares", chunk=4)
+    assert next(results) == 0
+    assert len(taken) < 40
+    results.close()
+    assert len(taken) < 40
+
+
+def _slow(number):
+    time.sleep(60.0 if number else 0.0)
+
+
+def test_nobody_waits_for_what_is_wanted_no_more():
+    results = processes.in_order(_slow, range(4), 2, "test", chunk=1)
+    next(results)
+    began = time.monotonic()
+    results.close()
+    assert time.monotonic() - began < 30.0
+
+
 def test_a_killed_process_is_told():
     with pytest.raises(StageError, match="test: one of 2 processes was killed"):
         list(processes.in_order(_die, range(100), 2, "test"))

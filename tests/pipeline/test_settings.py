@@ -110,7 +110,7 @@ def test_where_the_files_of_a_known_data_set_lie_makes_no_difference_and_what_is
 def test_files_that_have_to_be_fetched_by_hand_are_required(tmp_path: Path) -> None:
     missing = stages.Download(set="dataset.name=aflw,download.data_path={}".format(tmp_path)).requires()
     assert len(missing) == 1
-    assert "fetch it from http://www.robots" in missing[0].advice
+    assert "fetch by hand from http://www.robots" in missing[0].advice
     named = stages.Download(set="dataset.name=aflw,download.mirrors=['http://localhost/']").requires()
     assert named == []
 

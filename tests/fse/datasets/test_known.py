@@ -108,10 +108,11 @@ def test_parts_that_are_not_all_there(tmp_path):
     for number in (1, 2, 4):
         (tmp_path / "img_celeba.7z.00{}".format(number)).write_bytes(b"1234567")
     with pytest.raises(DataError, match=r"img_celeba\.7z\.001: 14 bytes in 2 parts, wanted 10,191,072,466; fetch "):
-        datasets.source.obtain(celeba_wild.PICTURES, config.Download(str(tmp_path)), tmp_path, "page", "terms", 0)
+        datasets.source.obtain(celeba_wild.PICTURES, config.Download(str(tmp_path)), tmp_path, "page", 0)
     (tmp_path / "img_celeba.7z.001").unlink()
-    with pytest.raises(DataError, match=r"img_celeba\.7z\.001 and the parts after it: fetch them from page"):
-        datasets.source.obtain(celeba_wild.PICTURES, config.Download(str(tmp_path)), tmp_path, "page", "terms", 0)
+    told = r"\Aimg_celeba\.7z\.001 and the parts after it \(or the folder 'img_celeba', unpacked\): fetch by hand from https"
+    with pytest.raises(DataError, match=told):
+        datasets.download(settings("celeba_wild", tmp_path), tmp_path / "out")
 
 
 def test_mafl_in_the_wild(bring, tmp_path):
@@ -307,7 +308,7 @@ def test_photographs_of_aflw_in_both_splits_are_refused(bring, tmp_path):
 
 
 def test_what_lies_there_is_checked_and_what_is_missing_is_told(tmp_path):
-    with pytest.raises(DataError, match=r"afw\.zip: fetch it from https://ibug.*put it .*into .*\Z"):
+    with pytest.raises(DataError, match=r"afw\.zip .*, helen\.zip .*: fetch by hand from https://ibug.*put into .*\Z"):
         datasets.download(settings("300w", tmp_path), tmp_path / "out")
     name = celeba.LANDMARKS.name
     (tmp_path / "Anno").mkdir()
@@ -327,9 +328,12 @@ def test_all_that_cannot_be_downloaded_is_told_at_once(tmp_path, monkeypatch):
     with pytest.raises(DownloadError) as caught:
         datasets.download(settings("celeba", tmp_path), tmp_path / "out")
     for file in celeba.DATASET.files:
-        assert "{}: a quota. Or {}: fetch it from https://mmlab".format(file.addresses[0], file.name) in str(
-            caught.value
-        )
+        assert "{}, {}: a quota".format(file.name, file.addresses[0]) in str(caught.value)
+    told = (
+        "Run again, or list_landmarks_align_celeba.txt, list_eval_partition.txt, training.txt ({}), testing.txt ({}), "
+    )
+    told += "img_align_celeba.zip (or the folder 'img_align_celeba', unpacked): fetch by hand from https://mmlab"
+    assert told.format(celeba.MAFL_TRAIN.addresses[0], celeba.MAFL_TEST.addresses[0]) in str(caught.value)
     assert [url.split(":")[0] for url in asked] == ["drive", "drive", "https", "https", "drive"]
 
 
@@ -338,7 +342,7 @@ def test_a_file_of_the_right_size_with_another_content(tmp_path):
     layouts.celeba(tmp_path / "data")
     file = celeba.MAFL_TEST._replace(size=21, hash="0" * 64)
     with pytest.raises(DataError, match="its sha256 is .*, wanted 0000"):
-        datasets.source.obtain(file, settings("mafl", tmp_path / "data").download, tmp_path, "page", "terms", 0)
+        datasets.source.obtain(file, settings("mafl", tmp_path / "data").download, tmp_path, "page", 0)
 
 
 BROKEN = [
