@@ -45,11 +45,12 @@ INTERRUPTED = 130
 
 def install() -> None:
     """Sets what no `luigi.cfg` sets, and keeps tracebacks of users' mistakes out of Luigi's log."""
-    if os.environ.get("FSE_PARENT"):  # a nightly or a bisection started us
-        processes.die_with_parent(int(os.environ["FSE_PARENT"]))
+    parent = os.environ.get("FSE_PARENT")  # a nightly or a bisection, if one started us
+    if parent:
+        processes.die_with_parent(int(parent))
     parser = luigi.configuration.get_config()
-    # A nightly tells of what has changed; Luigi would write every night.
-    if "NightlyRegression" in sys.argv and not _is_set("worker", "send_failure_email"):
+    # A nightly tells of what has changed; Luigi would write every night, of the night and of its stages.
+    if (parent or "NightlyRegression" in sys.argv) and not _is_set("worker", "send_failure_email"):
         parser.set("worker", "send_failure_email", "false")
     for section, values in DEFAULTS.items():
         for name, value in values.items():

@@ -15,7 +15,7 @@ import luigi
 
 from fse import locks, outputs
 from fse.errors import DataError, StageError
-from tasks import fingerprint, reasons
+from tasks import fingerprint, reasons, sweep
 from tasks.stage import Command, StageTask, lock_of
 from tasks.stages import FullRun
 
@@ -92,8 +92,8 @@ class Clean(Command):
     """Lists the outputs and left-overs that nothing in the workspace leads to; with --delete, deletes them.
 
     Kept is what the given experiment needs, what a symbolic link in the workspace points to (each experiment's folder has
-    such; make one to pin an output), what a JSON, JSON-lines, CSV or TOML file of the workspace names by key, and all
-    that these were made of; and whatever is in use.
+    such; make one to pin an output), what a JSON, JSON-lines, CSV or TOML file of the workspace names by key, what a sweep
+    that is not finished wants, and all that these were made of; and whatever is in use.
     """
 
     delete = luigi.BoolParameter(default=False, description="delete them")
@@ -126,7 +126,8 @@ class Clean(Command):
 
     def _wanted(self) -> Set[str]:
         """The keys of all that is to be kept, as of now."""
-        return reached(self.root, [str(task.made().get("key")) for task in self.clone(FullRun).stages().values()])
+        needed = [str(task.made().get("key")) for task in self.clone(FullRun).stages().values()]
+        return reached(self.root, [*needed, *sweep.wanted(self.root)])
 
 
 def made_in(root: Path) -> List[Path]:

@@ -1,5 +1,6 @@
 """`Sweep`: an experiment with all combinations of some settings, each with several seeds, compared in one table."""
 
+import contextlib
 import csv
 import functools
 import hashlib
@@ -14,9 +15,9 @@ import fse
 from fse import config as configuration
 from fse.config import Config, masked
 from fse.errors import ConfigError
-from fse.outputs import MANIFEST, whole
+from fse.outputs import MANIFEST, whole, write_json
 from tasks.stage import Settings, metrics_of, need
-from tasks.stages import Evaluate
+from tasks.stages import Evaluate, FullRun
 
 
 class Combination(NamedTuple):
@@ -80,6 +81,11 @@ class Sweep(Settings):
         facts = {"stage": "sweep", "grid": self.grid, "seeds": self.seeds, "evaluations": self._made()}
         with whole(self.folder(), facts) as building:
             sweep.sweep(self.experiment.experiment.name, points, building)
+
+    def begun(self) -> Path:
+        """Says what a sweep that is not finished wants, so that Clean leaves its outputs alone."""
+        name = hashlib.sha256(json.dumps([self.config, self.set, self.grid, self.seeds]).encode()).hexdigest()[:12]
+        return self.root / self.experiment.experiment.name / "sweep-{}.begun.json".format(name)
 
     def summary(self) -> str:
         """The table in plain text, and where it is."""
@@ -169,7 +175,36 @@ def _toml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
+def wanted(root: Path) -> List[str]:
+    """Keys of the outputs that sweeps of a workspace which are begun and not finished have made, or will make next."""
+    keys = []
+    for path in root.glob("*/sweep-*.begun.json"):
+        begun = json.loads(path.read_text())
+        for overrides in begun["runs"]:
+            try:
+                configuration.load(begun["config"] or None, overrides)
+            except ConfigError as error:
+                print("{}: what that sweep wants is not known any more: {}".format(path, error))
+                break
+            stages = FullRun(config=begun["config"], set=overrides, workspace=str(root)).stages()
+            folders = (task.output().folder for task in stages.values())
+            keys += [folder.name for folder in folders if folder]
+    return keys
+
+
+@Sweep.event_handler(luigi.Event.DEPENDENCY_DISCOVERED)
+def _begin(task: Sweep, _: luigi.Task) -> None:
+    path = task.begun()
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        config = str(Path(task.config).absolute()) if Path(task.config).is_file() else task.config
+        runs = [override for point in task.combinations() for override in point.overrides]
+        write_json(path, {"config": config, "runs": runs})
+
+
 @Sweep.event_handler(luigi.Event.SUCCESS)
 @Sweep.event_handler(luigi.Event.DEPENDENCY_PRESENT)
 def _print_summary(task: Sweep) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        task.begun().unlink()
     print(task.summary(), flush=True)

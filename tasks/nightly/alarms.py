@@ -97,7 +97,7 @@ def text(message: Dict[str, Any]) -> str:
     """A verdict in a few lines."""
     lines = ["{nightly} {date}: {verdict}".format(**message)]
     lines += [" ".join(filter(None, (reason["metric"], reason["words"]))) for reason in message["reasons"]]
-    lines += ["since the last good night:", *message["commits"]] if message["commits"] else []
+    lines += ["commits since the last good night:", *message["commits"]] if message["commits"] else []
     return "\n".join(lines)
 
 

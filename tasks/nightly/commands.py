@@ -98,8 +98,8 @@ class NightlyRegression(_Nightly):
 
     @property
     def priority(self) -> int:
-        """Of several nights the oldest is played first."""
-        return -self.date.toordinal()
+        """Of several nights the oldest is played first; Luigi takes no priority below that of what asks for the task, 0."""
+        return datetime.date.max.toordinal() - self.date.toordinal()
 
     @property
     def verdict_file(self) -> Path:
@@ -215,14 +215,14 @@ class NightlyRegression(_Nightly):
         devices = [experiment.train.device for experiment in plan.experiments(self.set)]
         found = environment.describe(devices, versions)
         commit, clean = environment.commit(CODE)
-        good = history.before(str(self.date))
+        good, bad = night.last_good(history, str(self.date)), night.first_bad(history, str(self.date))
         return night.Circumstances(
             found,
             environment.fingerprint(found),
             fingerprint.key([plan.key_parts(), self.set]),
             commit,
             clean,
-            environment.commits(CODE, good[-1]["commit"] if good else "", commit),
+            environment.commits(CODE, good.get("commit", ""), bad.get("commit", commit)),
             reports,
             ill,
         )

@@ -51,7 +51,8 @@ class Circumstances(NamedTuple):
     """What is known before anything is played.
 
     environment: versions and device, by name; fingerprint: of these. config: hash of what is run and how it is judged.
-    commit: of the code; clean: whether nothing in it was changed. commits: those since the last good night, newest first.
+    commit: of the code; clean: whether nothing in it was changed. commits: those after the last good night, up to the first
+    that was a regression since then, or to this one; newest first.
     doctor: what `fse doctor` found, as its JSON has it, for each kind of training; empty if it was not asked. ill: why the
     machine cannot be used, '' if it can.
     """
@@ -129,7 +130,8 @@ def begin(settings: Settings, date: str, history: History, now: Circumstances) -
         "ended": "",
         "attempts": attempts,
         "missing": _missing(history, date),
-        "last_good": _last_good(history, date),
+        "last_good": last_good(history, date),
+        "first_bad": first_bad(history, date),
         **now._asdict(),
         "plays": [played for played in (old or {}).get("plays", []) if played["outcome"] == "ok"],
         "findings": [],
@@ -261,10 +263,19 @@ def _missing(history: History, date: str) -> List[str]:
     return [str(last + datetime.timedelta(days=gap)) for gap in range(1, min((day - last).days, _GAP + 1))]
 
 
-def _last_good(history: History, date: str) -> Dict[str, str]:
-    """Date and commit of the last good night; empty if there is none."""
-    good = history.before(date)
-    return {"date": good[-1]["date"], "commit": good[-1]["commit"]} if good else {}
+def last_good(history: History, date: str) -> Dict[str, str]:
+    """Date and commit of the last good night before a date; empty if there is none."""
+    return _date_and_commit(history.before(date)[-1:])
+
+
+def first_bad(history: History, date: str) -> Dict[str, str]:
+    """Date and commit of the first regression between the last good night before a date and it; empty if there is none."""
+    since = last_good(history, date).get("date", "")
+    return _date_and_commit([bad for bad in history.before(date, (REGRESSION,)) if bad["date"] > since][:1])
+
+
+def _date_and_commit(nights: List[Record]) -> Dict[str, str]:
+    return {name: night[name] for night in nights for name in ("date", "commit")}
 
 
 def _now() -> str:

@@ -1,8 +1,12 @@
 """Nights through the real `luigi` program: good, a regression in the code, a machine that fails, a recovery."""
 
+import contextlib
 import csv
+import http.server
 import json
 import shutil
+import sqlite3
+import threading
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -10,6 +14,7 @@ import pytest
 
 from fse import locks
 from tests.pipeline.program import ROOT, STAGES, TINY, luigi, started
+from tests.tasks.nightly.test_alarms import Post, post_office
 from tests.tasks.nightly.test_bisect import git
 
 pytestmark = pytest.mark.slow
@@ -34,6 +39,14 @@ tolerance = 1.0
 command = "sh -c 'cat >> told.jsonl; echo >> told.jsonl'"
 """
 
+
+MAIL = """
+[email]
+receiver = team@example.org
+[smtp]
+host = 127.0.0.1
+port = {}
+"""
 
 # In fse/evaluation.py, in place of its first line: the error is a third larger.
 WORSE = 'summary.update(figures)\n    summary["nme"] *= 1.3'
@@ -139,7 +152,12 @@ def test_nights(tmp_path: Path) -> None:
     assert luigi(tmp_path, "ExportHistory", "--config", "n.toml", "--output-file", "h.jsonl").returncode == 0
     lines = [json.loads(line) for line in (tmp_path / "h.jsonl").read_text().splitlines()]
     assert [line["verdict"] for line in lines] == ["pass", "pass", "regression", "pass"]
-    assert lines[0]["plays"][0]["stages"]["Train"]["key"]
+    first_play = lines[0]["plays"][0]
+    assert {name for name in STAGES if first_play["stages"][name]["key"] and first_play["stages"][name]["seconds"]} == {
+        *STAGES
+    }
+    assert (first_play["seed"], lines[0]["environment"]["device"], len(lines[0]["config"])) == (1, "cpu", 16)
+    assert {"python", "tensorflow", "machine", "host"} <= {*lines[0]["environment"]}
 
 
 def test_a_machine_that_is_not_fit(tmp_path: Path) -> None:
@@ -158,6 +176,48 @@ def test_a_machine_that_is_not_fit(tmp_path: Path) -> None:
     assert "not fit</b> for train.device=npu" in page
     assert "npu-smi info" in page  # what to do
     assert "Traceback" not in broken.stderr
+
+
+def test_nights_without_data_or_with_a_history_that_is_newer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the change of state one mail is sent, and none by Luigi itself."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    (tmp_path / "tiny.toml").write_text(TINY)
+    (tmp_path / "n.toml").write_text(NIGHTLY)
+    archive = "dataset.name='archive',dataset.archive='{}'"
+    web = http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
+    with post_office() as post, contextlib.closing(web.socket):
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        (tmp_path / "luigi.cfg").write_text(MAIL.format(post.server_address[1]))
+        of_params = json.dumps({"config": "n.toml", "set": archive.format("nowhere.zip")})
+        range_ = [
+            "--of",
+            "NightlyRegression",
+            "--of-params",
+            of_params,
+            "--start",
+            "2026-01-01",
+            "--stop",
+            "2026-01-03",
+        ]
+        nothing = luigi(tmp_path, "RangeDaily", *range_, "--days-back", "10000")
+        assert nothing.returncode == 60, nothing.stderr
+        assert [verdict(tmp_path, "2026-01-0" + day)["verdict"] for day in "12"] == ["no-data"] * 2
+        assert nothing.stdout.count("nowhere.zip: no such file") == 2
+        assert nothing.stdout.index("n 2026-01-01: no-data") < nothing.stdout.index("n 2026-01-02: no-data")
+        address = "http://127.0.0.1:{}/no-such.zip".format(web.server_address[1])
+        nobody = night(tmp_path, "2026-01-01", "--set", archive.format(address))
+        web.shutdown()
+        assert nobody.returncode == 61, nobody.stderr
+        assert verdict(tmp_path, "2026-01-01")["verdict"] == "infrastructure"
+        history = tmp_path / "workspace" / "nightly" / "n" / "history.sqlite"
+        with contextlib.closing(sqlite3.connect(str(history))) as connection:
+            connection.execute("PRAGMA user_version = 99")
+        newer = night(tmp_path, "2026-01-01")
+    assert newer.returncode == 30, newer.stderr
+    assert "written by a newer version of this program" in newer.stderr
+    assert "Traceback" not in nothing.stderr + nobody.stderr + newer.stderr
+    (mail,) = Post.mails
+    assert "Subject: n 2026-01-01: no-data" in mail
 
 
 def test_bisect_runs_what_a_commit_changes(finished: Path, tmp_path: Path) -> None:

@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import luigi as luigi_module
 import pytest
+
+from tasks import sweep
 
 pytestmark = pytest.mark.slow
 
@@ -51,7 +54,7 @@ def luigi(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [*program, "--config", "tiny.toml", *arguments],
         cwd=str(folder),
-        env=dict(os.environ, PYTHONPATH=str(root), PYTHONWARNINGS=""),
+        env=dict(os.environ, PYTHONPATH=str(root), PYTHONWARNINGS="", FSE_LOCKS=str(folder)),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         universal_newlines=True,
@@ -63,13 +66,13 @@ def outputs(folder: Path, stage: str) -> int:
     return sum(path.is_dir() for path in (folder / "workspace" / "artifacts" / stage).iterdir())
 
 
-def test_runs_share_what_they_share_and_are_compared_in_one_table(tmp_path: Path) -> None:
+def test_runs_share_what_they_share_and_are_compared_in_one_table(tmp_path: Path, monkeypatch) -> None:
     settings = ("--grid", "evaluate.draws=[2,3]", "--seeds", "2")
     done = luigi(tmp_path, *settings)
     assert done.returncode == 0, done.stderr
     stages = ("Download", "AlignCrop", "ConvertTFRecord", "Train", "Export", "Evaluate")
     assert [outputs(tmp_path, stage) for stage in stages] == [1, 1, 1, 2, 2, 4]
-    (folder,) = (tmp_path / "workspace" / "tiny").glob("sweep-*")
+    (folder,) = (tmp_path / "workspace" / "tiny").glob("sweep-*")  # no note any more that it has begun
     assert {"sweep.csv", "sweep.html", "sweep.png", "manifest.json"} <= {path.name for path in folder.iterdir()}
     with open(str(folder / "sweep.csv"), newline="") as stream:
         rows = list(csv.DictReader(stream))
@@ -92,6 +95,15 @@ def test_runs_share_what_they_share_and_are_compared_in_one_table(tmp_path: Path
     assert repaired.returncode == 0, repaired.stderr
     assert "Evaluate: started" in repaired.stderr
     assert [path.name for path in folder.parent.glob("sweep-*")] == [folder.name]
+    # What Clean leaves alone while the sweep is not finished.
+    monkeypatch.chdir(tmp_path)
+    assert sweep.wanted(tmp_path / "workspace") == []
+    unfinished = sweep.Sweep(config="tiny.toml", grid="evaluate.draws=[2,3]", seeds=2)
+    unfinished.trigger_event(luigi_module.Event.DEPENDENCY_DISCOVERED, unfinished, unfinished)
+    made = {path.name for stage in stages for path in (tmp_path / "workspace" / "artifacts" / stage).iterdir()}
+    assert {name for name in made if "." not in name} <= {*sweep.wanted(tmp_path / "workspace")}
+    (tmp_path / "tiny.toml").unlink()
+    assert sweep.wanted(tmp_path / "workspace") == []
 
 
 @pytest.mark.parametrize(

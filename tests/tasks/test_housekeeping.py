@@ -11,7 +11,7 @@ import pytest
 
 from fse import locks, outputs
 from fse.errors import DataError, StageError
-from tasks import fingerprint
+from tasks import fingerprint, sweep
 from tasks.housekeeping import Accept, Clean, Command, Lineage, Verify, made_in
 from tasks.nightly.commands import NightlyRegression, forget_old
 from tasks.stage import building, lock_of, point
@@ -166,6 +166,17 @@ def test_clean_lists_and_deletes_what_nothing_leads_to(capsys) -> None:
     assert there() == {toy.folder(name).name for name in toy.KINDS}
     assert not list(Path("workspace/artifacts").glob("*/{}*".format(old)))
     assert toy.run() == []
+
+
+def test_clean_keeps_what_an_unfinished_sweep_wants(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy.run()
+    old = toy.folder()
+    toy.settings["third"] = 2
+    toy.run()
+    with monkeypatch.context() as begun:
+        begun.setattr(sweep, "wanted", lambda root: [old.name])
+        assert do(Clean(delete=True), capsys)[-1].endswith("in 0 outputs; deleted")
+    assert do(Clean(delete=True), capsys)[-1].endswith("in 1 outputs; deleted")
 
 
 def test_clean_keeps_what_links_and_records_lead_to_and_what_it_is_made_of(capsys) -> None:

@@ -19,6 +19,7 @@ from tasks.nightly import alarms, baseline, environment, night, page, settings
 from tasks.nightly.history import History
 from tasks.nightly.night import Circumstances, Played
 from tasks.nightly.settings import Hook
+from tests.tasks.nightly.test_bisect import repository
 
 FILE = """
 [nightly]
@@ -126,6 +127,35 @@ def test_a_regression_is_called_when_a_repeat_says_so_too_and_both_are_kept(toy:
     assert toy.verdict(3) == "regression"
     toy.nme = [7.0]
     assert toy.verdict(4) == "pass"
+
+
+def test_of_several_bad_nights_the_first_counts(toy: Toy) -> None:
+    toy.play(1)
+    toy.speed = [Played("infrastructure", "busy")]
+    toy.play(2)
+    toy.nme, toy.speed = [13.0], [100.0]
+    assert toy.play(3)["first_bad"] == {}
+    record = toy.play(4)
+    assert record["last_good"] == {"date": "2026-01-01", "commit": "c1"}
+    assert record["first_bad"] == {"date": "2026-01-03", "commit": "c3"}
+    page.write(toy.folder, toy.plan, toy.history, toy.accepted)
+    text = (toy.folder / "index.html").read_text()
+    assert "between the last good night, 2026-01-01, and the first bad one, 2026-01-03" in text
+    assert "Bisect --metric accuracy.nme --good c1 --bad c3<" in text
+    toy.nme = [7.0]
+    toy.play(5)
+    assert toy.play(6)["first_bad"] == {}
+
+
+def test_commits_between_two_nights(tmp_path: Path) -> None:
+    commits = repository(tmp_path, ["1", "2", "3", "4"])
+    lines = environment.commits(tmp_path, commits[0], commits[2])
+    assert [line.split()[0] for line in lines] == [commit[:7] for commit in (commits[2], commits[1])]
+    assert lines[0].endswith(" t: commit 2")
+    assert environment.commits(tmp_path, "", commits[2]) == environment.commits(tmp_path, "0" * 40, commits[2]) == []
+    assert environment.commit(tmp_path) == (commits[3], True)
+    (tmp_path / "metric").write_text("5")
+    assert environment.commit(tmp_path) == (commits[3], False)
 
 
 def test_a_repeat_that_is_good_is_a_warning(toy: Toy) -> None:
@@ -288,6 +318,7 @@ def test_shipped_nightlies_can_be_loaded(name: str) -> None:
     assert {run.kind for run in plan.runs} == {"accuracy", "performance"}
     assert len(plan.experiments("")) == len(plan.runs)
     assert plan.metric("pairs_per_second") == "performance.pairs_per_second"
+    assert name == "nightly_cpu" or plan.gates()["port.loss_align"].maximum == 8.0
 
 
 def test_hooks_are_told_of_changes_only(toy: Toy, tmp_path: Path) -> None:
@@ -378,6 +409,7 @@ def test_the_page_says_what_happened(toy: Toy) -> None:
     assert "<h1>regression</h1>" in text
     assert "worse than the baseline" in text
     assert "abc someone: a change" in text
+    assert '<td class="quiet">Download</td>' in text  # reused
     assert 'href="2026-02-09/accuracy-1/Report/report.html"' in text
     assert "2026-01-20 accepted: meant" in text
     assert "910A, OK, 41.0 °C, 66.5 W, 2000 of 32768 MB used" in text
