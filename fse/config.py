@@ -50,7 +50,7 @@ class Dataset:
         "synthetic", "'synthetic' renders faces; one of fse.datasets.KNOWN; 'folder' and any other read `archive`"
     )
     part: str = _setting("", "which pictures of a known data set to train on; '' is its first part")
-    archive: str = _setting("", "zip or tar file, folder, file://, http(s):// or drive:ID; '' for known data sets")
+    archive: str = _setting("", "zip, tar or 7z file, folder, file://, http(s):// or drive:ID; '' for known data sets")
     sha256: str = _setting("", "checksum of the archive, 64 hexadecimal digits; '' accepts any")
     images: str = _setting("images", "folder of the pictures inside the archive; of 'folder' they may lie anywhere")
     annotations: str = _setting(

@@ -40,7 +40,7 @@ def inspect(path: Path, sheet: Optional[Path] = None) -> None:
     """Prints what is in a file or folder, a line each; reads an archive or a TFRecord file to its end.
 
     Args:
-      path: a workspace, an output of a stage, a folder of pictures, a TFRecord file, or a zip or tar archive.
+      path: a workspace, an output of a stage, a folder of pictures, a TFRecord file, or a zip, tar or 7z archive.
       sheet: a PNG file to write: up to 48 of its pictures, evenly chosen, with the annotated points there are.
 
     Raises:
@@ -164,7 +164,7 @@ def _records_file(path: Path) -> _Found:
     except RecordError as error:
         if "not a TFRecord file" not in str(error):
             raise
-        raise DataError("{}: neither a TFRecord file nor a zip or tar archive, or truncated".format(path)) from None
+        raise DataError("{}: neither a TFRecord file nor a zip, tar or 7z archive, or truncated".format(path)) from None
 
 
 def _shards(paths: List[Path]) -> _Found:
@@ -228,7 +228,7 @@ def _archive(path: Path) -> _Found:
     images = [name for name in names if pictures.is_picture(name.name)]
     others = [str(name) for name in names if not pictures.is_picture(name.name)]
     lines = [
-        ("archive", "{}, {} unpacked".format(_size(path.stat().st_size), _size(total))),
+        ("archive", "{}, {} unpacked".format(_size(archive.size(path)), _size(total))),
         ("files", "{:,}".format(len(names))),
         ("pictures", "{:,}".format(len(images))),
     ]

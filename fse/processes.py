@@ -104,7 +104,8 @@ def in_order(
     """`function` of every item, in the items' order, computed in parallel.
 
     Items are taken as they are needed, so neither they nor the results are ever all in memory. Processes are spawned, not
-    forked (a fork of a process with threads may hang). Fewer than two chunks are worked on right here.
+    forked (a fork of a process with threads may hang). Fewer than two chunks are worked on right here. When it ends early,
+    all processes that `multiprocessing` has started here are ended.
 
     Args:
       function: what a spawned process can import: a top-level function, or a `functools.partial` of one.
@@ -140,9 +141,12 @@ def in_order(
                     task, processes
                 )
             ) from None
-        finally:
+        except BaseException:  # an interrupt, say: what is being worked on is wanted no more, and may take long
             for future in given:
                 future.cancel()
+            for child in multiprocessing.active_children():
+                child.terminate()
+            raise
 
 
 def _each(function: Callable[[Any], Any], items: List[Any]) -> List[Any]:

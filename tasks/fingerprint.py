@@ -116,9 +116,8 @@ def missing(config: Config) -> Dict[str, str]:
 
     known, settings = datasets.KNOWN[config.dataset.name], config.download
     return {
-        str(Path(settings.data_path, file.name)): datasets.source.by_hand(file, settings, known.page, known.terms)
-        for file in known.files
-        if not datasets.source.located(file, settings.data_path) and not datasets.source.addresses_of(file, settings)
+        str(Path(settings.data_path, file.name)): datasets.source.by_hand([file], settings, known.page, known.terms)
+        for file in datasets.source.absent(known.files, settings)
     }
 
 

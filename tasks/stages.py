@@ -71,6 +71,11 @@ class Download(DataTask):
 
     verb = "download"
 
+    @property
+    def resources(self) -> Dict[str, int]:
+        """One at a time on a host: what is trained on and what is evaluated on may be made of the same files."""
+        return {"download-{}".format(os.uname().nodename): 1}
+
     def requires(self) -> List[luigi.Task]:
         """The archive, if it is a local one; the files of a known data set that have to be fetched by hand."""
         dataset = self.experiment.dataset

@@ -26,7 +26,7 @@ from fse.datasets import (
     w300,
 )
 from fse.datasets.catalogue import DataSet, Given, name_in
-from fse.errors import ArchiveError, ConfigError, DataError, DownloadError, StageError
+from fse.errors import ArchiveError, ConfigError, DataError, DownloadError, MachineError
 from fse.progress import bar
 
 # The data sets that are known by name. Another one is a file like these, and a line here.
@@ -143,9 +143,9 @@ def download(config: configuration.Config, output: Path, cache: Optional[Path] =
         if configuration.is_remote(dataset.archive):
             source.discard(dataset.archive, cache)
     except OSError as error:
-        raise StageError(
+        raise MachineError(
             "the data set cannot be written to {}: {}".format(error.filename or output, error.strerror)
-        ) from None
+        ) from error
 
 
 def _bring(config: configuration.Config, output: Path, cache: Path) -> Dict[str, Any]:
@@ -173,15 +173,20 @@ def _bring(config: configuration.Config, output: Path, cache: Path) -> Dict[str,
 def _bring_known(config: configuration.Config, known: DataSet, output: Path, cache: Path) -> Dict[str, Any]:
     """`_bring` of a known data set: its lists say which pictures of its archives are wanted."""
     name, part = config.dataset.name, config.dataset.part or next(iter(known.parts))
+    to_fetch = source.absent(known.files, config.download)
+    if to_fetch:
+        raise DataError(source.by_hand(to_fetch, config.download, known.page, known.terms))
     paths, problems = {}, []
     for file in known.files:
         most = int(config.dataset.max_gigabytes * 1e9)
         try:
-            paths[file] = source.obtain(file, config.download, cache, known.page, known.terms, most)
-        except DownloadError as error:  # all that has to be fetched by hand is told at once
+            paths[file] = source.obtain(file, config.download, cache, known.page, most)
+        except DownloadError as error:  # what has to be fetched by hand is told at once
             problems.append(str(error))
+            to_fetch.append(file)
     if problems:
-        raise DownloadError(". ".join(problems))
+        advice = source.by_hand(to_fetch, config.download, known.page, known.terms)
+        raise DownloadError("{}. Run again, or {}".format("; ".join(problems), advice))
     lists = {file.name: path for file, path in paths.items() if not file.folder}
     packages = sorted({path for file, path in paths.items() if file.folder})
     notes = output / "notes"

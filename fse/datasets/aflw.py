@@ -1,10 +1,11 @@
 """AFLW in the five-point crops of MTFL: faces of photographs, 150 x 150 pixels.
 
 Source: Köstinger et al., "Annotated facial landmarks in the wild", 2011; test crops: Zhang et al., "Facial landmark
-detection by deep multi-task learning", ECCV 2014 (MTFL); training crops and their list: Thewlis, Bilen and Vedaldi, 2017,
-in the archive of their later DVE.
+detection by deep multi-task learning", ECCV 2014 (MTFL); training crops and their list: Thewlis, Bilen and Vedaldi,
+2017, in the archive of their later DVE.
 Terms: non-commercial research after registration with TU Graz, so it is fetched by hand.
-Pictures: 10,122 train (`facedata_cropped.csv`, set 1), 2,995 test (`AFLW` in MTFL's `testing.txt`); no photograph in both.
+Pictures: 150 x 150 pixels; 10,122 train (`facedata_cropped.csv`, set 1), 2,995 test (`AFLW` in MTFL's `testing.txt`);
+no photograph in both.
 Landmarks: five, in pixels counted from 1. Errors are divided by the distance of the eyes.
 """
 

@@ -13,6 +13,7 @@ import errno
 import functools
 import gzip
 import io
+import logging
 import lzma
 import os
 import re
@@ -315,6 +316,7 @@ def _zip_members(archive: Path, stream: IO[bytes]) -> Iterator[Optional[_Member]
 
 def _seven_members(archive: Path, stream: IO[bytes]) -> Iterator[Optional[_Member]]:
     """A file, or None for a folder, per entry."""
+    logging.getLogger("libarchive").setLevel(logging.WARNING)  # it says what the system's version cannot write
     try:
         import libarchive
     except (ImportError, OSError, AttributeError, TypeError):  # the module, or the system's library that it calls

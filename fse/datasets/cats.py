@@ -2,10 +2,10 @@
 
 Source: Zhang, Sun and Tang, "Cat head detection: how to effectively exploit shape and texture features", ECCV 2008.
 Terms: none are stated; the pictures are of Flickr. Research use.
-Pictures: about 10,000 in seven folders. The lists of earlier work are not published with it; here an eighth of the
-pictures is for testing, drawn once by name. So errors compare with other runs of this code only.
-Landmarks: eyes, mouth, and two points of each ear (1-4, 6, 7 and 9 of the nine, the ears' tips left out), pixels counted
-from 0. Errors are divided by the distance of the eyes. Boxes are the points' own, of test pictures too.
+Pictures: about 10,000 photographs of many sizes in seven folders. The lists of earlier work are not published with it;
+here an eighth of the pictures is for testing, drawn once by name. So errors compare with other runs of this code only.
+Landmarks: eyes, mouth, and two points of each ear (1-4, 6, 7 and 9 of the nine, the ears' tips left out), pixels
+counted from 0. Errors are divided by the distance of the eyes. Boxes are the points' own, of test pictures too.
 """
 
 from pathlib import Path

@@ -3,12 +3,13 @@
 Source: Liu, Luo, Wang and Tang, "Deep learning face attributes in the wild", ICCV 2015.
 Terms: non-commercial research and education; not to be redistributed. The files are on Google Drive, behind quotas that
 often answer with a page instead of a file; then they have to be fetched by hand.
-Pictures: 202,599. Partition: 162,770 train, 19,867 validation, 19,962 test.
-Parts: `train`, the training partition without MAFL's test pictures, 161,962 (IMM, lmdis-rep); `train_without_mafl`, also
-without MAFL's training pictures, 146,501 (DVE); `all`, everything but MAFL's test pictures, 201,599; `everything`, 202,599
-(alldbi): a detector trained on it has seen the test pictures.
-Landmarks: five, whole pixels counted from 0; their centres are half a pixel further. Errors are divided by the distance of
-the eyes. It has no test pictures of its own; MAFL is the part that detectors are measured on (`fse/datasets/mafl.py`).
+Pictures: 178 x 218 pixels; 202,599. Partition: 162,770 train, 19,867 validation, 19,962 test.
+Parts: `train`, the training partition without MAFL's test pictures, 161,962 (IMM, lmdis-rep); `train_without_mafl`,
+also without MAFL's training pictures, 146,501 (DVE); `all`, everything but MAFL's test pictures, 201,599; `everything`,
+202,599 (alldbi): a detector trained on it has seen the test pictures.
+Landmarks: five, whole pixels counted from 0; their centres are half a pixel further. Errors are divided by the distance
+of the eyes. It has no test pictures of its own; MAFL is the part that detectors are measured on
+(`fse/datasets/mafl.py`).
 """
 
 import re

@@ -1,9 +1,12 @@
 """CelebA in the wild: the photographs as they were found, with the faces' boxes; and MAFL's pictures among them.
 
-Source, terms and parts: `fse/datasets/celeba.py`. The pictures are a 7z archive of 10 GB in 14 parts, to be fetched by
-hand, which libarchive reads; or unpack it (`7z x img_celeba.7z.001`) and let `download.data_path` hold the folder
+Source: CelebA's (`fse/datasets/celeba.py`). The pictures are a 7z archive of 10 GB in 14 parts, to be fetched by hand,
+which libarchive reads; or unpack it (`7z x img_celeba.7z.001`) and let `download.data_path` hold the folder
 `img_celeba`.
-Landmarks: five, as in CelebA, in pixels of the photograph. Boxes: CelebA's own, placed by hand, test pictures included.
+Terms: CelebA's.
+Pictures: photographs of many sizes; parts as of `celeba` and `mafl`.
+Landmarks: five, as in CelebA, in pixels of the photograph. Errors are divided by the distance of the eyes. Boxes:
+CelebA's own, placed by hand, test pictures included.
 """
 
 import numpy as np

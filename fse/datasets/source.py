@@ -23,7 +23,7 @@ import threading
 import time
 import urllib.parse
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Match, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Match, NamedTuple, Optional, Sequence, Tuple
 
 import filelock
 import requests
@@ -138,26 +138,35 @@ def addresses_of(file: File, settings: Download) -> List[str]:
     return copies + list(file.addresses)
 
 
-def by_hand(file: File, settings: Download, page: str, terms: str) -> str:
-    """What a person has to do about a file that cannot be downloaded."""
+def absent(files: Iterable[File], settings: Download) -> List[File]:
+    """The files that lie nowhere and cannot be downloaded."""
+    return [file for file in files if not located(file, settings.data_path) and not addresses_of(file, settings)]
+
+
+def by_hand(files: Sequence[File], settings: Download, page: str, terms: str) -> str:
+    """What a person has to do about files that cannot be downloaded."""
+    named = []
+    for file in files:
+        own = next((address for address in file.addresses if address.startswith("http")), "")
+        named.append(file.name + (" and the parts after it" if file.name.endswith(".001") else ""))
+        named[-1] += " (or the folder {!r}, unpacked)".format(file.folder) if file.folder else ""
+        named[-1] += " ({})".format(own) if own else ""
     where = settings.data_path or "a folder, and let download.data_path name it"
-    unpacked = " (or the folder {!r}, unpacked)".format(file.folder) if file.folder and file.folder != file.name else ""
-    name, it = (file.name + " and the parts after it", "them") if file.name.endswith(".001") else (file.name, "it")
-    return "{}: fetch {} from {} ({}) and put {}{} into {}".format(name, it, page, terms, it, unpacked, where)
+    return "{}: fetch by hand from {} ({}) and put into {}".format(", ".join(named), page, terms, where)
 
 
-def obtain(file: File, settings: Download, cache: Path, page: str, terms: str, most: int) -> Path:
+def obtain(file: File, settings: Download, cache: Path, page: str, most: int) -> Path:
     """A file of a known data set, or its unpacked folder: from `download.data_path`, from an earlier download, or now.
 
     Args:
-      file: what is wanted.
+      file: what is wanted; it lies somewhere, or has an address.
       settings: where it may be, and how long a download may take, from all addresses together.
       cache: an existing folder; downloads are kept in `downloads` in it.
-      page, terms: of the data set, for the message.
+      page: of the data set, for the message.
       most: a download of more bytes is refused, if its size is not known.
 
     Raises:
-      DataError: it is nowhere, and has to be fetched by hand; or what is in `download.data_path` is something else.
+      DataError: what is in `download.data_path` is something else.
       DownloadError: no address gives it.
       StageError: the download cannot be written.
     """
@@ -167,27 +176,25 @@ def obtain(file: File, settings: Download, cache: Path, page: str, terms: str, m
         if problem:
             raise DataError("{}: {}; fetch {} again from {}".format(found, problem, file.name, page))
         return found
-    addresses = addresses_of(file, settings)
-    if not addresses:
-        raise DataError(by_hand(file, settings, page, terms))
     kept = cache / "downloads" / file.name
-    if kept.is_file() and not _differs(kept, file):
-        return kept
     kept.parent.mkdir(parents=True, exist_ok=True)
     failures = []
     until = _ends(settings)
-    for address in addresses:
-        try:
-            path = _download(_Wanted(address, settings, until, file.size, file.size or most), kept.parent)
-            problem = _differs(path, file)
-            if not problem:
-                os.replace(str(path), str(kept))
-                return kept
-            path.unlink()
-            failures.append("{}: {}".format(label(address), problem))
-        except DownloadError as error:
-            failures.append(str(error))
-    raise DownloadError("{}. Or {}".format("; ".join(failures), by_hand(file, settings, page, terms)))
+    with _alone(kept, file.name, until):
+        if kept.is_file() and not _differs(kept, file):
+            return kept
+        for address in addresses_of(file, settings):
+            try:
+                path = _download(_Wanted(address, settings, until, file.size, file.size or most), kept.parent)
+                problem = _differs(path, file)
+                if not problem:
+                    os.replace(str(path), str(kept))
+                    return kept
+                path.unlink()
+                failures.append("{}: {}".format(label(address), problem))
+            except DownloadError as error:
+                failures.append(str(error))
+    raise DownloadError("; ".join("{}, {}".format(file.name, failure) for failure in failures))
 
 
 def _differs(path: Path, file: File) -> str:
@@ -255,18 +262,40 @@ def _download(wanted: _Wanted, cache: Path) -> Path:
     stem, url = _stem(wanted.url, cache), label(wanted.url)
     whole, part = stem.with_suffix(".archive"), stem.with_suffix(".part")
     try:
-        with filelock.FileLock(str(stem.with_suffix(".lock")), timeout=10):
+        with _alone(stem, url, wanted.until):
             if not whole.is_file():
                 _persist(wanted, part)
                 os.replace(str(part), str(whole))
                 _notes(part).unlink()
-    except filelock.Timeout:
-        raise StageError("{}: another process is downloading it into {}; wait for that".format(url, cache)) from None
     except OSError as error:
         raise MachineError(
             "{}: cannot be written into {}: {}; {}".format(url, cache, error.strerror, _came(part))
         ) from error
     return whole
+
+
+@contextlib.contextmanager
+def _alone(path: Path, what: str, until: float) -> Iterator[None]:
+    """Has nobody else download the same; waits for one who does, whose download will do.
+
+    Raises:
+      StageError: that takes too long.
+    """
+    lock = filelock.FileLock(str(path) + ".lock")
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            logging.info("%s: another process is downloading it; waiting for that", what)
+            lock.acquire(timeout=max(0.0, until - time.monotonic()))
+    except filelock.Timeout:
+        raise StageError(
+            "{}: another process is downloading it into {}; wait for that".format(what, path.parent)
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _persist(wanted: _Wanted, part: Path) -> None:

@@ -3,7 +3,8 @@
 Source: Sagonas et al., "300 faces in-the-wild challenge", ICCV workshops 2013; the pictures are those of AFW, LFPW, HELEN
 and IBUG, annotated again.
 Terms: non-commercial research, on request from https://ibug.doc.ic.ac.uk/resources/300-W/, so it is fetched by hand.
-Pictures: 3,148 train (AFW, LFPW train, HELEN train), 689 test (LFPW test, HELEN test, IBUG): the split of Ren et al., 2014.
+Pictures: photographs of many sizes; 3,148 train (AFW 337, LFPW 811, HELEN 2,000), 689 test (LFPW 224, HELEN 330, IBUG 135):
+the split of Ren et al., 2014.
 Landmarks: 68, `point_01` to `point_68`, pixels counted from 1. Errors are divided by the distance of the outer eye corners,
 `point_37` and `point_46` (36 and 45 counted from 0). Boxes are the points' own, of test pictures too.
 """

@@ -180,7 +180,7 @@ def test_what_is_none_of_these_is_refused(capsys, tmp_path: Path) -> None:
     text = tmp_path / "text"
     for content in (b"", b"hello, this is a text and nothing else", b"\xff" * 100):
         text.write_bytes(content)
-        assert "text: neither a TFRecord file nor a zip or tar archive" in refused(capsys, text)
+        assert "text: neither a TFRecord file nor a zip, tar or 7z archive" in refused(capsys, text)
     assert "nowhere: no such file or folder" in refused(capsys, tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     assert "empty: not a workspace" in refused(capsys, tmp_path / "empty")

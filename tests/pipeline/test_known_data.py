@@ -14,7 +14,7 @@ from tests.pipeline.program import luigi
 def test_what_has_to_be_fetched_by_hand_is_told(tmp_path: Path) -> None:
     done = luigi(tmp_path, "Download", "--config", "300w", "--set", "download.data_path={}".format(tmp_path))
     assert done.returncode == 20, done.stderr
-    assert "helen.zip: fetch it from https://ibug" in done.stderr
+    assert "helen.zip (or the folder 'helen', unpacked): fetch by hand from https://ibug" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -110,16 +110,19 @@ def test_where_the_files_of_a_known_data_set_lie_makes_no_difference_and_what_is
 def test_files_that_have_to_be_fetched_by_hand_are_required(tmp_path: Path) -> None:
     missing = stages.Download(set="dataset.name=aflw,download.data_path={}".format(tmp_path)).requires()
     assert len(missing) == 1
-    assert "fetch it from http://www.robots" in missing[0].advice
+    assert "fetch by hand from http://www.robots" in missing[0].advice
     named = stages.Download(set="dataset.name=aflw,download.mirrors=['http://localhost/']").requires()
     assert named == []
 
 
 def test_what_an_address_may_hide_is_in_no_key_and_no_report() -> None:
-    for kind in (stages.Download, stages.Report):
-        settings = str(kind(set="dataset.name=mine,dataset.archive='https://host/a.zip?token=secret'").settings())
-        assert "a.zip" in settings
-        assert "secret" not in settings
+    trained = "dataset.name=mine,dataset.archive='https://host/a.zip?token=secret'"
+    evaluated = trained.replace("dataset.", "evaluate.dataset.")
+    tasks = [stages.Download(set=trained), stages.Download(set=evaluated, data="evaluate")]
+    for task in [*tasks, *(stages.Report(set=overrides) for overrides in (trained, evaluated))]:
+        assert "a.zip" in str(task.settings())
+        assert "secret" not in str(task.settings())
+    assert all("secret" in task.untold()["FSE_SET"] for task in tasks)
 
 
 def test_how_test_pictures_are_drawn_from_a_folder_counts(tmp_path: Path) -> None:

@@ -3,14 +3,16 @@
 import csv
 import json
 import shutil
+import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fse import config, datasets
-from fse.datasets import cats, celeba, celeba_wild, w300
-from fse.datasets.catalogue import shares
+from fse.datasets import aflw, cats, celeba, celeba_wild, w300
+from fse.datasets.catalogue import Given, shares
 from fse.errors import ConfigError, DataError, DownloadError, FseError
 from tests.fse.datasets import layouts
 
@@ -106,10 +108,11 @@ def test_parts_that_are_not_all_there(tmp_path):
     for number in (1, 2, 4):
         (tmp_path / "img_celeba.7z.00{}".format(number)).write_bytes(b"1234567")
     with pytest.raises(DataError, match=r"img_celeba\.7z\.001: 14 bytes in 2 parts, wanted 10,191,072,466; fetch "):
-        datasets.source.obtain(celeba_wild.PICTURES, config.Download(str(tmp_path)), tmp_path, "page", "terms", 0)
+        datasets.source.obtain(celeba_wild.PICTURES, config.Download(str(tmp_path)), tmp_path, "page", 0)
     (tmp_path / "img_celeba.7z.001").unlink()
-    with pytest.raises(DataError, match=r"img_celeba\.7z\.001 and the parts after it: fetch them from page"):
-        datasets.source.obtain(celeba_wild.PICTURES, config.Download(str(tmp_path)), tmp_path, "page", "terms", 0)
+    told = r"\Aimg_celeba\.7z\.001 and the parts after it \(or the folder 'img_celeba', unpacked\): fetch by hand from https"
+    with pytest.raises(DataError, match=told):
+        datasets.download(settings("celeba_wild", tmp_path), tmp_path / "out")
 
 
 def test_mafl_in_the_wild(bring, tmp_path):
@@ -184,6 +187,107 @@ def test_the_published_numbers():
     assert w300.DATASET.eyes == ("point_37", "point_46")  # 36 and 45 counted from 0
 
 
+# Sizes and hashes of the real files, as torchvision, datasets-mila, TensorFlow Datasets and DVE publish them, or as they
+# were counted in the files themselves.
+PUBLISHED = {
+    "img_align_celeba.zip": (1_443_490_838, "46fb89443c578308acf364d7d379fe1b9efb793042c0af734b6112e4fd3a8c74"),
+    "list_landmarks_align_celeba.txt": (12_156_055, "6c02a87569907f6db2ba99019085697596730e8129f67a3d61659f198c48d43b"),
+    "list_landmarks_celeba.txt": (12_352_635, "063ee6ddb681f96bc9ca28c6febb9d1a"),
+    "list_bbox_celeba.txt": (6_082_035, "00566efa6fedff7a56946cd1c10f1c16"),
+    "img_celeba.7z.001": (13 * 734_003_200 + 649_030_866, ""),  # of 14 parts
+    "list_eval_partition.txt": (2_836_386, "fc955bcb3ef8fbdf7d5640d9a8693a8431b5f2ee291a5c1449a1549e7e073fe7"),
+    "training.txt": (208_999, "435e0488efcb97dee718118b74b4110d42d9524289238f51692b1d60883ccba6"),
+    "testing.txt": (10_999, "0a93fa3202133333045ce4cef5043a2cb1f4b8858b8e96f3ae7f54becfa07f9e"),
+    "aflw-mtfl.tar.gz": (0, "1ff31c07cef4f2777b416d896a65f6c17d8ae2ee"),
+}
+# CelebA's partition, and how many of MAFL's pictures are in its training, validation and test part.
+PARTITION, MAFL_TRAIN, MAFL_TEST = (162_770, 19_867, 19_962), (15_461, 1_810, 1_729), (808, 96, 96)
+
+
+def test_sizes_and_hashes_are_those_of_the_real_files():
+    files = {file.name: (file.size, file.hash) for known in datasets.KNOWN.values() for file in known.files}
+    assert {name: files[name] for name in PUBLISHED} == PUBLISHED
+    assert not {name for name, (size, digest) in files.items() if (size or digest) and name not in PUBLISHED}
+
+
+@pytest.fixture(scope="module")
+def full_lists(tmp_path_factory):
+    """CelebA's and MAFL's lists at full length, with the real ones' overlaps; each has the size of the real one."""
+    folder = tmp_path_factory.mktemp("lists")
+    names = ["{:06d}.jpg".format(number) for number in range(1, 202_600)]
+    lines = ["{} {}\r\n".format(name, part) for name, part in zip(names, np.repeat([0, 1, 2], PARTITION))]
+    (folder / "list_eval_partition.txt").write_bytes("".join(lines).encode())
+    train, test, first = [], [], 0
+    for count, fitted, tested in zip(PARTITION, MAFL_TRAIN, MAFL_TEST):
+        train += names[first : first + fitted]
+        test += names[first + fitted : first + fitted + tested]
+        first += count
+    random = np.random.RandomState(0)
+    for name, chosen in (("training.txt", train), ("testing.txt", test)):
+        random.shuffle(chosen)
+        (folder / name).write_text("\n".join(chosen))
+    lists = {path.name: path for path in folder.iterdir()}
+    assert {name: path.stat().st_size for name, path in lists.items()} == {name: PUBLISHED[name][0] for name in lists}
+    return Given({}, [], lists)
+
+
+@pytest.mark.parametrize("part", sorted(celeba.PARTS))
+def test_parts_and_exclusions_at_full_length_have_the_published_numbers(full_lists, part):
+    names = set(celeba.unlabelled(full_lists, part))
+    assert {"train": len(names), "test": 0} == celeba.PARTS[part]
+    train, test = (set(celeba.names_of(full_lists.lists[name])) for name in ("training.txt", "testing.txt"))
+    assert {"train": len(train), "test": len(test)} == datasets.KNOWN["mafl"].parts[""]
+    assert not train & test
+    wanted = {"train": (15_461, 0), "train_without_mafl": (0, 0), "all": (19_000, 0), "everything": (19_000, 1_000)}
+    assert (len(names & train), len(names & test)) == wanted[part]
+
+
+def test_300_w_at_full_length(monkeypatch):
+    counts = {
+        "afw": 337,
+        "lfpw/trainset": 811,
+        "helen/trainset": 2000,
+        "lfpw/testset": 224,
+        "helen/testset": 330,
+        "ibug": 135,
+    }
+    names = ["{}/{}.jpg".format(folder, number) for folder, count in counts.items() for number in range(count)]
+    monkeypatch.setattr(w300, "points_of", lambda _: np.zeros((68, 2)))
+    found = w300.read(Given({name[:-4] + ".pts": None for name in names}, names, {}), "")
+    assert {split: found.splits.count(split) for split in ("train", "test")} == w300.DATASET.parts[""]
+
+
+def test_aflw_at_full_length(tmp_path):
+    header = "image_file,crop_file,set,face_id,ex1,ey1,ex2,ey2,nx,ny,mx1,my1,mx2,my2"
+    rows = [
+        "photo{0}.jpg,{0}.jpg,{1},{0}{2}".format(number, 1 + number // 10_122, ",9" * 10) for number in range(13_117)
+    ]
+    (tmp_path / "crops.csv").write_text("\n".join([header, *rows]))
+    lines = ["AFLW\\{:04d}-photo{}.jpg{} 1 1 2 3".format(number, number, " 9" * 10) for number in range(10_122, 13_117)]
+    (tmp_path / "testing.txt").write_text("\n".join(["lfw_5590\\a.jpg" + " 9" * 10, *lines]))
+    notes = {"aflw_cropped/facedata_cropped.csv": tmp_path / "crops.csv", "MTFL/testing.txt": tmp_path / "testing.txt"}
+    found = aflw.read(Given(notes, [], {}), "")
+    assert {split: found.splits.count(split) for split in ("train", "test")} == aflw.DATASET.parts[""]
+
+
+@pytest.mark.parametrize("name", sorted(datasets.KNOWN))
+def test_every_data_set_has_a_card(name):
+    known = datasets.KNOWN[name]
+    card = sys.modules[known.read.__module__].__doc__
+    for heading in ("Source:", "Terms:", "Pictures:", "Landmarks:"):
+        assert "\n" + heading in card, heading
+    assert "pixels" in card or "of many sizes" in card
+    assert "Errors are divided by" in card or not known.landmarks
+    assert known.terms
+    assert known.page.startswith("http")
+    assert len(known.eyes) == (2 if known.landmarks else 0)
+    assert set(known.eyes) <= set(known.landmarks)
+    for part, counts in known.parts.items():
+        assert not counts or set(counts) == {"train", "test"}, part
+    with open(str(Path(__file__).resolve().parents[3] / "docs" / "datasets.md"), encoding="utf-8") as stream:
+        assert "`{}`".format(name) in stream.read()
+
+
 def test_a_set_that_is_not_whole_is_refused(bring, tmp_path):
     layouts.w300(tmp_path / "data")
     with pytest.raises(DataError, match=r"300w: .*'train': 4, 'test': 2.*wanted .*'train': 3148"):
@@ -204,7 +308,7 @@ def test_photographs_of_aflw_in_both_splits_are_refused(bring, tmp_path):
 
 
 def test_what_lies_there_is_checked_and_what_is_missing_is_told(tmp_path):
-    with pytest.raises(DataError, match=r"afw\.zip: fetch it from https://ibug.*put it .*into .*\Z"):
+    with pytest.raises(DataError, match=r"afw\.zip .*, helen\.zip .*: fetch by hand from https://ibug.*put into .*\Z"):
         datasets.download(settings("300w", tmp_path), tmp_path / "out")
     name = celeba.LANDMARKS.name
     (tmp_path / "Anno").mkdir()
@@ -224,9 +328,12 @@ def test_all_that_cannot_be_downloaded_is_told_at_once(tmp_path, monkeypatch):
     with pytest.raises(DownloadError) as caught:
         datasets.download(settings("celeba", tmp_path), tmp_path / "out")
     for file in celeba.DATASET.files:
-        assert "{}: a quota. Or {}: fetch it from https://mmlab".format(file.addresses[0], file.name) in str(
-            caught.value
-        )
+        assert "{}, {}: a quota".format(file.name, file.addresses[0]) in str(caught.value)
+    told = (
+        "Run again, or list_landmarks_align_celeba.txt, list_eval_partition.txt, training.txt ({}), testing.txt ({}), "
+    )
+    told += "img_align_celeba.zip (or the folder 'img_align_celeba', unpacked): fetch by hand from https://mmlab"
+    assert told.format(celeba.MAFL_TRAIN.addresses[0], celeba.MAFL_TEST.addresses[0]) in str(caught.value)
     assert [url.split(":")[0] for url in asked] == ["drive", "drive", "https", "https", "drive"]
 
 
@@ -235,7 +342,7 @@ def test_a_file_of_the_right_size_with_another_content(tmp_path):
     layouts.celeba(tmp_path / "data")
     file = celeba.MAFL_TEST._replace(size=21, hash="0" * 64)
     with pytest.raises(DataError, match="its sha256 is .*, wanted 0000"):
-        datasets.source.obtain(file, settings("mafl", tmp_path / "data").download, tmp_path, "page", "terms", 0)
+        datasets.source.obtain(file, settings("mafl", tmp_path / "data").download, tmp_path, "page", 0)
 
 
 BROKEN = [

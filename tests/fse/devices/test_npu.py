@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Set
 
 import pytest
 
-from fse import checkpoints, config, devices, errors, export, outputs, records, training
+from fse import config, devices, errors, export, outputs, records, training
 from fse.devices import npu
 from fse.errors import ConfigError, DeviceBusyError, DeviceError
 from fse.tf1 import tf
@@ -221,27 +221,36 @@ def on_npu(tiny: config.Config, **train: Any) -> config.Config:
     return dataclasses.replace(tiny, train=dataclasses.replace(tiny.train, device="npu", threads=1, **train))
 
 
-def test_an_npu_run_with_overflows(tiny, shards: Path, tmp_path: Path) -> None:
-    done = fse(tmp_path, on_npu(tiny, clip=5.0), shards, STAND_IN_OVERFLOWS="2,3", ASCEND_DEVICE_ID="3")
+AVERAGED = {"average": 0.9, "clip": 5.0}
+OVERFLOWS = {"STAND_IN_OVERFLOWS": "4,5", "ASCEND_DEVICE_ID": "3"}
+
+
+@pytest.fixture(scope="module")
+def overflowed(tiny, shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run two steps of which overflowed, and in `said` its standard error."""
+    folder = tmp_path_factory.mktemp("overflowed")
+    done = fse(folder, on_npu(tiny, **AVERAGED), shards, **OVERFLOWS)
     assert done.returncode == 0, done.stderr
-    assert "loss scale 2.14748e+09, 2 of 6 steps skipped" in done.stderr
-    assert "compiled on the Ascend" not in done.stderr  # it is in the log
-    assert "compiled on the Ascend" in (tmp_path / "out" / "logs" / "train_3.log").read_text()
-    summary = json.loads((tmp_path / "out" / "training.json").read_text())
+    (folder / "said").write_text(done.stderr)
+    return folder
+
+
+def test_an_npu_run_with_overflows(tiny, shards: Path, overflowed: Path) -> None:
+    said, out = (overflowed / "said").read_text(), overflowed / "out"
+    assert "loss scale 2.14748e+09, 2 of 6 steps skipped" in said
+    assert "compiled on the Ascend" not in said  # it is in the log
+    assert "compiled on the Ascend" in (out / "logs" / "train_3.log").read_text()
+    summary = json.loads((out / "training.json").read_text())
     assert (summary["device"], summary["loss_scale"], summary["skipped_steps"]) == ("npu", 2.0**31, 2)
-    reader = tf.train.NewCheckpointReader(checkpoints.found(tmp_path / "out" / "checkpoints")[0])
     with tf.Graph().as_default():
-        plain = training.build(tiny, records.read(shards), 6, devices.find(tiny))
-        assert set(reader.get_variable_to_shape_map()) == set(plain.stored)
-    assert reader.get_tensor("global_step") == 4
+        plain = training.build(changed(tiny, **AVERAGED), records.read(shards), 6, devices.find(tiny))
+        assert set(stored(out)) == set(plain.stored)
+    assert stored(out)["global_step"] == 4
 
 
-def test_a_resumed_run_goes_on_with_the_loss_scale(tiny, shards: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_goes_on_with_the_loss_scale(tiny, shards: Path, overflowed: Path, tmp_path: Path) -> None:
     """Two bad steps halve it, one before the interruption and one after; elsewhere the checkpoints do without it."""
-    settings = on_npu(tiny, average=0.9)
-    done = fse(tmp_path, settings, shards, STAND_IN_OVERFLOWS="4,5")
-    assert done.returncode == 0, done.stderr
-    whole, folder = stored(tmp_path / "out"), tmp_path / "out" / "checkpoints"
+    whole, folder = stored(overflowed / "out"), overflowed / "out" / "checkpoints"
     scaling = {path.name: json.loads(path.read_text()) for path in folder.glob("*.scaling.json")}
     assert {name: (each["loss_scale"], each["bad_steps"]) for name, each in scaling.items()} == {
         "model-2.scaling.json": (2.0**32, 0),
@@ -249,18 +258,17 @@ def test_a_resumed_run_goes_on_with_the_loss_scale(tiny, shards: Path, tmp_path:
         "model-6.scaling.json": (2.0**31, 0),
     }
 
-    shutil.copytree(str(tmp_path / "out"), str(tmp_path / "cpu"))
-    (tmp_path / "out").rename(tmp_path / "out.building")
     for run in ("out.building", "cpu"):
+        shutil.copytree(str(overflowed / "out"), str(tmp_path / run))
         for file in (tmp_path / run / "checkpoints").glob("model-6.*"):
             file.unlink()
-    done = fse(tmp_path, settings, shards, STAND_IN_OVERFLOWS="4,5")
+    done = fse(tmp_path, on_npu(tiny, **AVERAGED), shards, **OVERFLOWS)
     assert done.returncode == 0, done.stderr
-    again = stored(tmp_path / "out")
+    again, file = stored(tmp_path / "out"), tmp_path / "out" / "checkpoints" / "model-6.scaling.json"
     assert all((again[name] == whole[name]).all() for name in whole)
-    assert json.loads((folder / "model-6.scaling.json").read_text()) == scaling["model-6.scaling.json"]
+    assert json.loads(file.read_text()) == scaling["model-6.scaling.json"]
 
-    training.train(changed(tiny, average=0.9), shards, tmp_path / "cpu")
+    training.train(changed(tiny, **AVERAGED), shards, tmp_path / "cpu")
     left = {path.name for path in (tmp_path / "cpu" / "checkpoints").glob("*.scaling.json")}
     assert left == {"model-2.scaling.json", "model-4.scaling.json"}
 
