@@ -198,7 +198,7 @@ def _begin(task: Sweep, _: luigi.Task) -> None:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         config = str(Path(task.config).absolute()) if Path(task.config).is_file() else task.config
-        runs = [override for point in task.combinations() for override in point.overrides]
+        runs = [configuration.masked(override) for point in task.combinations() for override in point.overrides]
         write_json(path, {"config": config, "runs": runs})
 
 

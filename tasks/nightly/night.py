@@ -13,6 +13,7 @@ that ended as `no-data` or `infrastructure` may be played again; what was played
 """
 
 import datetime
+import math
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
@@ -162,7 +163,10 @@ def _play(record: Record, history: History, run: Run, seed: int, repeat: bool, p
     came = player(run, seed, "{}{}".format(record["date"], " repeat" if repeat else ""))
     if came.outcome in (INFRASTRUCTURE, NO_DATA):
         return came
-    record["plays"].append(dict(which, seconds=round(time.monotonic() - clock, 1), **came._asdict()))
+    # The history has no such numbers, and a night that goes on must know of them.
+    no_numbers = [name for name, value in came.metrics.items() if value is not None and not math.isfinite(value)]
+    seconds = round(time.monotonic() - clock, 1)
+    record["plays"].append(dict(which, seconds=seconds, no_numbers=no_numbers, **came._asdict()))
     history.save(record)
     return None
 
@@ -181,7 +185,11 @@ def _judge(
                 findings.append(_reason(run.name, "run", gates.REGRESSION, words))
         for name, gate in run.gates.items():
             metric = "{}.{}".format(run.name, name)
-            values = [one["metrics"][name] for one in played if one["outcome"] == "ok" and name in one["metrics"]]
+            values = [
+                math.nan if name in one.get("no_numbers", ()) else one["metrics"][name]
+                for one in played
+                if one["outcome"] == "ok" and name in one["metrics"]
+            ]
             there = [float(value) for value in values if value is not None]
             if values and not there:
                 went_on = any(stage["resumed"] for one in played for stage in one["stages"].values())

@@ -241,6 +241,16 @@ def test_a_killed_night_goes_on_or_is_closed_by_the_next(toy: Toy) -> None:
     assert "2026-01-01 accuracy 1" not in toy.played
 
 
+def test_a_night_that_goes_on_knows_of_a_figure_that_is_no_number(toy: Toy) -> None:
+    toy.nme = [float("nan"), KeyboardInterrupt()]
+    with pytest.raises(KeyboardInterrupt):
+        toy.play(1)
+    toy.nme = [7.0]
+    record = toy.play(1)
+    assert record["verdict"] == "warn"
+    assert reasons(record, "warn") == ["accuracy.nme: is not a number; a repeat was good"]
+
+
 def test_no_data(toy: Toy) -> None:
     toy.nme, toy.speed = [None], [None]
     assert toy.verdict(1) == "no-data"
