@@ -29,6 +29,8 @@ NOT_USED = 4
 
 # What a disk that is full, at a quota, broken or gone says; TensorFlow hands on nothing but these words.
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE)
+# A path is not what it should be.
+_PATH = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
 
 class FseError(Exception):
@@ -94,11 +96,14 @@ class MachineError(StageError):
 
 
 def is_machines(error: BaseException) -> bool:
-    """Whether the machine is to blame for an error: the network, the device, the disk or the memory, not the code."""
+    """Whether the machine is to blame for an error: the network, the device, the disk or the memory, not the code.
+
+    Nor is it for a path that is not what it should be, such as a workspace below a file.
+    """
     kinds = (DownloadError, DeviceError, MachineError, OSError, MemoryError)
     seen: Optional[BaseException] = error
     while seen is not None:
-        if isinstance(seen, kinds):
+        if isinstance(seen, kinds) and not isinstance(seen, _PATH):
             return True
         seen = seen.__cause__
     return any(os.strerror(number) in str(error) for number in _DISK)

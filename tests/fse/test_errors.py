@@ -19,4 +19,5 @@ def test_the_cause_of_an_error_counts() -> None:
     error.__cause__ = DownloadError("no answer")
     assert is_machines(error)
     assert is_machines(DeviceBusyError("in use")) and is_machines(OSError()) and is_machines(MemoryError())
+    assert not is_machines(NotADirectoryError()) and not is_machines(PermissionError())
     assert not is_machines(ConfigError("train.steps")) and not is_machines(TrainingError("the loss is not a number"))
