@@ -114,7 +114,9 @@ def _mail(message: Dict[str, Any]) -> str:
     """Sends it by Luigi's `[email]`; returns what went wrong, '' if nothing did."""
     from luigi import notifications
 
-    faults = _Faults()
+    # A logger for this mail alone: whether Luigi's own passes an error on depends on its settings.
+    faults, luigis = _Faults(), notifications.logger
+    notifications.logger = logging.Logger(luigis.name)
     notifications.logger.addHandler(faults)
     try:
         with warnings.catch_warnings():
@@ -123,7 +125,7 @@ def _mail(message: Dict[str, Any]) -> str:
     except Exception as error:  # whatever a mail service's library raises, the night is over
         return "cannot be sent: {}".format(error)
     finally:
-        notifications.logger.removeHandler(faults)
+        notifications.logger = luigis
     return "; ".join(faults.said)
 
 
