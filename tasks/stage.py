@@ -74,6 +74,7 @@ class Settings(luigi.Task):
         var_type=int,
         min_value=1,
         max_value=65,  # which is too many
+        positional=False,  # the first of these is what a range of nights is of
         significant=False,
         description="how many hosts share the shards of AlignCrop and of ConvertTFRecord, where there is a luigid",
     )
