@@ -16,7 +16,7 @@ from typing import Any, ContextManager, Dict, List, Optional
 
 from fse import __version__, config, datasets, doctor, locks, outputs, processes, ranks, seed_flags
 from fse.errors import MACHINE, NOT_USED, ConfigError, DeviceUnusedError, FseError, StageError, is_machines
-from fse.stages import DATA, EVALUATED, STAGES, flag_of
+from fse.stages import DATA, EVALUATED, STAGES, Stage, flag_of
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
@@ -63,6 +63,8 @@ def _parser() -> argparse.ArgumentParser:
         # A scheduler's: what it adds to the manifest, and whether the output may exist.
         command.add_argument("--facts", type=Path, help=argparse.SUPPRESS)
         command.add_argument("--replace", action="store_true", help=argparse.SUPPRESS)
+        if stage.share:
+            command.add_argument("--share", action="store_true", help=argparse.SUPPRESS)
         command.set_defaults(run=_run_stage)
         if verb in DATA:
             what = "to train on, or to evaluate on as [evaluate.dataset] and [evaluate.crop] say (default: train)"
@@ -111,6 +113,9 @@ def _run_stage(options: argparse.Namespace) -> None:
         settings = config.for_evaluation(settings)
     roles = (*stage.inputs, *(stage.also if config.evaluates_other_data(settings) else ()))
     inputs = {role: _given(options, flag_of(role)) for role in roles}
+    if stage.share and options.share:
+        share_stage(options.verb, settings, inputs, _given(options, "output"), _facts(options))
+        return
     run_stage(options.verb, settings, inputs, _given(options, "output"), _facts(options), options.replace)
 
 
@@ -141,16 +146,39 @@ def run_stage(
       facts: what a scheduler adds to the manifest.
       replace: `output` may exist; otherwise it must not.
     """
-    stage = STAGES[verb]
-    module, name = stage.function.split(":")
+    stage, known = STAGES[verb], _known(verb, settings, inputs, facts)
+    with outputs.whole(output, known, stage.resumes, replace, stage.volatile, stage.summary) as building:
+        _call(stage, stage.function, settings, inputs, building)
+
+
+def share_stage(
+    verb: str, settings: config.Config, inputs: Dict[str, Path], output: Path, facts: Optional[Dict[str, Any]] = None
+) -> None:
+    """Makes shards of a stage's output that no other process is at, where `run_stage` finds them afterwards.
+
+    Args:
+      verb: a name in `STAGES`, of a stage with `share`.
+      settings, inputs, output, facts: as for `run_stage`.
+    """
+    stage, known = STAGES[verb], _known(verb, settings, inputs, facts)
+    with outputs.shared(output, known) as building:
+        _call(stage, stage.share, settings, inputs, building)
+
+
+def _known(
+    verb: str, settings: config.Config, inputs: Dict[str, Path], facts: Optional[Dict[str, Any]]
+) -> Dict[str, Any]:
     for folder in inputs.values():
         if not folder.is_dir():
             raise StageError("{}: no such folder; it should hold the output of an earlier stage".format(folder))
-    known = outputs.manifest(verb, settings, inputs, facts)
-    with outputs.whole(output, known, stage.resumes, replace, stage.volatile, stage.summary) as building:
-        folders = [inputs[role] for role in stage.inputs]
-        also = [inputs[role] for role in stage.also if role in inputs]
-        getattr(importlib.import_module(module), name)(settings, *folders, building, *also)
+    return outputs.manifest(verb, settings, inputs, facts)
+
+
+def _call(stage: Stage, function: str, settings: config.Config, inputs: Dict[str, Path], building: Path) -> None:
+    module, name = function.split(":")
+    folders = [inputs[role] for role in stage.inputs]
+    also = [inputs[role] for role in stage.also if role in inputs]
+    getattr(importlib.import_module(module), name)(settings, *folders, building, *also)
 
 
 def _run_train(options: argparse.Namespace) -> None:

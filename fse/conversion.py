@@ -18,20 +18,21 @@ for byte, what TensorFlow writes (tests/fse/test_conversion.py).
 
 import hashlib
 import json
+import logging
 import os
 import struct
 from pathlib import Path, PurePath
-from typing import Dict, List, NamedTuple, Union
+from typing import Any, Dict, Iterator, List, NamedTuple, Tuple, Union
 
 import google_crc32c
 import numpy as np
 
-from fse import processes
+from fse import locks, processes
 from fse.config import Config
 from fse.datasets import annotations
 from fse.datasets.annotations import SPLITS
 from fse.errors import DataError, RecordError
-from fse.outputs import hash_file
+from fse.outputs import CLAIMS, hash_file
 from fse.progress import bar
 
 Value = Union[bytes, int, np.ndarray]
@@ -66,39 +67,33 @@ def convert(config: Config, crops: Path, output: Path) -> None:
       RecordError: `crops` was not written by align-crop.
       StageError: a process was killed.
     """
-    try:
-        description = json.loads((crops / "crop.json").read_text())
-        names, size = description["landmarks"], description["size"]
-        table = annotations.read(crops / "landmarks.csv")
-    except (OSError, ValueError, KeyError, DataError) as error:
-        raise RecordError("{}: not the output of align-crop: {}".format(crops, error)) from None
-    rows = {split: np.flatnonzero(np.array(table.splits) == split) for split in SPLITS}
-    shards = {split: _names(split, min(config.records.shards, len(rows[split]))) for split in SPLITS}
-    parts = {name: rows[split][i :: len(found)] for split, found in shards.items() for i, name in enumerate(found)}
-    jobs = (
-        _Shard(
-            output / name,
-            crops / "pictures",
-            size,
-            [table.files[row] for row in part],
-            table.points[part].astype(np.float32),
-        )
-        for name, part in parts.items()
-    )
-    workers = config.records.processes if len(table.files) >= processes.FEW else 1
+    summary, counts, shards = _planned(config, crops, output)
+    digests = processes.in_order(_write, shards, _workers(config, counts), "convert", chunk=1)
     files = {}
-    with bar(total=len(table.files), unit="pictures", desc="records") as progress:
-        for (name, part), digest in zip(parts.items(), processes.in_order(_write, jobs, workers, "convert", chunk=1)):
-            files[name] = {"pictures": len(part), "sha256": digest}
-            progress.update(len(part))
-    summary = {
-        "size": size,
-        "landmarks": names,
-        "pictures": {split: len(rows[split]) for split in SPLITS},
-        "shards": shards,
-        "files": files,
-    }
-    (output / "records.json").write_text(json.dumps(summary, indent=2) + "\n")
+    with bar(total=sum(counts.values()), unit="pictures", desc="records") as progress:
+        for (name, count), digest in zip(counts.items(), digests):
+            files[name] = {"pictures": count, "sha256": digest}
+            progress.update(count)
+    (output / "records.json").write_text(json.dumps(dict(summary, files=files), indent=2) + "\n")
+
+
+def share(config: Config, crops: Path, output: Path) -> None:
+    """Writes the shards that no other process is at, where `convert` finds them afterwards.
+
+    Any number of processes may do so at once, on any hosts that see `output`. A shard whose process died is written by
+    one that comes to it later, or by `convert`.
+
+    Args:
+      config, crops: as for `convert`.
+      output: a folder with a folder `claims`.
+
+    Raises:
+      RecordError, StageError: as `convert`.
+    """
+    _, counts, shards = _planned(config, crops, output)
+    made = processes.in_order(_write_unclaimed, shards, _workers(config, counts), "convert", chunk=1)
+    count = sum(bar(made, total=len(counts), unit="shards", desc="records"))
+    logging.info("convert: %d of %d shards were made here", count, len(counts))
 
 
 def framed(data: bytes) -> bytes:
@@ -120,6 +115,49 @@ def example(features: Dict[str, Value]) -> bytes:
     for name in sorted(features):
         entries.append(_field(1, _field(1, name.encode()) + _field(2, _feature(features[name]))))
     return _field(1, b"".join(entries))
+
+
+def _planned(config: Config, crops: Path, output: Path) -> Tuple[Dict[str, Any], Dict[str, int], Iterator[_Shard]]:
+    """What is to be done, the same in every process that has a share in it.
+
+    Returns:
+      What `records.json` says besides the files; the shards' numbers of pictures, by name; and the shards.
+    """
+    try:
+        description = json.loads((crops / "crop.json").read_text())
+        names, size = description["landmarks"], description["size"]
+        table = annotations.read(crops / "landmarks.csv")
+    except (OSError, ValueError, KeyError, DataError) as error:
+        raise RecordError("{}: not the output of align-crop: {}".format(crops, error)) from None
+    rows = {split: np.flatnonzero(np.array(table.splits) == split) for split in SPLITS}
+    shards = {split: _names(split, min(config.records.shards, len(rows[split]))) for split in SPLITS}
+    parts = {name: rows[split][i :: len(found)] for split, found in shards.items() for i, name in enumerate(found)}
+    jobs = (
+        _Shard(
+            output / name,
+            crops / "pictures",
+            size,
+            [table.files[row] for row in part],
+            table.points[part].astype(np.float32),
+        )
+        for name, part in parts.items()
+    )
+    pictures = {split: len(rows[split]) for split in SPLITS}
+    summary = {"size": size, "landmarks": names, "pictures": pictures, "shards": shards}
+    return summary, {name: len(part) for name, part in parts.items()}, jobs
+
+
+def _workers(config: Config, counts: Dict[str, int]) -> int:
+    return config.records.processes if sum(counts.values()) >= processes.FEW else 1
+
+
+def _write_unclaimed(shard: _Shard) -> bool:
+    """Writes a shard unless it is there or another process is at it; returns whether it did."""
+    with locks.claimed(shard.path.parent / CLAIMS / shard.path.name) as mine:
+        if not mine or shard.path.exists():
+            return False
+        _write(shard)
+        return True
 
 
 def _write(shard: _Shard) -> str:

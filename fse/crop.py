@@ -10,6 +10,7 @@ import functools
 import hashlib
 import itertools
 import json
+import logging
 import re
 import shutil
 from collections import Counter
@@ -19,12 +20,12 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tu
 import numpy as np
 from PIL import Image
 
-from fse import geometry, pictures, processes, squares
+from fse import geometry, locks, pictures, processes, squares
 from fse.config import Config
 from fse.config import Crop as Settings
 from fse.datasets import annotations
 from fse.errors import DataError, PictureError, StageError
-from fse.outputs import write_json
+from fse.outputs import CLAIMS, write_json
 from fse.progress import bar
 
 # Pictures a shard: what an interrupted run has to crop again at the most.
@@ -55,6 +56,29 @@ class _Crop(NamedTuple):
     points: Optional[np.ndarray]
 
 
+class _Plan(NamedTuple):
+    """What is to be done, the same in every process that has a share in it.
+
+    names: of all pictures. table: their annotations. order: rows of it in the order of the sources' names. crops: the
+    crops' names in that order. work: crops one picture. job: the job at a place of `order`.
+    """
+
+    names: List[str]
+    table: annotations.Annotations
+    order: List[int]
+    crops: List[str]
+    work: Callable[[_Job], _Crop]
+    job: Callable[[int], _Job]
+
+
+class _Shard(NamedTuple):
+    """A shard to crop: its pictures, where its results are noted, and the lock of the process that is at it."""
+
+    jobs: List[_Job]
+    note: Path
+    claim: Path
+
+
 def align_crop(config: Config, dataset: Path, output: Path) -> None:
     """Crops every picture of a data set: the AlignCrop stage.
 
@@ -83,6 +107,32 @@ def align_crop(config: Config, dataset: Path, output: Path) -> None:
         raise StageError(
             "the crops cannot be written to {}: {}".format(error.filename or output, error.strerror)
         ) from None
+
+
+def share(config: Config, dataset: Path, output: Path) -> None:
+    """Crops the shards that no other process is at, one process a shard, where `align_crop` finds them afterwards.
+
+    Any number of processes may do so at once, on any hosts that see `output`. A shard whose process died is made by one
+    that comes to it later, or by `align_crop`.
+
+    Args:
+      config, dataset: as for `align_crop`.
+      output: a folder with a folder `claims`.
+
+    Raises:
+      DataError, StageError: as `align_crop`.
+    """
+    (output / "pictures").mkdir(exist_ok=True)
+    (output / FINISHED).mkdir(exist_ok=True)
+    plan = _planned(config, dataset, output)
+    notes = _notes(len(plan.order), output / FINISHED)
+    shards = (
+        _Shard([plan.job(place) for place in shard], note, output / CLAIMS / note.name) for note, shard in notes.items()
+    )
+    work = functools.partial(_crop_unclaimed, plan.work)
+    made = processes.in_order(work, shards, config.crop.processes, "align-crop", chunk=1)
+    count = sum(bar(made, total=len(notes), unit="shards", desc="align-crop"))
+    logging.info("align-crop: %d of %d shards were made here", count, len(notes))
 
 
 def sample(
@@ -134,16 +184,8 @@ def sample(
 
 
 def _align_crop(config: Config, dataset: Path, output: Path) -> None:
-    names = pictures.find(dataset / "images")
-    table = _annotations(config, dataset, names)
-    order = sorted(range(len(table.files)), key=table.files.__getitem__)
+    names, table, order, crops, work, job = _planned(config, dataset, output)
     sources = [table.files[row] for row in order]
-    crops = crop_names(sources, config.crop.format)
-    work = functools.partial(_crop, config.crop, _mean_shape(config, table))
-
-    def job(place: int) -> _Job:
-        return _job(dataset, output, table, order[place], crops[place])
-
     results = _shard_by_shard(work, job, len(order), config.crop.processes, output / FINISHED)
     points = np.full((len(order), len(table.landmarks), 2), np.nan)
     skipped = dict.fromkeys(set(names).difference(sources), "no annotation")
@@ -168,6 +210,37 @@ def _align_crop(config: Config, dataset: Path, output: Path) -> None:
     shutil.rmtree(str(output / FINISHED))
 
 
+def _planned(config: Config, dataset: Path, output: Path) -> _Plan:
+    names = pictures.find(dataset / "images")
+    table = _annotations(config, dataset, names)
+    order = sorted(range(len(table.files)), key=table.files.__getitem__)
+    crops = crop_names([table.files[row] for row in order], config.crop.format)
+    work = functools.partial(_crop, config.crop, _mean_shape(config, table))
+
+    def job(place: int) -> _Job:
+        return _job(dataset, output, table, order[place], crops[place])
+
+    return _Plan(names, table, order, crops, work, job)
+
+
+def _notes(count: int, finished: Path) -> Dict[Path, range]:
+    """The shards of pictures 0 … count - 1, by the files that note what came of them."""
+    firsts = range(0, count, _SHARD)
+    return {
+        finished / "{:05d}.json".format(number): range(first, min(first + _SHARD, count))
+        for number, first in enumerate(firsts)
+    }
+
+
+def _crop_unclaimed(work: Callable[[_Job], _Crop], shard: _Shard) -> bool:
+    """Crops a shard, in whatever process, unless it is done or another process is at it; returns whether it did."""
+    with locks.claimed(shard.claim) as mine:
+        if not mine or shard.note.exists():
+            return False
+        _write_results(shard.note, [work(job) for job in shard.jobs])
+        return True
+
+
 def _shard_by_shard(
     work: Callable[[_Job], _Crop], job: Callable[[int], _Job], count: int, workers: int, finished: Path
 ) -> Iterator[_Crop]:
@@ -176,20 +249,23 @@ def _shard_by_shard(
     Where an earlier attempt noted them, they are read. Jobs and results are not all in memory at any time.
     """
     finished.mkdir(exist_ok=True)
-    shards = [range(first, min(first + _SHARD, count)) for first in range(0, count, _SHARD)]
-    notes = [finished / "{:05d}.json".format(number) for number in range(len(shards))]
-    noted = [note.exists() for note in notes]
-    open_jobs = (job(place) for shard, found in zip(shards, noted) if not found for place in shard)
+    shards = _notes(count, finished)
+    noted = {note for note in shards if note.exists()}
+    open_jobs = (job(place) for note, shard in shards.items() if note not in noted for place in shard)
     fresh = processes.in_order(work, open_jobs, workers, "align-crop")
-    for shard, note, found in zip(shards, notes, noted):
-        if found:
+    for note, shard in shards.items():
+        if note in noted:
             yield from _read_results(note)
             continue
         results = []
         for result in itertools.islice(fresh, len(shard)):
             results.append(result)
             yield result
-        write_json(note, [[one.reason, None if one.points is None else one.points.tolist()] for one in results])
+        _write_results(note, results)
+
+
+def _write_results(note: Path, results: List[_Crop]) -> None:
+    write_json(note, [[one.reason, None if one.points is None else one.points.tolist()] for one in results])
 
 
 def _read_results(note: Path) -> List[_Crop]:

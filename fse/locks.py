@@ -55,6 +55,21 @@ def held(path: Path, what: str, wait: float, shared: bool = False, error: Type[F
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def claimed(path: Path) -> Iterator[bool]:
+    """Has a lock while the block runs if no other process has it, and yields whether it has.
+
+    Raises:
+      OSError: the file cannot be made.
+    """
+    descriptor = _locked(path, False)
+    try:
+        yield descriptor is not None
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
 def holder(path: Path) -> str:
     """Who has a lock, as its file says."""
     try:

@@ -34,6 +34,8 @@ MANIFEST = "manifest.json"
 LISTING = "files.sha256"
 _STATE = ".state"
 _BEGUN = ".begun"
+# Locks of what the processes that share the making of an output are at; not part of it.
+CLAIMS = "claims"
 _OWN = (MANIFEST, LISTING, _STATE, _BEGUN)
 
 SCHEMA = 2
@@ -90,6 +92,7 @@ def whole(
         building.mkdir(parents=True, exist_ok=True)
         _begin(building, manifest)
         yield building
+        shutil.rmtree(str(building / CLAIMS), ignore_errors=True)
         for name in _OWN:  # of an attempt that was stopped while it was published
             with contextlib.suppress(FileNotFoundError):
                 (building / name).unlink()
@@ -107,6 +110,30 @@ def whole(
         write_json(building / MANIFEST, dict(known, schema=SCHEMA, **measured))
         remember(building)
         _publish(building, output)
+    except OSError as error:
+        raise StageError(
+            "{}: cannot be written: {}".format(error.filename or output, error.strerror or error)
+        ) from error
+
+
+@contextlib.contextmanager
+def shared(output: Path, manifest: Dict[str, Any]) -> Iterator[Path]:
+    """Yields the folder in which `whole` makes `output` with `keep`, to one of several processes that make parts of it.
+
+    Nobody may be in `whole` with it meanwhile.
+
+    Args:
+      output: the folder that is to be.
+      manifest: as for `whole`.
+
+    Raises:
+      StageError: the folder cannot be written, or was begun with other settings or inputs.
+    """
+    building = output.with_name(output.name + ".building")
+    try:
+        (building / CLAIMS).mkdir(parents=True, exist_ok=True)
+        _begin(building, manifest)
+        yield building
     except OSError as error:
         raise StageError(
             "{}: cannot be written: {}".format(error.filename or output, error.strerror or error)

@@ -16,6 +16,8 @@ class Stage(NamedTuple):
     summary: the JSON file in its output whose numbers sum it up.
     volatile: what differs between runs that did the same (see `fse.outputs.Volatile`): times and what depends on them.
     resumes: an attempt goes on with what an interrupted one left.
+    share: `module:name` of a function, called as `function`, that makes those shards of the output that no other process
+      is at; any number of them may run before `function` does.
     """
 
     function: str
@@ -26,6 +28,7 @@ class Stage(NamedTuple):
     volatile: Volatile = {}  # noqa: RUF012 (nobody changes it)
     resumes: bool = False
     also: Tuple[str, ...] = ()
+    share: str = ""
 
 
 # The stages that bring and prepare pictures: to train on, or to evaluate on where that is not the same.
@@ -41,6 +44,7 @@ STAGES: Dict[str, Stage] = {
         "cut a square of one size out of every picture",
         summary="crop.json",
         resumes=True,
+        share="fse.crop:share",
     ),
     "convert": Stage(
         "fse.conversion:convert",
@@ -49,6 +53,7 @@ STAGES: Dict[str, Stage] = {
         "pack the crops into TFRecord shards",
         summary="records.json",
         resumes=True,
+        share="fse.conversion:share",
     ),
     "train": Stage(
         "fse.training:train",

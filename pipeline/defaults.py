@@ -37,7 +37,12 @@ DEFAULTS: Dict[str, Dict[str, str]] = {
 }
 
 # What a parameter wants, where Luigi's own words do not say it.
-_WANTED = {"IntParameter": "a whole number", "FloatParameter": "a number", "DateParameter": "a date as 2026-11-23"}
+_WANTED = {
+    "IntParameter": "a whole number",
+    "NumericalParameter": "a whole number from 1 to 64",
+    "FloatParameter": "a number",
+    "DateParameter": "a date as 2026-11-23",
+}
 
 # What shells have for a program that Ctrl-C ended.
 INTERRUPTED = 130

@@ -69,6 +69,15 @@ class Settings(luigi.Task):
     config = luigi.Parameter(default="", description="experiment file, or name of a shipped one (default: synthetic)")
     set = Overrides(default="", description="settings that override the file's: section.key=value,…")
     workspace = luigi.Parameter(default="workspace", description="folder of all outputs")
+    hosts = luigi.NumericalParameter(
+        default=1,
+        var_type=int,
+        min_value=1,
+        max_value=65,  # which is too many
+        positional=False,  # the first of these is what a range of nights is of
+        significant=False,
+        description="how many hosts share the shards of AlignCrop and of ConvertTFRecord, where there is a luigid",
+    )
 
     def __init__(self, *arguments: Any, **parameters: Any):
         """Takes Luigi's parameters.
@@ -249,6 +258,8 @@ class StageTask(Settings):
         folder = self.output().folder
         if folder and os.path.lexists(str(folder)):
             return outputs.problem(folder)
+        if folder and (building(folder) / outputs.CLAIMS).exists():
+            return "it was begun by several processes"
         if folder and building(folder).exists():
             return "it was interrupted"
         if folder and configuration_of(folder).exists():
@@ -271,23 +282,36 @@ class StageTask(Settings):
           StageError: the stage failed, an input is not what it was, or the workspace cannot be written.
           DeviceBusyError: another process has the device.
         """
+        self.make(self)
+
+    def make(self, task: luigi.Task, part: str = "") -> None:
+        """Makes the output, or a part of it: those shards that no other process is at.
+
+        Args:
+          task: what Luigi runs.
+          part: what the part is called; "" is all that is left.
+
+        Raises:
+          StageError, DeviceBusyError: as `run`.
+        """
         process: Any = multiprocessing.current_process()
         if isinstance(process, TaskProcess):  # Luigi forked
             processes.die_with_parent(process._parent_pid)
-        name = self.name
+        name = " ".join(filter(None, [self.name, part]))
         try:
             with contextlib.ExitStack() as stack:
-                for task in self.before().values():
-                    task.hold(stack)
+                for before in self.before().values():
+                    before.hold(stack)
                 parts, folder = self.parts(), self.output().folder
                 assert folder is not None
                 self.link(folder)
                 folder.parent.mkdir(parents=True, exist_ok=True)
-                lock = stack.enter_context(locks.held(lock_of(folder), "{} {}".format(name, folder), _LOCK_SECONDS))
+                what = "{} {}".format(name, folder)
+                lock = stack.enter_context(locks.held(lock_of(folder), what, _LOCK_SECONDS, shared=bool(part)))
                 if self.force or outputs.problem(folder):
                     held = [lock, *self.hold_devices(stack)]
                     self._expect(parts, "it waited for other runs")
-                    self._make(folder, held)
+                    self._make(folder, held, task, part)
                     _say("{}: done: {}".format(name, folder))
                 else:
                     _say("{}: inputs, settings and code are those of an earlier run: {}".format(name, folder))
@@ -327,11 +351,12 @@ class StageTask(Settings):
         """Locks the devices that the stage has for itself until `stack` ends; returns the locks' descriptors."""
         return []
 
-    def _make(self, folder: Path, held: List[int]) -> None:
-        """Runs the stage in a child process that holds the locks `held` as well."""
-        why, log = self.reason(), self.root / "logs" / "{}-{}.log".format(self.verb, folder.name)
-        _say("{}: started: {} (log: {})".format(self.name, why, log))
-        self._tell(self.set_tracking_url, log.as_uri())
+    def _make(self, folder: Path, held: List[int], task: luigi.Task, part: str) -> None:
+        """Runs the stage, or a part of it, in a child process that holds the locks `held` as well."""
+        words = list(filter(None, [self.verb, part.replace(" ", "-"), folder.name]))
+        why, log = self.reason(), self.root / "logs" / "{}.log".format("-".join(words))
+        _say("{}: started: {} (log: {})".format(" ".join(filter(None, [self.name, part])), why, log))
+        _tell(task.set_tracking_url, log.as_uri())
         parts = self.parts()
         covers = {"settings": parts.settings, "code": parts.code, "tensorflow": parts.tensorflow}
         facts = folder.with_name(folder.name + ".facts.json")
@@ -340,37 +365,39 @@ class StageTask(Settings):
         known = {"key": folder.name, "run": self._run, "why": why, "code": code_hash, "covers": covers}
         outputs.write_json(facts, known)
         command = [sys.executable, "-m", "fse", self.verb, "--config", str(configuration_of(folder))]
-        for role, task in self.before().items():
-            command += ["--" + flag_of(role), str(task.output().folder)]
-        command += ["--output", str(folder), "--facts", str(facts), "--replace"]
-        children.run(command, log, self._progress(), held, environment=self.untold())
+        for role, before in self.before().items():
+            command += ["--" + flag_of(role), str(before.output().folder)]
+        command += ["--output", str(folder), "--facts", str(facts), "--share" if part else "--replace"]
+        children.run(command, log, _progress(task), held, environment=self.untold())
 
     def untold(self) -> Dict[str, str]:
         """Environment variables that tell the child what nobody else is to see."""
         return {}
 
-    def _progress(self) -> Any:
-        """A function that shows the progress in a line of a child's output on the scheduler's page."""
-        last = [0.0]
-
-        def show(line: str) -> None:
-            found = re.search(r"(\d+)%\|", line)
-            if found and time.monotonic() - last[0] >= 1.0:
-                last[0] = time.monotonic()
-                self._tell(self.set_progress_percentage, int(found.group(1)))
-                self._tell(self.set_status_message, line)
-
-        return show
-
-    def _tell(self, setter: Any, value: Any) -> None:
-        """Luigi has these setters while it runs a task, and they fail when the central scheduler is away."""
-        if setter is not None:
-            with contextlib.suppress(RPCError):
-                setter(value)
-
     def link(self, folder: Path) -> None:
         """Leads from the experiment to the output, before it is there: so Clean knows that it is wanted."""
         point(self.root / self.experiment.experiment.name / "stages" / self.name, folder)
+
+
+def _progress(task: luigi.Task) -> Any:
+    """A function that shows the progress in a line of a child's output on the scheduler's page."""
+    last = [0.0]
+
+    def show(line: str) -> None:
+        found = re.search(r"(\d+)%\|", line)
+        if found and time.monotonic() - last[0] >= 1.0:
+            last[0] = time.monotonic()
+            _tell(task.set_progress_percentage, int(found.group(1)))
+            _tell(task.set_status_message, line)
+
+    return show
+
+
+def _tell(setter: Any, value: Any) -> None:
+    """Luigi has these setters while it runs a task, and they fail when the central scheduler is away."""
+    if setter is not None:
+        with contextlib.suppress(RPCError):
+            setter(value)
 
 
 def all_settings(experiment: Config) -> Dict[str, Any]:

@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, cast
 
 import luigi
 
@@ -66,6 +66,21 @@ class DataTask(StageTask):
         return {kind.verb: self.other(kind, data=self.data) for kind in self.inputs}
 
 
+class SharedTask(DataTask):
+    """One whose shards several hosts may make."""
+
+    def requires(self) -> List[luigi.Task]:
+        """The stage before it; the parts that hosts take, before it makes what is left and one output of all.
+
+        To force it is to have one host do it.
+        """
+        parts = range(1, self.hosts + 1) if self.hosts > 1 and not self.force else ()
+        return [
+            *super().requires(),
+            *(self.other(Part, stage=self.verb, data=self.data, part=part) for part in parts),
+        ]
+
+
 class Download(DataTask):
     """Brings a data set into the workspace, or renders the synthetic one."""
 
@@ -97,7 +112,7 @@ class Download(DataTask):
         return {"FSE_SET": ",".join(told)} if told else {}
 
 
-class AlignCrop(DataTask):
+class AlignCrop(SharedTask):
     """Cuts a square of one size out of every picture and carries the landmarks along."""
 
     verb = "align-crop"
@@ -113,7 +128,7 @@ class AlignCrop(DataTask):
         return settings
 
 
-class ConvertTFRecord(DataTask):
+class ConvertTFRecord(SharedTask):
     """Packs the crops into TFRecord shards."""
 
     verb = "convert"
@@ -125,6 +140,45 @@ class ConvertTFRecord(DataTask):
         settings = super().settings()
         del settings["records.processes"]
         return settings
+
+
+class Part(Settings):
+    """A host's share in a stage: shards that no other host is at, until there are none. The stage does what is left."""
+
+    stage = luigi.Parameter()
+    data = luigi.Parameter()
+    part = luigi.IntParameter()
+
+    priority = DataTask.priority
+    _done = False
+
+    @property
+    def whole(self) -> SharedTask:
+        """The stage."""
+        kinds = {kind.verb: kind for kind in (AlignCrop, ConvertTFRecord)}
+        return cast(SharedTask, self.other(kinds[self.stage], data=self.data))
+
+    @property
+    def resources(self) -> Dict[str, int]:
+        """One of a stage on a host, which it keeps busy; another is for another host."""
+        return {"{}-{}".format(self.whole.name, os.uname().nodename): 1}
+
+    def requires(self) -> List[luigi.Task]:
+        """The stage before the stage."""
+        return list(self.whole.before().values())
+
+    def complete(self) -> bool:
+        """Whether it was run, or there is nothing left to share."""
+        return self._done or self.whole.complete()
+
+    def run(self) -> None:
+        """Makes shards.
+
+        Raises:
+          StageError: as the stage.
+        """
+        self.whole.make(self, "part {}".format(self.part))
+        self._done = True
 
 
 class Train(StageTask):

@@ -1,5 +1,8 @@
 import hashlib
 import json
+import logging
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import write_crops
 
-from fse import conversion, processes
+from fse import conversion, locks, processes
 from fse.errors import RecordError
 from fse.tf1 import tf
 
@@ -100,6 +103,26 @@ def test_an_interrupted_stage_goes_on_at_the_last_finished_shard(
     for path in whole.iterdir():
         assert (output / path.name).read_bytes() == path.read_bytes()
     assert len(list(output.iterdir())) == len(list(whole.iterdir()))
+
+
+def test_shards_that_nobody_is_at_are_written_and_the_rest_is_left(tiny, crops: Path, tmp_path: Path, caplog) -> None:
+    caplog.set_level(logging.INFO)
+    whole = converted(tiny, crops, tmp_path / "whole")
+    output = tmp_path / "shared"
+    (output / "claims").mkdir(parents=True)
+    (first, second), *_ = zip(*[iter(sorted(path.name for path in whole.glob("*.tfrecord")))] * 2)
+    shutil.copy(str(whole / first), str(output / first))
+    made = os.stat(str(output / first)).st_mtime_ns
+    with locks.claimed(output / "claims" / second):
+        conversion.share(tiny, crops, output)
+    assert not (output / second).exists()
+    assert os.stat(str(output / first)).st_mtime_ns == made
+    assert caplog.messages[-1] == "convert: 2 of 4 shards were made here"
+    converted(tiny, crops, output)
+    shutil.rmtree(str(output / "claims"))
+    assert sorted(path.name for path in output.iterdir()) == sorted(path.name for path in whole.iterdir())
+    for path in whole.iterdir():
+        assert (output / path.name).read_bytes() == path.read_bytes()
 
 
 def records_in(folder: Path) -> int:

@@ -3,7 +3,10 @@ import dataclasses
 import json
 import multiprocessing
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -568,6 +571,68 @@ def test_an_interrupted_stage_goes_on_at_the_last_finished_shard(tmp_path, monke
     assert names == sorted(path.name for path in (tmp_path / "resumed").rglob("*"))
     for path in (tmp_path / "whole").rglob("*.*"):
         assert (tmp_path / "resumed" / path.relative_to(tmp_path / "whole")).read_bytes() == path.read_bytes()
+
+
+SHARE = """
+import json, logging, sys
+from pathlib import Path
+from fse import config, crop
+logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+crop._SHARD = 3
+save = crop.Image.Image.save
+def slow(*arguments, **options):
+    __import__("time").sleep(0.03)
+    save(*arguments, **options)
+crop.Image.Image.save = slow
+print("ready", flush=True)
+sys.stdin.readline()
+crop.share(config.from_tables(json.loads(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]))
+"""
+
+
+def test_processes_share_the_shards_and_one_that_dies_leaves_its_own_to_others(tmp_path, monkeypatch):
+    faces(tmp_path / "data", 40)
+    experiment = settings(size=32, processes=1)
+    crop.align_crop(experiment, tmp_path / "data", tmp_path / "alone")
+    output = tmp_path / "shared"
+    (output / "claims").mkdir(parents=True)
+    command = [
+        sys.executable,
+        "-c",
+        SHARE,
+        json.dumps(config.as_tables(experiment)),
+        str(tmp_path / "data"),
+        str(output),
+    ]
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+    children = [
+        subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, universal_newlines=True
+        )
+        for _ in range(3)
+    ]
+    for child in children:
+        assert child.stdout.readline() == "ready\n"
+    for child in children:
+        child.stdin.write("\n")
+        child.stdin.flush()
+    killed, *others = children
+    while killed.poll() is None and not any((output / "claims").iterdir()):
+        time.sleep(0.01)
+    killed.kill()
+    killed.communicate()
+    made = [int(child.communicate()[0].split()[1]) for child in others]
+    finished = len(list((output / "finished").glob("*.json")))
+    assert 0 < sum(made) <= finished <= 14
+    assert all(made)
+    monkeypatch.setattr(crop, "_SHARD", 3)
+    crop.align_crop(experiment, tmp_path / "data", output)
+    shutil.rmtree(str(output / "claims"))
+    names = sorted(str(path.relative_to(output)) for path in output.rglob("*"))
+    assert names == sorted(str(path.relative_to(tmp_path / "alone")) for path in (tmp_path / "alone").rglob("*"))
+    for name in names:
+        if (output / name).is_file():
+            assert (output / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
 
 
 def test_real_faces_align(tmp_path):

@@ -142,3 +142,18 @@ def test_a_wait_has_an_end(tmp_path: Path) -> None:
     assert 0.4 < time.monotonic() - began < 10.0
     process.kill()
     process.wait()
+
+
+def test_what_another_process_has_is_not_claimed(tmp_path: Path) -> None:
+    process = holder(tmp_path / "a")
+    try:
+        with locks.claimed(tmp_path / "a") as mine:
+            assert not mine
+        assert not locks.is_free(tmp_path / "a")
+    finally:
+        process.kill()
+        process.wait()
+    with locks.claimed(tmp_path / "a") as mine, locks.claimed(tmp_path / "a") as twice:
+        assert mine
+        assert not twice
+    assert locks.is_free(tmp_path / "a")

@@ -1,7 +1,10 @@
-"""The same commands against `luigid`: what its page shows, two workers that share a workspace, forced reruns."""
+"""The same commands against `luigid`: what its page shows, workers that share a workspace or a stage, forced reruns."""
 
 import json
+import os
+import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -26,6 +29,10 @@ def scheduler(tmp_path: Path) -> Iterator[str]:
         port = str(free.getsockname()[1])
     folder = tmp_path / "luigid"
     folder.mkdir()
+    # Here two programs on one host are two hosts, and one that was killed is not waited for long.
+    limits = "".join("{}-{} = 2\n".format(name, os.uname().nodename) for name in ("AlignCrop", "ConvertTFRecord"))
+    patience = "worker_disconnect_delay = 5\nretry_delay = 1\n"
+    (folder / "luigi.cfg").write_text("[scheduler]\n{}[resources]\n{}".format(patience, limits))
     program = [sys.executable, "-c", "from luigi.cmdline import luigid; luigid()", "--address", "127.0.0.1"]
     settings = dict(environment(folder), LUIGI_CONFIG_PATH=str(ROOT / "luigi.cfg"))
     with open(str(folder / "log"), "wb") as log:
@@ -50,11 +57,11 @@ def tasks(address: str, status: str) -> Dict[str, Any]:
         return dict(json.loads(answer.read().decode())["response"])
 
 
-def start(folder: Path, address: str, *arguments: str) -> "subprocess.Popen[str]":
+def start(folder: Path, address: str, *arguments: str, code: Path = ROOT) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         command(*arguments, "--scheduler-url", address),
         cwd=str(folder),
-        env=environment(folder),
+        env=environment(folder, code),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         universal_newlines=True,
@@ -100,6 +107,72 @@ def test_two_workers_share_a_workspace(copy: Path, scheduler: str) -> None:
     # 10 is Luigi's word for: another worker had a part in it.
     assert [run.returncode for run in done] == [0, 10], done
     assert sorted(started(done[0]) + started(done[1])) == ["Evaluate", "Export", "Train"]
+
+
+@pytest.fixture
+def slow_code(tmp_path: Path) -> Path:
+    """The program with shards of four pictures, each of which takes a while."""
+    for package in ("fse", "tasks", "pipeline"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(str(ROOT / package), str(tmp_path / "code" / package), ignore=ignored)
+    for name, old, new in (
+        ("crop.py", "_SHARD = 500", "_SHARD = 4"),
+        ("crop.py", "    crop.save(", "    __import__('time').sleep(0.2)\n    crop.save("),
+        ("conversion.py", "    return example(", "    __import__('time').sleep(0.2)\n    return example("),
+    ):
+        file = tmp_path / "code" / "fse" / name
+        assert file.read_text().count(old) == 1
+        file.write_text(file.read_text().replace(old, new))
+    return tmp_path / "code"
+
+
+def shares(done: Any, stage: str) -> List[int]:
+    """How many shards each part of a stage made that a run was given."""
+    return [int(count) for count in re.findall(stage + r": (\d+) of 8 shards were made here", done.stderr)]
+
+
+SHARING = ["--hosts", "2", "--worker-keep-alive", "--worker-wait-interval", "1", "--worker-wait-jitter", "0"]
+
+
+def assert_as_alone(copy: Path, *stages: str) -> None:
+    """The stages of the experiment have two outputs, by the code as it is and by the slow one: they are the same."""
+    for stage in stages:
+        made = [json.loads(path.read_text()) for path in (copy / "workspace/artifacts" / stage).glob("*/manifest.json")]
+        assert len({one["key"] for one in made}) == len(made) == 2
+        assert len({(one["content"], one["listing"], one["bytes"]) for one in made}) == 1
+        assert not [*(copy / "workspace/artifacts" / stage).glob("*/claims")]
+        assert not [*(copy / "workspace/artifacts" / stage).glob("*.building")]
+
+
+def test_two_workers_share_the_shards_of_a_stage(copy: Path, slow_code: Path, scheduler: str) -> None:
+    common = ["ConvertTFRecord", "--config", "tiny.toml", *SHARING]
+    runs = [start(copy, scheduler, *common, code=slow_code) for _ in range(2)]
+    done: List[Any] = [finish(run) for run in runs]
+    # Or 25, where it has not seen who it was.
+    assert {run.returncode for run in done} <= {0, 10, 25}, done
+    for stage in ("align-crop", "convert"):
+        made = [sum(shares(run, stage)) for run in done]
+        assert sum(made) == 8 and all(made), done  # none twice, and some each
+    assert sorted(started(done[0]) + started(done[1])) == ["AlignCrop", "ConvertTFRecord"]
+    assert_as_alone(copy, "AlignCrop", "ConvertTFRecord")
+
+
+def test_one_of_two_workers_that_share_is_killed(copy: Path, slow_code: Path, scheduler: str) -> None:
+    common = ["AlignCrop", "--config", "tiny.toml", *SHARING]
+    runs = [start(copy, scheduler, *common, code=slow_code) for _ in range(2)]
+    claims = copy / "workspace/artifacts/AlignCrop"
+    deadline = time.monotonic() + 60
+    while len([*claims.glob("*.building/claims/*")]) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    runs[0].send_signal(signal.SIGKILL)
+    while runs[1].poll() is None and time.monotonic() < deadline:
+        tasks(scheduler, "RUNNING")  # whoever looks at its page has it look who is there, else it does once a minute
+        time.sleep(0.5)
+    killed, done = [finish(run) for run in runs]
+    assert killed.returncode == -signal.SIGKILL, killed
+    assert done.returncode in (0, 10, 25), done
+    assert started(done) == ["AlignCrop"]
+    assert_as_alone(copy, "AlignCrop")
 
 
 def test_forced_reruns_are_not_refused(copy: Path, scheduler: str) -> None:

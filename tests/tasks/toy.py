@@ -29,7 +29,7 @@ class Toy(StageTask):
         made.append(self.verb)
         return []
 
-    def _make(self, folder: Path, held: List[int]) -> None:
+    def _make(self, folder: Path, held: List[int], task: luigi.Task, part: str) -> None:
         parts = self.parts()
         covers = {"settings": parts.settings, "code": parts.code, "tensorflow": ""}
         inputs = {role: task.output().folder for role, task in self.before().items()}
