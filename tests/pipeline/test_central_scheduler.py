@@ -109,15 +109,25 @@ def test_two_workers_share_a_workspace(copy: Path, scheduler: str) -> None:
     assert sorted(started(done[0]) + started(done[1])) == ["Evaluate", "Export", "Train"]
 
 
+SHARED = "    with outputs.shared(output, known) as building:\n"
+WAITS = """\
+        import os, time
+        (building / "claims" / "here-{}".format(os.getpid())).touch()
+        while len([*(building / "claims").glob("here-*")]) < 2:
+            time.sleep(0.1)
+"""
+
+
 @pytest.fixture
 def slow_code(tmp_path: Path) -> Path:
-    """The program with shards of four pictures, each of which takes a while."""
+    """The program with shards of four pictures, each of which takes a while; parts of a stage begin when both are there."""
     for package in ("fse", "tasks", "pipeline"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(str(ROOT / package), str(tmp_path / "code" / package), ignore=ignored)
     for name, old, new in (
         ("crop.py", "_SHARD = 500", "_SHARD = 4"),
         ("crop.py", "    crop.save(", "    __import__('time').sleep(0.2)\n    crop.save("),
+        ("cli.py", SHARED, SHARED + WAITS),
         ("conversion.py", "    return example(", "    __import__('time').sleep(0.2)\n    return example("),
     ):
         file = tmp_path / "code" / "fse" / name
@@ -162,7 +172,7 @@ def test_one_of_two_workers_that_share_is_killed(copy: Path, slow_code: Path, sc
     runs = [start(copy, scheduler, *common, code=slow_code) for _ in range(2)]
     claims = copy / "workspace/artifacts/AlignCrop"
     deadline = time.monotonic() + 60
-    while len([*claims.glob("*.building/claims/*")]) < 2 and time.monotonic() < deadline:
+    while len([*claims.glob("*.building/claims/0*")]) < 2 and time.monotonic() < deadline:
         time.sleep(0.1)
     runs[0].send_signal(signal.SIGKILL)
     while runs[1].poll() is None and time.monotonic() < deadline:
