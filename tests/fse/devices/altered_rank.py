@@ -3,7 +3,8 @@
 momentum              all ranks take TensorFlow's momentum optimizer instead of Adam
 dies first            the rank kills itself when the others wait for it
 dies in broadcast     the rank kills itself when its part of the broadcast of the first weights is being computed
-stops in broadcast    there it stops for ever, without ending; the others wait for the broadcast two seconds only
+stops in broadcast    there it stops for ever, without ending; the others wait two seconds only, for the broadcast or, if what
+                      they send is on its way already, for the first step
 """
 
 import os
@@ -45,7 +46,7 @@ def breaks_off(self: Any, tensors: List[Any]) -> List[Any]:
 
 
 def impatient(seconds: float, what: str) -> ContextManager[None]:
-    return bounded(2.0 if "first weights" in what else seconds, what)
+    return bounded(2.0 if what.startswith(("the first weights", "step 1,")) else seconds, what)
 
 
 if change == "momentum":
