@@ -175,7 +175,8 @@ def bounded(seconds: float, what: str) -> Iterator[None]:
     """
 
     def give_up() -> None:
-        print("error: waited {:.0f} seconds for {}; gave up".format(seconds, what), file=sys.stderr, flush=True)
+        # On a line of its own: a progress bar's is open.
+        print("\nerror: waited {:.0f} seconds for {}; gave up".format(seconds, what), file=sys.stderr, flush=True)
         os._exit(1)
 
     timer = threading.Timer(seconds, give_up)

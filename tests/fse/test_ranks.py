@@ -131,7 +131,7 @@ def test_a_wait_that_takes_too_long_ends_the_process_and_says_what_for() -> None
     code = "import time\nfrom fse import ranks\nwith ranks.bounded(0.2, 'a sign'):\n    time.sleep(60)"
     done = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, universal_newlines=True, timeout=30)
     assert done.returncode == 1
-    assert done.stderr == "error: waited 0 seconds for a sign; gave up\n"
+    assert done.stderr == "\nerror: waited 0 seconds for a sign; gave up\n"
 
 
 @pytest.mark.parametrize(
