@@ -98,10 +98,11 @@ def test_two_workers_share_a_workspace(copy: Path, scheduler: str) -> None:
     elsewhere = copy.parent / "elsewhere"
     elsewhere.mkdir()
     common = ["--config", str(copy / "tiny.toml"), "--workspace", str(copy / "workspace")]
-    common += ["--set", "train.steps=60,train.seed=4"]
+    common += ["--set", "train.steps=600,train.seed=4"]
     waits = ["--worker-keep-alive", "--worker-wait-interval", "1", "--worker-wait-jitter", "0"]
     first = start(copy, scheduler, "Train", *common)
-    time.sleep(3.0)
+    while not tasks(scheduler, "RUNNING") and first.poll() is None:
+        time.sleep(0.1)
     second = start(elsewhere, scheduler, "Evaluate", *common, *waits)
     done: List[Any] = [finish(first), finish(second)]
     # 10 is Luigi's word for: another worker had a part in it.
