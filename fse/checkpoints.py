@@ -69,8 +69,7 @@ def restore_newest(session: Any, saver: Any, variables: Dict[str, Any], folder: 
             restore(session, saver, variables, prefix)
             return prefix
         except (tf.errors.OpError, ValueError, RuntimeError) as error:
-            why = reason(error) if isinstance(error, tf.errors.OpError) else str(error).split("\n")[0]
-            log.warning("checkpoint %s cannot be read (%s); trying the one before", prefix, why)
+            log.warning("checkpoint %s cannot be read (%s); trying the one before", prefix, _why(error))
     return None
 
 
@@ -126,9 +125,8 @@ def weights(prefix: str, variables: Dict[str, Any]) -> Dict[str, np.ndarray]:
         ValueError,
         RuntimeError,
         IndexError,
-    ) as error:  # the last where there is less than is stated
-        why = reason(error) if isinstance(error, tf.errors.OpError) else str(error).split("\n")[0]
-        raise CheckpointError("checkpoint {} cannot be read: {}".format(prefix, why)) from None
+    ) as error:  # the last where less is there than stated
+        raise CheckpointError("checkpoint {} cannot be read: {}".format(prefix, _why(error))) from None
     for name, value in values.items():
         dtype = variables[name].dtype.base_dtype.as_numpy_dtype
         if value.dtype != dtype:
@@ -149,6 +147,10 @@ def _differences(wanted: Dict[str, List[int]], stored: Dict[str, List[int]]) -> 
         if list(stored[name]) != wanted[name]:
             problems.append("{} is {} in it, {} in the network".format(name, list(stored[name]), wanted[name]))
     return problems
+
+
+def _why(error: Exception) -> str:
+    return reason(error) if isinstance(error, tf.errors.OpError) else str(error).split("\n")[0]
 
 
 def _scaling_of(prefix: str) -> Path:

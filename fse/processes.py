@@ -1,6 +1,7 @@
 """Child processes that end with the process that started them: programs with a bound, and work on a list in parallel."""
 
 import collections
+import contextlib
 import ctypes
 import itertools
 import multiprocessing
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import IO, Any, Callable, Deque, Iterable, Iterator, List, NamedTuple, Optional, Sequence
@@ -60,6 +62,18 @@ def run(command: List[str], seconds: float) -> Ended:
                 os.killpg(child.pid, signal.SIGKILL)
                 child.wait()
         return Ended(code, _tail(output), _tail(errors))
+
+
+@contextlib.contextmanager
+def after(seconds: float, act: Callable[[], Any]) -> Iterator[None]:
+    """Acts, in a thread of its own, if the block takes longer than so many seconds."""
+    timer = threading.Timer(seconds, act)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def failure(code: int, said: Sequence[str]) -> str:

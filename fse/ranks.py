@@ -9,11 +9,10 @@ import glob
 import os
 import socket
 import sys
-import threading
 from pathlib import Path
 from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
-from fse import rank_table
+from fse import processes, rank_table
 from fse.config import Train
 from fse.errors import ConfigError, DeviceError
 
@@ -179,13 +178,8 @@ def bounded(seconds: float, what: str) -> Iterator[None]:
         print("\nerror: waited {:.0f} seconds for {}; gave up".format(seconds, what), file=sys.stderr, flush=True)
         os._exit(1)
 
-    timer = threading.Timer(seconds, give_up)
-    timer.daemon = True
-    timer.start()
-    try:
+    with processes.after(seconds, give_up):
         yield
-    finally:
-        timer.cancel()
 
 
 def is_local(name: str) -> bool:

@@ -19,7 +19,6 @@ import logging
 import os
 import re
 import socket
-import threading
 import time
 import urllib.parse
 from pathlib import Path
@@ -29,7 +28,7 @@ import filelock
 import requests
 import urllib3
 
-from fse import disk
+from fse import disk, processes
 from fse.config import Dataset, Download, is_remote, label
 from fse.datasets import archive
 from fse.datasets.catalogue import File
@@ -421,14 +420,9 @@ def _cut_off(response: requests.Response, until: float) -> Iterator[None]:
         with contextlib.suppress(OSError):  # it is closed already
             connection.shutdown(socket.SHUT_RDWR)
 
-    with socket.socket(fileno=os.dup(response.raw.fileno())) as connection:
-        timer = threading.Timer(max(0.0, until - time.monotonic()), cut)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
+    left = max(0.0, until - time.monotonic())
+    with socket.socket(fileno=os.dup(response.raw.fileno())) as connection, processes.after(left, cut):
+        yield
 
 
 def _expect(wanted: _Wanted, total: Optional[int]) -> None:

@@ -1,4 +1,4 @@
-"""Records that the tests of training share."""
+"""Records that several files of tests have in common."""
 
 from pathlib import Path
 
@@ -13,4 +13,13 @@ def shards(tiny: config.Config, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """The records of 18 + 4 pictures of the tiny experiment. Not to be changed."""
     folder = tmp_path_factory.mktemp("records")
     conversion.convert(tiny, write_crops(tmp_path_factory.mktemp("data") / "crops", 18, 4), folder)
+    return folder
+
+
+@pytest.fixture
+def few_shards(tiny: config.Config, tmp_path: Path) -> Path:
+    """The records of 9 + 4 pictures of the tiny experiment, the test's own."""
+    folder = tmp_path / "records"
+    folder.mkdir()
+    conversion.convert(tiny, write_crops(tmp_path / "crops", 9, 4), folder)
     return folder

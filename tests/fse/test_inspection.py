@@ -14,7 +14,7 @@ import pytest
 from conftest import write_crops
 from PIL import Image
 
-from fse import cli, conversion, outputs, records
+from fse import cli, outputs, records
 from fse.report import drawing
 from fse.tf1 import tf
 
@@ -41,21 +41,13 @@ def refused(capsys, *arguments: object) -> str:
     return error[0]
 
 
-@pytest.fixture
-def shards(tiny, tmp_path: Path) -> Path:
-    folder = tmp_path / "records"
-    folder.mkdir()
-    conversion.convert(tiny, write_crops(tmp_path / "crops", 9, 4), folder)
-    return folder
-
-
 def colour_at(image: Image.Image, tile: int, x: float, y: float) -> np.ndarray:
     """The colour at a point (x, y) in [-1, 1] of a tile in the first row, whose side is 160."""
     return np.array(image.getpixel((round(164 * tile + 80 * (x + 1)), round(80 * (y + 1)))))
 
 
-def test_a_shard_and_its_contact_sheet(capsys, shards: Path, tmp_path: Path) -> None:
-    path = shards / "test-00000-of-00002.tfrecord"
+def test_a_shard_and_its_contact_sheet(capsys, few_shards: Path, tmp_path: Path) -> None:
+    path = few_shards / "test-00000-of-00002.tfrecord"
     sheet = tmp_path / "sheet.png"
     found = shown(capsys, path, "--sheet", sheet)
     assert found["records in test-00000-of-00002.tfrecord"].startswith("2, ")
@@ -79,8 +71,8 @@ def test_a_shard_and_its_contact_sheet(capsys, shards: Path, tmp_path: Path) -> 
     assert looked_at
 
 
-def test_all_shards_of_a_folder(capsys, shards: Path, tmp_path: Path) -> None:
-    found = shown(capsys, shards, "--sheet", tmp_path / "sheet.png")
+def test_all_shards_of_a_folder(capsys, few_shards: Path, tmp_path: Path) -> None:
+    found = shown(capsys, few_shards, "--sheet", tmp_path / "sheet.png")
     assert found["pictures"] == "13"
     with Image.open(str(tmp_path / "sheet.png")) as image:
         assert image.size == (8 * 164 - 4, 2 * 164 - 4)
@@ -189,8 +181,8 @@ def test_what_is_none_of_these_is_refused(capsys, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.p*"))
 
 
-def test_a_damaged_shard_is_refused_wherever_it_is_damaged(capsys, shards: Path, tmp_path: Path) -> None:
-    whole = (shards / "test-00000-of-00002.tfrecord").read_bytes()
+def test_a_damaged_shard_is_refused_wherever_it_is_damaged(capsys, few_shards: Path, tmp_path: Path) -> None:
+    whole = (few_shards / "test-00000-of-00002.tfrecord").read_bytes()
     path = tmp_path / "bad.tfrecord"
     second = 16 + struct.unpack("<Q", whole[:8])[0]  # a file that ends here is whole
     for place in set(np.linspace(0, len(whole) - 1, 25).astype(int)) - {second}:

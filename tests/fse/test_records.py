@@ -11,22 +11,14 @@ from fse.errors import RecordError
 from fse.tf1 import tf
 
 
-@pytest.fixture
-def shards(tiny, tmp_path: Path) -> Path:
-    folder = tmp_path / "records"
-    folder.mkdir()
-    conversion.convert(tiny, write_crops(tmp_path / "crops", 9, 4), folder)
-    return folder
-
-
 def collected(dataset, count: int) -> list:
     with tf.Session() as session:
         following = tf.data.make_one_shot_iterator(dataset).get_next()
         return [session.run(following) for _ in range(count)]
 
 
-def test_shards_hold_every_picture_and_its_landmarks(shards: Path, tmp_path: Path) -> None:
-    data = records.read(shards)
+def test_shards_hold_every_picture_and_its_landmarks(few_shards: Path, tmp_path: Path) -> None:
+    data = records.read(few_shards)
     assert data.pictures == {"train": 9, "test": 4}
     assert [len(data.shards[split]) for split in ("train", "test")] == [2, 2]
     table = pd.read_csv(str(tmp_path / "crops" / "landmarks.csv")).set_index("file")
@@ -40,8 +32,8 @@ def test_shards_hold_every_picture_and_its_landmarks(shards: Path, tmp_path: Pat
         np.testing.assert_allclose(point.ravel(), expected.to_numpy(float), atol=1e-6)
 
 
-def test_stock_tensorflow_reads_the_documented_features(shards: Path) -> None:
-    path = str(shards / "test-00000-of-00002.tfrecord")
+def test_stock_tensorflow_reads_the_documented_features(few_shards: Path) -> None:
+    path = str(few_shards / "test-00000-of-00002.tfrecord")
     example = tf.train.Example.FromString(next(tf.python_io.tf_record_iterator(path)))
     features = example.features.feature
     assert features["image/format"].bytes_list.value[0] == b"png"
@@ -88,20 +80,20 @@ def order(shards: Path, first_step: int, steps: int, seed: int = 1) -> np.ndarra
     return np.array([batch.reshape(4, -1).astype(int).sum(axis=1) for batch in batches])
 
 
-def test_every_epoch_has_its_own_order_and_resuming_gives_the_rest(shards: Path) -> None:
-    whole = order(shards, 0, 6)  # three epochs of two batches of four, of nine pictures
+def test_every_epoch_has_its_own_order_and_resuming_gives_the_rest(few_shards: Path) -> None:
+    whole = order(few_shards, 0, 6)  # three epochs of two batches of four, of nine pictures
     for epoch in range(3):
         assert len(set(whole[2 * epoch : 2 * epoch + 2].ravel())) == 8
     assert (whole[:2] != whole[2:4]).any()
     for first in (1, 2, 5):
-        np.testing.assert_array_equal(order(shards, first, 6 - first), whole[first:])
-    np.testing.assert_array_equal(order(shards, 0, 6), whole)
-    assert (order(shards, 0, 6, seed=2) != whole).any()
+        np.testing.assert_array_equal(order(few_shards, first, 6 - first), whole[first:])
+    np.testing.assert_array_equal(order(few_shards, 0, 6), whole)
+    assert (order(few_shards, 0, 6, seed=2) != whole).any()
 
 
-def test_missing_shards_are_named(shards: Path, tmp_path: Path) -> None:
+def test_missing_shards_are_named(few_shards: Path, tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="no TFRecord shards here"):
         records.read(tmp_path)
-    (shards / "train-00001-of-00002.tfrecord").unlink()
+    (few_shards / "train-00001-of-00002.tfrecord").unlink()
     with pytest.raises(RecordError, match="train-00001-of-00002.tfrecord: the shard is missing"):
-        records.read(shards)
+        records.read(few_shards)
