@@ -344,7 +344,7 @@ class FullRun(Settings):
                 ),
             ]
         lines += [
-            "equivariance error: {:.2f} % of the crop's width".format(found["equivariance_error"]),
+            "equivariance error: {:.2f} % of the view's width".format(found["equivariance_error"]),
             "training: {steps} steps in {train_seconds:.0f} s, {train_pairs_per_second:.0f} pairs/s".format(**found),
             "metrics: {}".format(folder / "metrics.json"),
             "report:  {}".format(folder / "report.html"),
