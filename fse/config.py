@@ -153,6 +153,10 @@ class Network:
     view: int = _setting(
         146, "pixels of the crop's centre that the network sees (the replaced codes' crop_size)", 16, 1024
     )
+    reading_radius: int = _setting(
+        0, "a landmark is read from the cells this near to its map's largest; 0 is from the whole map", 0, 1024
+    )
+    reading_temperature: float = _setting(1.0, "what scores are divided by for reading a landmark", 0.01, 1000.0)
 
 
 @dataclass(frozen=True)
@@ -166,6 +170,9 @@ class Loss:
     diversity_weight: float = _setting(500.0, "weight of the diversity loss of a pair of views", 0.0)
     diversity_end: float = _setting(
         1.0, "share of the diversity weight that is left at the end; it falls along half a cosine", 0.0, 1.0
+    )
+    reading_weight: float = _setting(
+        0.0, "weight of the squared distance of landmarks as they are read; it rises from zero along half a cosine", 0.0
     )
     diversity_window: int = _setting(4, "M, the side of the diversity loss's pooling window, in map cells", 1, 64)
     weight_decay: float = _setting(5e-4, "weight of the convolution kernels' L2 norm", 0.0)

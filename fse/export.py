@@ -37,7 +37,8 @@ def build(config: Config) -> Inference:
     scores = network.score_maps(config.network.name, inputs, config.network.landmarks, training=False)
     maps = network.probabilities(scores)
     ticks = network.cell_centres(config.network.name, view)
-    landmarks = tf.identity(network.expectations(maps, geometry.grid(ticks, ticks)), "landmarks")
+    read = network.probabilities(scores, config.network.reading_radius, config.network.reading_temperature)
+    landmarks = tf.identity(network.expectations(read, geometry.grid(ticks, ticks)), "landmarks")
     side = len(ticks)
     return Inference(pictures, landmarks, tf.reshape(maps, [-1, side, side, config.network.landmarks], "heatmaps"))
 
@@ -109,6 +110,7 @@ def freeze(config: Config, folder: Path, output: Path, pictures: np.ndarray) -> 
         "landmarks": config.network.landmarks,
         "view": config.network.view,
         "map": int(found.heatmaps.shape[1]),
+        "reading": {"radius": config.network.reading_radius, "temperature": config.network.reading_temperature},
         "crop": {"mode": config.crop.mode, "size": config.crop.size, "scale": config.crop.scale},
         "step": checkpoints.step_of(prefixes[0]),
     }

@@ -159,6 +159,9 @@ NETWORKS: Dict[str, Network] = {
 _DECAY = 0.9
 _EPSILON = 1e-3
 
+# A score, compared with a map's largest, of probability zero, in half precision too.
+_NOTHING = -1e4
+
 # The graph collection of (moving average, what it follows).
 _STATISTICS = "batch_statistics"
 
@@ -215,10 +218,26 @@ def score_maps(name: str, pictures: Any, landmarks: int, training: bool, seed: i
     return network.build(Layers(network, training, seed), pictures, landmarks)
 
 
-def probabilities(scores: Any) -> Any:
-    """Spatial softmax: score maps [batch, rows, columns, K] to float32 [batch, rows * columns, K], each map sums to 1."""
+def probabilities(scores: Any, radius: int = 0, temperature: float = 1.0) -> Any:
+    """Spatial softmax.
+
+    Args:
+      scores: tensor [batch, rows, columns, K].
+      radius: cells farther from a map's largest than this, along either axis, count for nothing; 0: all count. Where maps
+        are nearly one-hot, what lies around the largest, at a high temperature, says where between the cells a landmark is.
+      temperature: what scores are divided by.
+
+    Returns:
+      float32 tensor [batch, rows * columns, K], each map sums to 1.
+    """
     _, rows, columns, landmarks = scores.shape.as_list()
-    flat = tf.reshape(tf.cast(scores, tf.float32), [-1, rows * columns, landmarks])
+    flat = tf.reshape(tf.cast(scores, tf.float32), [-1, rows * columns, landmarks]) * (1.0 / temperature)
+    if radius:
+        largest = tf.argmax(flat, axis=1, output_type=tf.int32)[:, None]
+        places, centres = np.divmod(np.arange(rows * columns), columns), (largest // columns, largest % columns)
+        near = [tf.abs(tf.constant(a[:, None], tf.int32) - b) <= radius for a, b in zip(places, centres)]
+        below = flat - tf.stop_gradient(tf.reduce_max(flat, axis=1, keepdims=True))
+        flat = tf.where(tf.logical_and(*near), below, tf.zeros_like(below) + _NOTHING)
     return tf.nn.softmax(flat, axis=1)
 
 

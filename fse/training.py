@@ -60,6 +60,20 @@ class Batch(NamedTuple):
     points: Any
 
 
+class HeatMaps(NamedTuple):
+    """float32 tensors [n, cells, K], each map sums to 1: whole maps, and what landmarks are read from."""
+
+    whole: Any
+    read: Any
+
+
+class Weights(NamedTuple):
+    """Weights of the objective that change while training: scalars, numbers or tensors."""
+
+    diversity: Any
+    reading: Any
+
+
 class Objective(NamedTuple):
     """Scalar tensors: the objective and its parts. Alignment is the paper's, whatever the weight of its variance is;
     diversity is that of a pair of views; decay has its weight.
@@ -330,7 +344,7 @@ def build(config: Config, data: records.Records, steps: int, device: Any) -> Gra
     rate = learning_rate(config, step, steps)
     batch = Batch(*iterator.get_next())
     maps = heat_maps(config, batch.views, device)
-    objective = build_objective(config, maps, batch.points, diversity_weight(config, step, steps), device)
+    objective = build_objective(config, maps, batch.points, weights(config, step, steps), device)
     averages, values = network.statistics()
     means = device.average([*objective[1:], *values])
     shown, values = means[: len(LOSSES)], means[len(LOSSES) :]
@@ -340,7 +354,7 @@ def build(config: Config, data: records.Records, steps: int, device: Any) -> Gra
     stored = checkpoints.names_of([*network.variables(), *optimizer.variables(), *shadows, step])
     others = checkpoints.names_of(tf.global_variables())
     scaling = {name: variable for name, variable in others.items() if name not in stored}
-    first = (batch.views[:2], maps[0])
+    first = (batch.views[:2], maps.whole[0])
     return Graph(first_step, iterator.initializer, shown, rate, update, step.read_value(), first, stored, scaling)
 
 
@@ -404,27 +418,29 @@ def cell_basis(config: Config) -> np.ndarray:
     return basis.astype(np.float32)
 
 
-def heat_maps(config: Config, views: Any, device: Any) -> Any:
-    """Builds the network in the current graph: views [n, view, view, 3] to maps [n, cells, K], each sums to 1."""
+def heat_maps(config: Config, views: Any, device: Any) -> HeatMaps:
+    """Builds the network in the current graph for views [n, view, view, 3]."""
     settings = config.network
     scores = network.score_maps(settings.name, views, settings.landmarks, True, config.train.seed)
     with device.exact():
-        return network.probabilities(scores)
+        return HeatMaps(
+            network.probabilities(scores),
+            network.probabilities(scores, settings.reading_radius, settings.reading_temperature),
+        )
 
 
-def build_objective(config: Config, maps: Any, points: Any, diversity_weight: Any, device: Any) -> Objective:
-    """Builds the losses of heat maps [n, cells, K] whose cells lie at `points` [n, cells, 2]; see `Batch`.
-
-    `diversity_weight` is a scalar, a number or a tensor.
-    """
+def build_objective(config: Config, maps: HeatMaps, points: Any, now: Weights, device: Any) -> Objective:
+    """Builds the losses of heat maps whose cells lie at `points` [n, cells, 2] (see `Batch`), with their weights now."""
     side = len(network.cell_centres(config.network.name, config.network.view))
+    fixed, views = config.loss, config.augment.views
     with device.exact():
-        distance, variance = losses.alignment(maps, points, config.augment.views)
-        diversity = 2.0 * losses.diversity(maps, side, config.loss.diversity_window)
-        weights = config.loss
-        decay = weights.weight_decay * losses.decay(network.kernels())
-        aligned = weights.align_weight * (distance + weights.variance_weight * variance)
-        total = aligned + diversity_weight * diversity + decay
+        distance, variance = losses.alignment(maps.whole, points, views)
+        diversity = 2.0 * losses.diversity(maps.whole, side, fixed.diversity_window)
+        decay = fixed.weight_decay * losses.decay(network.kernels())
+        aligned = fixed.align_weight * (distance + fixed.variance_weight * variance)
+        total = aligned + now.diversity * diversity + decay
+        if fixed.reading_weight:
+            total += now.reading * losses.alignment(maps.read, points, views)[0]
         return Objective(total, distance + variance, diversity, decay)
 
 
@@ -479,13 +495,14 @@ def learning_rate(config: Config, step: Any, steps: int) -> Any:
     return rate
 
 
-def diversity_weight(config: Config, step: Any, steps: int) -> Any:
-    """The weight of the diversity loss at a step (integer tensor), a scalar tensor.
+def weights(config: Config, step: Any, steps: int) -> Weights:
+    """The weights at a step (integer tensor), scalar tensors.
 
-    Landmarks part in the beginning. Once they have, the weight may fall: what then counts is where exactly they are.
+    Landmarks part in the beginning. Once they have, diversity may count for less: what then counts is where exactly
+    landmarks are, as they are read.
     """
-    end = config.loss.diversity_end
-    return config.loss.diversity_weight * (end + (1.0 - end) * _half_cosine(step, steps))
+    left, end = _half_cosine(step, steps), config.loss.diversity_end
+    return Weights(config.loss.diversity_weight * (end + (1.0 - end) * left), config.loss.reading_weight * (1.0 - left))
 
 
 def _half_cosine(step: Any, steps: int) -> Any:

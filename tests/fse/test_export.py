@@ -59,6 +59,26 @@ def test_the_frozen_model_takes_any_batch_and_gives_points_and_maps(made: Path) 
     np.testing.assert_allclose(three.landmarks[..., 1], (three.heatmaps.sum(2) * centres[:, None]).sum(1), atol=1e-5)
 
 
+def test_an_exported_model_reads_landmarks_as_configured(tiny, made: Path, tmp_path: Path) -> None:
+    reading = {"reading_radius": 1, "reading_temperature": 2.0}
+    near = dataclasses.replace(tiny, network=dataclasses.replace(tiny.network, **reading))
+    export.export(near, made / "trained", made / "records", tmp_path)
+    assert json.loads((tmp_path / "model.json").read_text())["reading"] == {"radius": 1, "temperature": 2.0}
+    pictures = np.random.RandomState(0).randint(0, 256, (3, 16, 16, 3)).astype(np.uint8)
+    with detector.Detector(tmp_path) as detect:
+        found = detect(pictures)
+    np.testing.assert_allclose(found.heatmaps.sum(axis=(1, 2)), 1.0, atol=1e-5)
+    centres = np.array([-0.75, -0.25, 0.25, 0.75])
+    for picture in range(3):
+        for landmark in range(4):
+            shares = np.sqrt(found.heatmaps[picture, ..., landmark].astype(np.float64))
+            row, column = np.unravel_index(shares.argmax(), shares.shape)
+            rows, columns = np.ogrid[:4, :4]
+            shares *= (abs(rows - row) <= 1) & (abs(columns - column) <= 1)
+            wanted = (shares.sum(0) @ centres, shares.sum(1) @ centres) / shares.sum()
+            np.testing.assert_allclose(found.landmarks[picture, landmark], wanted, atol=1e-4)
+
+
 def test_averaged_weights_are_what_is_exported(tiny, made: Path, tmp_path: Path) -> None:
     averaged = dataclasses.replace(tiny, train=dataclasses.replace(tiny.train, average=0.9))
     training.train(averaged, made / "records", tmp_path / "trained")

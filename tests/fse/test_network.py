@@ -82,6 +82,34 @@ def test_probabilities_sum_to_one() -> None:
     np.testing.assert_allclose(maps.sum(axis=1), 1.0, atol=1e-5)
 
 
+def test_a_landmark_is_read_from_the_cells_around_the_largest() -> None:
+    scores = np.full((2, 5, 6, 2), -3.0, np.float32)
+    scores[0, 2, 2, 0], scores[0, 2, 3, 0] = 8.0, 8.0 - 2.0 * np.log(3.0)  # at temperature 2, 3 to 1
+    scores[0, 0, 5, 0] = 7.9  # another peak, three cells away
+    scores[1, 0, 0, 1] = 900.0  # in a corner, saturated
+    with tf.Session() as session:
+        tensor = tf.constant(scores)
+        maps = network.probabilities(tensor, 1, 2.0)
+        found, gradient = session.run([maps, tf.gradients(tf.reduce_sum(tf.square(maps)), tensor)[0]])
+    found = found.reshape(2, 5, 6, 2)
+    assert found[0, 2, 2, 0] == pytest.approx(3.0 * found[0, 2, 3, 0], rel=1e-5)
+    assert found[0, 2, 2, 0] > 0.7
+    rows, columns = np.nonzero(found[0, ..., 0])
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (1, 3, 1, 3)
+    assert found[1, 0, 0, 1] == 1.0
+    np.testing.assert_allclose(found.sum(axis=(1, 2)), 1.0, atol=1e-6)
+    assert np.isfinite(gradient).all()
+    assert gradient[0, 0, 5, 0] == 0.0
+
+
+def test_reading_a_whole_map_is_its_softmax() -> None:
+    scores = tf.constant(np.random.RandomState(0).randn(2, 4, 5, 3).astype(np.float32))
+    with tf.Session() as session:
+        whole, read, near = session.run([network.probabilities(scores, *how) for how in ((), (0, 1.0), (5, 1.0))])
+    np.testing.assert_array_equal(whole, read)
+    np.testing.assert_allclose(whole, near, rtol=1e-5)
+
+
 def test_initial_weights_depend_on_the_seed_alone() -> None:
     def weights(seed: int) -> np.ndarray:
         with tf.Graph().as_default(), tf.Session() as session:

@@ -212,7 +212,8 @@ def test_losses_agree_between_tensorflow_versions(tiny, shards: Path) -> None:
     with tf.Graph().as_default(), tf.Session() as session:
         device = devices.find(tiny)
         maps = training.heat_maps(tiny, tf.constant(views), device)
-        objective = training.build_objective(tiny, maps, tf.constant(points), 50.0, device)
+        now = training.Weights(50.0, 0.0)
+        objective = training.build_objective(tiny, maps, tf.constant(points), now, device)
         session.run(tf.global_variables_initializer())
         values = session.run(list(objective))
     np.testing.assert_allclose(values, [1632.1602783203125, 1383.25146484375, 4.974742889404297, 0.17161778], rtol=1e-4)
@@ -227,14 +228,44 @@ def test_the_learning_rate_rises_and_falls(tiny) -> None:
     np.testing.assert_allclose(rates, [0.1, 0.5 * (1 + np.cos(0.04 * np.pi)) * 0.5, 0.5, 0.0], atol=1e-6)
 
 
-def test_the_diversity_weight_falls_to_its_share(tiny) -> None:
-    settings = dataclasses.replace(tiny, loss=dataclasses.replace(tiny.loss, diversity_weight=50.0, diversity_end=0.2))
-    step = tf.placeholder(tf.int64, [])
+def test_the_weight_of_diversity_falls_and_that_of_reading_rises(tiny) -> None:
+    loss = dataclasses.replace(tiny.loss, diversity_weight=50.0, diversity_end=0.2, reading_weight=4.0)
+    settings, step = dataclasses.replace(tiny, loss=loss), tf.placeholder(tf.int64, [])
     with tf.Session() as session:
-        for experiment, expected in ((settings, [50.0, 30.0, 10.0, 10.0]), (tiny, [50.0] * 4)):
-            weight = training.diversity_weight(experiment, step, 100)
-            found = [session.run(weight, {step: number}) for number in (0, 50, 100, 120)]
+        for experiment, expected in (
+            (settings, [(50.0, 0.0), (30.0, 2.0), (10.0, 4.0), (10.0, 4.0)]),
+            (tiny, [(50.0, 0.0)] * 4),
+        ):
+            now = training.weights(experiment, step, 100)
+            found = [session.run(now, {step: number}) for number in (0, 50, 100, 120)]
             np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_the_distance_of_landmarks_as_they_are_read_has_its_own_weight(tiny) -> None:
+    """Two maps whose second peaks differ: read near their largest, the landmarks agree."""
+    network_settings = dataclasses.replace(tiny.network, landmarks=1, reading_radius=1, reading_temperature=2.0)
+    loss = dataclasses.replace(tiny.loss, reading_weight=1.0, weight_decay=0.0, variance_weight=0.0)
+    settings = dataclasses.replace(tiny, network=network_settings, loss=loss)
+    whole = np.zeros((2, 16, 1), np.float32)
+    whole[:, 5], whole[0, 15], whole[1, 12] = 0.9, 0.1, 0.1
+    read, other = np.zeros_like(whole), np.zeros_like(whole)
+    read[:, 5] = other[0, 5] = other[1, 6] = 1.0
+    ticks = np.array([-0.75, -0.25, 0.25, 0.75], np.float32)
+    points = np.stack(np.meshgrid(ticks, ticks), axis=-1).reshape(1, 16, 2).repeat(2, axis=0)
+    totals = []
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf.get_variable("layer/kernel", [1])  # weight decay wants one
+        for landmarks in (read, other):
+            maps = training.HeatMaps(tf.constant(whole), tf.constant(landmarks))
+            objective = training.build_objective(
+                settings, maps, tf.constant(points), training.Weights(0.0, 3.0), devices.find(settings)
+            )
+            session.run(tf.global_variables_initializer())
+            totals.append(session.run([objective.total, objective.align]))
+    (near, align), (apart, same) = totals
+    assert same == pytest.approx(align)
+    # A cell is half a half-width, of 32 cells of 1/64 of the view.
+    assert apart - near == pytest.approx(3.0 * 16.0**2)
 
 
 def test_fewer_pictures_than_a_batch_are_refused(tiny, shards: Path, tmp_path: Path) -> None:

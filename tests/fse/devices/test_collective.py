@@ -47,7 +47,7 @@ def reference(settings: config.Config, shards: Path, parts: int, steps: int) -> 
             batch = training.Batch(*iterators[-1].get_next())
             with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
                 maps = training.heat_maps(settings, batch.views, device)
-            objective = training.build_objective(settings, maps, batch.points, 50.0, device)
+            objective = training.build_objective(settings, maps, batch.points, training.Weights(50.0, 0.0), device)
             gradients.append(optimizer.compute_gradients(objective.total))
             averages, values = network.statistics()
             statistics.append(values[len(values) // (part + 1) * part :])
