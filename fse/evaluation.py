@@ -23,7 +23,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 import numpy as np
 import pandas as pd
 
-from fse import augment, geometry, metrics, records
+from fse import augment, geometry, metrics, network, records
 from fse.config import Config
 from fse.detector import Detector, central_view
 from fse.devices import cpu
@@ -81,7 +81,7 @@ def evaluate(config: Config, model: Path, trained: Path, shards: Path, output: P
     summary.update(figures)
     (output / "metrics.json").write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
     _write_predictions(output, data.landmarks, test, fitted, errors)
-    _write_examples(output, test, warped, fitted)
+    _write_examples(config, output, test, warped, fitted)
 
 
 def measure(
@@ -191,10 +191,11 @@ def _write_predictions(
     pd.DataFrame(columns).to_csv(str(output / "predictions.csv"), index=False, float_format="%.6f")
 
 
-def _write_examples(output: Path, test: Seen, warped: Seen, fitted: LinearMap) -> None:
-    """`examples.npz`: the first pictures with their points and heat maps, for the report."""
+def _write_examples(config: Config, output: Path, test: Seen, warped: Seen, fitted: LinearMap) -> None:
+    """`examples.npz`: the first pictures with their points and heat maps, and where the maps' cells lie, for the report."""
     shown = len(test.pictures)
-    arrays: Dict[str, Any] = {"names": test.names[:shown], "heatmaps": test.heatmaps}
+    cells = network.cell_centres(config.network.name, config.network.view)
+    arrays: Dict[str, Any] = {"names": test.names[:shown], "heatmaps": test.heatmaps, "cells": cells}
     for prefix, seen in (("", test), ("warped_", warped)):
         arrays[prefix + "pictures"] = seen.pictures
         arrays[prefix + "discovered"] = seen.discovered[:shown]

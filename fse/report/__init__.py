@@ -20,7 +20,6 @@ import numpy as np
 from PIL import Image
 
 import fse
-from fse import geometry
 from fse.config import SECTIONS, Config, for_evaluation, shown
 from fse.errors import DataError
 from fse.report import data, drawing, figures, results
@@ -316,7 +315,7 @@ def _both(
 def _heat_maps(examples: Dict[str, np.ndarray], names: List[str], scale: float) -> Dict[str, Any]:
     """Examples with all their heat maps at once, and of the first two also each map by itself."""
     maps, pictures = examples["heatmaps"], examples["pictures"]
-    palette, ticks = drawing.colours(maps.shape[3]), cell_centres(maps, examples["discovered"])
+    palette, ticks = drawing.colours(maps.shape[3]), examples["cells"]
     page: Dict[str, Any] = {"overlays": [], "maps": []}
     for index, name in enumerate(names):
         overlay = _uri(drawing.overlay_heat_maps(pictures[index], maps[index], palette, ticks, scale))
@@ -328,28 +327,6 @@ def _heat_maps(examples: Dict[str, np.ndarray], names: List[str], scale: float) 
             tiles.append(_uri(drawing.overlay_heat_maps(pictures[index], alone, [colour], ticks, 0.5 * scale)))
         page["maps"].append({"name": name, "tiles": tiles, "left_out": len(palette) - len(tiles)})
     return page
-
-
-def cell_centres(heatmaps: np.ndarray, discovered: np.ndarray) -> np.ndarray:
-    """Where the cells of the maps have their centres along a side of the view.
-
-    Not every network's map covers the whole view. A landmark is the expected position of its map, so a straight line
-    from expected cells to landmarks says where the cells are.
-
-    Args:
-      heatmaps: [n, cells, cells, K], each map sums to 1.
-      discovered: [n, K, 2] in [-1, 1].
-
-    Returns:
-      [cells] float64.
-    """
-    cells = np.arange(heatmaps.shape[1], dtype=np.float64)
-    across, down = np.tensordot(heatmaps.sum(axis=1), cells, (1, 0)), np.tensordot(heatmaps.sum(axis=2), cells, (1, 0))
-    expected = np.stack([across, down], axis=-1).ravel()
-    if np.ptp(expected) < 1e-3 * len(cells):  # all maps alike, as before training: nothing to fit a line to
-        return geometry.centres(len(cells))
-    step, first = np.polyfit(expected, discovered.astype(np.float64).ravel(), 1)
-    return first + step * cells
 
 
 def _uri(image: Image.Image) -> str:

@@ -150,6 +150,7 @@ def test_predictions_and_examples_are_complete(made: Path) -> None:
     examples = np.load(str(made / "evaluation" / "examples.npz"))
     assert examples["pictures"].shape == examples["warped_pictures"].shape == (3, 16, 16, 3)
     assert examples["heatmaps"].shape == (3, 4, 4, 4)
+    np.testing.assert_allclose(examples["cells"], [-0.75, -0.25, 0.25, 0.75])
     assert examples["predicted"].shape == examples["warped_annotated"].shape == (3, 2, 2)
     # The dots of the pictures are at the annotated points of the view, upright and warped.
     for kind in ("", "warped_"):
