@@ -29,9 +29,10 @@ sys.path.insert(0, str(ROOT))
 from fse import config  # noqa: E402
 
 PROGRAM = [sys.executable, "-c", "from luigi.cmdline import luigi_run; luigi_run()", "--module", "pipeline", "FullRun"]
+# What was aimed at. An equivariance error of 1.5 % of the crop's width is 1.875 % of the width of the view, four fifths.
 BARS = {
-    "faces": {"nme": 7.0, "nme_warped": 9.0, "equivariance_error": 1.5},
-    "faces30": {"nme": 8.0, "equivariance_error": 1.5},
+    "faces": {"nme": 7.0, "nme_warped": 9.0, "equivariance_error": 1.875},
+    "faces30": {"nme": 8.0, "equivariance_error": 1.875},
 }
 FIGURES = (
     "nme",
