@@ -138,12 +138,11 @@ def _watch(started: List[Started], links: "hosts.Links", patience: float) -> Non
     until = float("inf")
     while True:
         codes = [one.process.poll() for one in started]
-        if any(codes):
-            _settle(started)
-            raise _error(started)
         if all(code == 0 for code in codes):
             return
-        problem = links.problem()
+        problem = _settled(started, links) if any(codes) else links.problem()
+        if any(codes) and not problem:
+            raise _error(started)
         if problem:
             raise TrainingError(problem)
         if 0 in codes:
@@ -155,10 +154,19 @@ def _watch(started: List[Started], links: "hosts.Links", patience: float) -> Non
         time.sleep(_POLL_SECONDS)
 
 
-def _settle(started: List[Started]) -> None:
+def _settled(started: List[Started], links: "hosts.Links") -> str:
+    """Waits a moment for what failed first, which may be noticed last: a rank here, or another host.
+
+    Returns:
+      what another host says, or that it went away, if the ranks here failed for want of it alone; else ''.
+    """
     until = time.monotonic() + _SETTLE_SECONDS
-    while time.monotonic() < until and any(one.process.poll() is None for one in started):
+    problem, alone = "", True
+    while time.monotonic() < until and (any(one.process.poll() is None for one in started) or (alone and not problem)):
+        problem = problem or links.problem()
+        alone = all(one.process.returncode in (None, 0, LEFT_ALONE) for one in started)
         time.sleep(_POLL_SECONDS)
+    return problem if alone else ""
 
 
 def _error(started: List[Started]) -> Exception:
