@@ -86,12 +86,11 @@ def test_ranks_equal_one_that_computes_all_shares(tiny, shards: Path, tmp_path: 
     gradient with it: seldom, and not twice, whereas what is wrong is wrong each time.
     """
     settings = single(tiny, devices=count, steps=3, learning_rate=1e-5)
-    other = reference(single(settings, devices=0), shards, count, 3)
     far: List[str] = []
     for attempt in ("first", "second"):
         (tmp_path / attempt).mkdir()
         run_ranks("momentum", settings, shards, tmp_path / attempt)
-        one = stored(tmp_path / attempt)
+        one, other = stored(tmp_path / attempt), reference(single(settings, devices=0), shards, count, 3)
         assert set(one) == set(other)
         far = []
         for kind in ("Momentum", ""):
