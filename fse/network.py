@@ -231,7 +231,9 @@ def probabilities(scores: Any, radius: int = 0, temperature: float = 1.0) -> Any
       float32 tensor [batch, rows * columns, K], each map sums to 1.
     """
     _, rows, columns, landmarks = scores.shape.as_list()
-    flat = tf.reshape(tf.cast(scores, tf.float32), [-1, rows * columns, landmarks]) * (1.0 / temperature)
+    flat = tf.reshape(tf.cast(scores, tf.float32), [-1, rows * columns, landmarks])
+    if temperature != 1.0:
+        flat *= 1.0 / temperature
     if radius:
         largest = tf.argmax(flat, axis=1, output_type=tf.int32)[:, None]
         places, centres = np.divmod(np.arange(rows * columns), columns), (largest // columns, largest % columns)

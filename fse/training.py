@@ -61,7 +61,7 @@ class Batch(NamedTuple):
 
 
 class HeatMaps(NamedTuple):
-    """float32 tensors [n, cells, K], each map sums to 1: whole maps, and what landmarks are read from."""
+    """float32 tensors [n, cells, K], each map sums to 1: whole maps, and what landmarks are read from if that is trained."""
 
     whole: Any
     read: Any
@@ -423,10 +423,10 @@ def heat_maps(config: Config, views: Any, device: Any) -> HeatMaps:
     settings = config.network
     scores = network.score_maps(settings.name, views, settings.landmarks, True, config.train.seed)
     with device.exact():
-        return HeatMaps(
-            network.probabilities(scores),
-            network.probabilities(scores, settings.reading_radius, settings.reading_temperature),
-        )
+        whole = network.probabilities(scores)
+        if not config.loss.reading_weight:
+            return HeatMaps(whole, whole)
+        return HeatMaps(whole, network.probabilities(scores, settings.reading_radius, settings.reading_temperature))
 
 
 def build_objective(config: Config, maps: HeatMaps, points: Any, now: Weights, device: Any) -> Objective:
