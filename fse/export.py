@@ -31,16 +31,15 @@ class Inference(NamedTuple):
 
 def build(config: Config) -> Inference:
     """Builds the detector for inference in the current graph."""
-    view = config.network.view
+    settings, view = config.network, config.network.view
     pictures = tf.placeholder(tf.uint8, [None, view, view, 3], "pictures")
     inputs = tf.cast(pictures, tf.float32) / 127.5 - 1.0
-    scores = network.score_maps(config.network.name, inputs, config.network.landmarks, training=False)
-    maps = network.probabilities(scores)
-    ticks = network.cell_centres(config.network.name, view)
-    read = network.probabilities(scores, config.network.reading_radius, config.network.reading_temperature)
-    landmarks = tf.identity(network.expectations(read, geometry.grid(ticks, ticks)), "landmarks")
+    scores = network.score_maps(settings.name, inputs, settings.landmarks, training=False)
+    maps = network.heat_maps(scores, settings.reading_radius, settings.reading_temperature)
+    ticks = network.cell_centres(settings.name, view)
+    landmarks = tf.identity(network.expectations(maps.read, geometry.grid(ticks, ticks)), "landmarks")
     side = len(ticks)
-    return Inference(pictures, landmarks, tf.reshape(maps, [-1, side, side, config.network.landmarks], "heatmaps"))
+    return Inference(pictures, landmarks, tf.reshape(maps.whole, [-1, side, side, settings.landmarks], "heatmaps"))
 
 
 def export(config: Config, trained: Path, shards: Path, output: Path) -> None:

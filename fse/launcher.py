@@ -141,10 +141,10 @@ def _watch(started: List[Started], links: "hosts.Links", patience: float) -> Non
         if all(code == 0 for code in codes):
             return
         problem = _settled(started, links) if any(codes) else links.problem()
-        if any(codes) and not problem:
-            raise _error(started)
         if problem:
             raise TrainingError(problem)
+        if any(codes):
+            raise _error(started)
         if 0 in codes:
             until = min(until, time.monotonic() + patience)
         if time.monotonic() > until:

@@ -34,6 +34,13 @@ class Network(NamedTuple):
     deviation: float
 
 
+class HeatMaps(NamedTuple):
+    """float32 tensors [batch, cells, K], each map sums to 1: whole maps, and what landmarks are read from."""
+
+    whole: Any
+    read: Any
+
+
 class Layers:
     """Makes the layers of one network in the current graph, numbered in the order in which they are made."""
 
@@ -232,7 +239,7 @@ def probabilities(scores: Any, radius: int = 0, temperature: float = 1.0) -> Any
     """
     _, rows, columns, landmarks = scores.shape.as_list()
     flat = tf.reshape(tf.cast(scores, tf.float32), [-1, rows * columns, landmarks])
-    if temperature != 1.0:
+    if temperature != 1.0:  # on 1.15 a product by 1 would change how the rest is rounded
         flat *= 1.0 / temperature
     if radius:
         largest = tf.argmax(flat, axis=1, output_type=tf.int32)[:, None]
@@ -241,6 +248,15 @@ def probabilities(scores: Any, radius: int = 0, temperature: float = 1.0) -> Any
         below = flat - tf.stop_gradient(tf.reduce_max(flat, axis=1, keepdims=True))
         flat = tf.where(tf.logical_and(*near), below, tf.zeros_like(below) + _NOTHING)
     return tf.nn.softmax(flat, axis=1)
+
+
+def heat_maps(scores: Any, radius: int, temperature: float) -> HeatMaps:
+    """The heat maps of scores [batch, rows, columns, K], and what landmarks are read from; see `probabilities`."""
+    whole = probabilities(scores)
+    # Not built again where it is the same: TensorFlow 1.15 rounds otherwise in a graph that has both.
+    if not radius and temperature == 1.0:
+        return HeatMaps(whole, whole)
+    return HeatMaps(whole, probabilities(scores, radius, temperature))
 
 
 def expectations(maps: Any, points: Any) -> Any:

@@ -60,13 +60,6 @@ class Batch(NamedTuple):
     points: Any
 
 
-class HeatMaps(NamedTuple):
-    """float32 tensors [n, cells, K], each map sums to 1: whole maps, and what landmarks are read from if that is trained."""
-
-    whole: Any
-    read: Any
-
-
 class Weights(NamedTuple):
     """Weights of the objective that change while training: scalars, numbers or tensors."""
 
@@ -418,18 +411,15 @@ def cell_basis(config: Config) -> np.ndarray:
     return basis.astype(np.float32)
 
 
-def heat_maps(config: Config, views: Any, device: Any) -> HeatMaps:
+def heat_maps(config: Config, views: Any, device: Any) -> network.HeatMaps:
     """Builds the network in the current graph for views [n, view, view, 3]."""
     settings = config.network
     scores = network.score_maps(settings.name, views, settings.landmarks, True, config.train.seed)
     with device.exact():
-        whole = network.probabilities(scores)
-        if not config.loss.reading_weight:
-            return HeatMaps(whole, whole)
-        return HeatMaps(whole, network.probabilities(scores, settings.reading_radius, settings.reading_temperature))
+        return network.heat_maps(scores, settings.reading_radius, settings.reading_temperature)
 
 
-def build_objective(config: Config, maps: HeatMaps, points: Any, now: Weights, device: Any) -> Objective:
+def build_objective(config: Config, maps: network.HeatMaps, points: Any, now: Weights, device: Any) -> Objective:
     """Builds the losses of heat maps whose cells lie at `points` [n, cells, 2] (see `Batch`), with their weights now."""
     side = len(network.cell_centres(config.network.name, config.network.view))
     fixed, views = config.loss, config.augment.views

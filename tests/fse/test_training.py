@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fse import augment, checkpoints, cli, devices, outputs, records, training
+from fse import augment, checkpoints, cli, devices, network, outputs, records, training
 from fse.config import as_tables
 from fse.devices import gpu
 from fse.errors import CheckpointError, ConfigError, DeviceError, TrainingError
@@ -243,9 +243,8 @@ def test_the_weight_of_diversity_falls_and_that_of_reading_rises(tiny) -> None:
 
 def test_the_distance_of_landmarks_as_they_are_read_has_its_own_weight(tiny) -> None:
     """Two maps whose second peaks differ: read near their largest, the landmarks agree."""
-    network_settings = dataclasses.replace(tiny.network, landmarks=1, reading_radius=1, reading_temperature=2.0)
     loss = dataclasses.replace(tiny.loss, reading_weight=1.0, weight_decay=0.0, variance_weight=0.0)
-    settings = dataclasses.replace(tiny, network=network_settings, loss=loss)
+    settings = dataclasses.replace(tiny, loss=loss)
     whole = np.zeros((2, 16, 1), np.float32)
     whole[:, 5], whole[0, 15], whole[1, 12] = 0.9, 0.1, 0.1
     read, other = np.zeros_like(whole), np.zeros_like(whole)
@@ -256,7 +255,7 @@ def test_the_distance_of_landmarks_as_they_are_read_has_its_own_weight(tiny) -> 
     with tf.Graph().as_default(), tf.Session() as session:
         tf.get_variable("layer/kernel", [1])  # weight decay wants one
         for landmarks in (read, other):
-            maps = training.HeatMaps(tf.constant(whole), tf.constant(landmarks))
+            maps = network.HeatMaps(tf.constant(whole), tf.constant(landmarks))
             objective = training.build_objective(
                 settings, maps, tf.constant(points), training.Weights(0.0, 3.0), devices.find(settings)
             )
