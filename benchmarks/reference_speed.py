@@ -3,9 +3,9 @@
     python benchmarks/reference_speed.py                      # the replaced codes' network, 128 pixels, batch 32
     python benchmarks/reference_speed.py --network compact --view 80 --threads 2
 
-Both are timed in turns in one process, so that other load on the machine meets them alike; printed are medians over the
-rounds and the median of the rounds' ratios. The bare convolutions are a forward and a backward pass of the network's
-kernels, without batch norm, activation, softmax, losses, input pipeline and optimiser.
+Both are timed in turns in one process, so that other load on the machine and how memory is had are the same for both;
+printed are medians over the rounds and the median of the rounds' ratios. The bare convolutions are a forward and a
+backward pass of the network's kernels, without batch norm, activation, softmax, losses, input pipeline and optimiser.
 """
 
 import argparse
@@ -90,8 +90,9 @@ def bare_step(experiment: Config) -> Callable[[], Any]:
 def training_step(experiment: Config, data: records.Records) -> Callable[[], Any]:
     """A function that takes one step of training: the product's own graph, input pipeline included."""
     with tf.Graph().as_default():
-        graph = training.build(experiment, data, experiment.train.steps, devices.find(experiment))
-        session = tf.Session(config=cpu.session_config(experiment.train.threads))
+        device = devices.find(experiment)
+        session = tf.Session(device.initialise(), config=device.session_config())
+        graph = training.build(experiment, data, experiment.train.steps, device)
         session.run(tf.get_collection(tf.GraphKeys.INIT_OP)[0])
         session.run(graph.begin, {graph.first_step: 0})
     fetches = [graph.losses, graph.update]
