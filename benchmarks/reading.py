@@ -23,7 +23,6 @@ from align_crop import write
 from fse import config, conversion, devices, records, training
 from fse.config import Config
 from fse.datasets import annotations
-from fse.devices import cpu
 from fse.tf1 import tf
 
 REPLACED = 281.0  # pictures per second, measured on two cores
@@ -57,7 +56,8 @@ def pairs_per_second(
     experiment: Config, data: records.Records, rounds: int, batches: int
 ) -> Tuple[List[float], List[float]]:
     """Rates of the input pipeline alone: pairs per second, and per second of processor time."""
-    with tf.Graph().as_default(), tf.Session(config=cpu.session_config(experiment.train.threads)) as session:
+    device = devices.find(experiment)
+    with tf.Graph().as_default(), tf.Session(device.initialise(), config=device.session_config()) as session:
         first = tf.constant(0, tf.int64)
         following = tf.data.make_one_shot_iterator(training.batches(experiment, data, first, 10**6)).get_next()
         taken = tf.reshape(following.views, [-1])[0]  # the rest need not leave TensorFlow
@@ -74,8 +74,9 @@ def pairs_per_second(
 
 def waiting(experiment: Config, data: records.Records, steps: int) -> List[Tuple[float, float]]:
     """Seconds that each step waits for its batch, the batch's way to Python included, and that it takes in all."""
-    with tf.Graph().as_default(), tf.Session(config=cpu.session_config(experiment.train.threads)) as session:
-        graph = training.build(experiment, data, experiment.train.steps, devices.find(experiment))
+    device = devices.find(experiment)
+    with tf.Graph().as_default(), tf.Session(device.initialise(), config=device.session_config()) as session:
+        graph = training.build(experiment, data, experiment.train.steps, device)
         session.run(tf.get_collection(tf.GraphKeys.INIT_OP)[0])
         session.run(graph.begin, {graph.first_step: 0})
         (following,) = (op for op in tf.get_default_graph().get_operations() if op.type == "IteratorGetNext")

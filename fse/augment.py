@@ -103,14 +103,17 @@ def render(pictures: Any, sampled: Any, basis: np.ndarray, view: int) -> Any:
     batch, size = pictures.shape.as_list()[:2]
     views, points = sampled.targets.shape.as_list()[1:3]
     count = batch * views
-    # From half-widths of the view to pixels of the picture. A point is sampled as a crop of one pixel: a box without
-    # extent, y, x, y, x. Nothing else that TensorFlow has interpolates in one operation, let alone straight from bytes.
+    # From half-widths of the view to pixels of the picture.
     targets = tf.reshape(sampled.targets, [count, points, 2]) * (view / 2.0) + size / 2.0
-    where = apply_basis(basis, tf.gather(targets, [1, 0, 1, 0], axis=-1))
+    where = _coordinates(basis, targets)
     # Mirrored back into the picture; then 0 and 1 are the centres of the first and the last pixel.
     where -= 2.0 * size * tf.floor(where / (2.0 * size))
     where = ((size - 0.5) - tf.abs(where - size)) / (size - 1.0)
-    boxes = tf.reshape(tf.minimum(tf.maximum(where, 0.0), 1.0), [count * view * view, 4])
+    x, y = tf.unstack(tf.minimum(tf.maximum(where, 0.0), 1.0))
+    # A point is sampled as a crop of one pixel: a box without extent, y, x, y, x. Nothing else that TensorFlow has
+    # interpolates in one operation, let alone straight from bytes.
+    corners = tf.bitcast(tf.complex(y, x), tf.float64)
+    boxes = tf.reshape(tf.bitcast(tf.complex(corners, corners), tf.float32), [count * view * view, 4])
     pictures_of_boxes = np.repeat(np.arange(batch, dtype=np.int32), views * view * view)
     colours = tf.image.crop_and_resize(pictures, boxes, pictures_of_boxes, [1, 1])
     # In rows of many pixels, since products of rows of three numbers are several times as slow.
@@ -121,14 +124,20 @@ def render(pictures: Any, sampled: Any, basis: np.ndarray, view: int) -> Any:
 
 
 def apply_basis(basis: np.ndarray, targets: Any) -> Any:
-    """Evaluates warps: [points, C] basis and float32 tensor [count, C, n] targets, of which n is 2 but in `render`, to a
-    tensor [count, points, n].
+    """Evaluates warps: [points, C] basis and float32 tensor [count, C, 2] targets to a tensor [count, points, 2]."""
+    x, y = tf.unstack(_coordinates(basis, targets))
+    return tf.bitcast(tf.complex(x, y), tf.float32)
+
+
+def _coordinates(basis: np.ndarray, targets: Any) -> Any:
+    """As `apply_basis`, but to [2, count, points]: all x before all y.
+
+    So one matrix product serves the whole batch, and what follows has long rows. To put x beside y afterwards, take them
+    for the parts of complex numbers: of TensorFlow's operations those that stack or transpose are many times as slow.
     """
-    count, controls, numbers = targets.shape.as_list()
-    # One matrix product for the whole batch instead of `count` small ones.
-    columns = tf.reshape(tf.transpose(targets, [1, 0, 2]), [controls, count * numbers])
-    values = tf.matmul(tf.constant(basis, tf.float32), columns)
-    return tf.transpose(tf.reshape(values, [len(basis), count, numbers]), [1, 0, 2])
+    count, controls, _ = targets.shape.as_list()
+    rows = tf.reshape(tf.transpose(targets, [2, 0, 1]), [2 * count, controls])
+    return tf.reshape(tf.matmul(rows, tf.constant(basis.T, tf.float32)), [2, count, len(basis)])
 
 
 def pixel_basis(settings: Augment, view: int) -> np.ndarray:

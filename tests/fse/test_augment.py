@@ -2,6 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from fse import augment, geometry
 from fse.config import Augment
@@ -42,6 +43,23 @@ def test_beyond_its_edge_a_picture_is_mirrored() -> None:
     left_by_three = draw._replace(targets=draw.targets - np.float32([3 * 2 / 8, 0]))
     expected = np.concatenate([pictures[:, :, 2::-1], pictures[:, :, :5]], axis=2)
     np.testing.assert_allclose(rendered(pictures, left_by_three, 8), expected, atol=1e-2)
+
+
+def test_views_are_what_an_independent_interpolation_gives_beyond_the_edges_too() -> None:
+    pictures, view = noise(2, 20), 20
+    draw = augment.draw(dataclasses.replace(SETTINGS, scale=0.2, shift=0.2), np.random.RandomState(1), 2, 2)
+    draw = draw._replace(gains=np.ones_like(draw.gains), offsets=np.zeros_like(draw.offsets))
+    views = rendered(pictures, draw, view)
+    pixels = geometry.grid(geometry.centres(view), geometry.centres(view))
+    outside = 0
+    for number, found in enumerate(views):
+        picture, targets = number // 2, draw.targets[number // 2, number % 2]
+        x, y = ((geometry.warp_points(pixels, targets) + 1.0) * 10.0 - 0.5).T
+        outside += np.sum((x < 0) | (y < 0) | (x > 19) | (y > 19))
+        for colour in range(3):
+            expected = ndimage.map_coordinates(pictures[picture, :, :, colour] * 1.0, [y, x], order=1, mode="reflect")
+            np.testing.assert_allclose(found[:, :, colour].ravel(), expected, atol=0.02)
+    assert outside > 100
 
 
 def test_a_dot_is_seen_where_the_warp_says() -> None:
