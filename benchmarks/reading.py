@@ -61,7 +61,7 @@ def pairs_per_second(
         first = tf.constant(0, tf.int64)
         following = tf.data.make_one_shot_iterator(training.batches(experiment, data, first, 10**6)).get_next()
         taken = tf.reshape(following.views, [-1])[0]  # the rest need not leave TensorFlow
-        rates: Tuple[List[float], List[float]] = [], []
+        rates: Tuple[List[float], List[float]] = ([], [])
         clocks = time.monotonic, time.process_time
         for _ in range(rounds + 1):
             began = [clock() for clock in clocks]
