@@ -48,9 +48,10 @@ def square_of(
             raise PictureError("{:g} x {:g} pixels, less than crop.margins take".format(*size))
         squashed = settings.mode == "squash"
         square = upright_square(first + left / 2.0, settings.scale * (left if squashed else left.min()))
-    square = np.concatenate([square[:, :2], geometry.apply_affine(square, 2.0 * np.array([settings.shift])).T], axis=1)
-    if sides(square).min() < 1.0 or sides(square).max() > _LARGEST_SQUARE * size.max():
-        raise PictureError("a square of {:.3g} pixels a side".format(sides(square).max()))
+    square[:, 2] += square[:, :2] @ (2.0 * np.array(settings.shift))
+    shorter, longer = sorted(sides(square).tolist())
+    if shorter < 1.0 or longer > _LARGEST_SQUARE * size.max():
+        raise PictureError("a square of {:.3g} pixels a side".format(longer))
     return square
 
 
@@ -87,7 +88,10 @@ def mean_shape(points: np.ndarray, eyes: Tuple[int, int], face_width: float) -> 
 
 def upright_square(centre: np.ndarray, side: np.ndarray) -> np.ndarray:
     """[2, 3]: the upright square with this centre (x, y) and side, or width and height, in pixels of the picture."""
-    return np.concatenate([np.diag(np.broadcast_to(side, 2) / 2.0), np.reshape(centre, (2, 1))], axis=1)
+    square = np.zeros((2, 3))
+    square[[0, 1], [0, 1]] = np.asarray(side) / 2.0
+    square[:, 2] = centre
+    return square
 
 
 def sides(square: np.ndarray) -> np.ndarray:
