@@ -48,7 +48,7 @@ def square_of(
             raise PictureError("{:g} x {:g} pixels, less than crop.margins take".format(*size))
         squashed = settings.mode == "squash"
         square = upright_square(first + left / 2.0, settings.scale * (left if squashed else left.min()))
-    square[:, 2] += square[:, :2] @ (2.0 * np.array(settings.shift))
+    square[:, 2] = geometry.apply_affine(square, 2.0 * np.array(settings.shift))
     shorter, longer = sorted(sides(square).tolist())
     if shorter < 1.0 or longer > _LARGEST_SQUARE * size.max():
         raise PictureError("a square of {:.3g} pixels a side".format(longer))

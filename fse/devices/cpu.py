@@ -40,8 +40,8 @@ def session_config(threads: int) -> Any:
 def keep_memory() -> None:
     """Has glibc keep the memory that tensors leave for those of the next step (on Linux; elsewhere does nothing).
 
-    Large ones would go back to the system and be had from it again, page by page and zeroed, at every step: four per cent
-    of a step of `reference` on 1.15 (`benchmarks/reference_speed.py`), for a fifth more memory.
+    Large ones would go back to the system and be had from it again, page by page and zeroed, at every step: three per cent
+    of a step of `reference` on 1.15 (`benchmarks/reference_speed.py`), for a quarter more memory.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt:  # which musl lacks
