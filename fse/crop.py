@@ -11,11 +11,13 @@ import hashlib
 import itertools
 import json
 import logging
+import os
+import posixpath
 import re
 import shutil
 from collections import Counter
-from pathlib import Path, PurePosixPath
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 import numpy as np
 from PIL import Image
@@ -59,11 +61,12 @@ class _Crop(NamedTuple):
 class _Plan(NamedTuple):
     """What is to be done, the same in every process that has a share in it.
 
-    names: of all pictures. table: their annotations. order: rows of it in the order of the sources' names. crops: the
-    crops' names in that order. work: crops one picture. job: the job at a place of `order`.
+    unannotated: names of the pictures without a row of the table. table: the others' annotations. order: rows of it in the
+    order of the sources' names. crops: the crops' names in that order. work: crops one picture. job: the job at a place
+    of `order`.
     """
 
-    names: List[str]
+    unannotated: Set[str]
     table: annotations.Annotations
     order: List[int]
     crops: List[str]
@@ -184,11 +187,11 @@ def sample(
 
 
 def _align_crop(config: Config, dataset: Path, output: Path) -> None:
-    names, table, order, crops, work, job = _planned(config, dataset, output)
+    unannotated, table, order, crops, work, job = _planned(config, dataset, output)
     sources = [table.files[row] for row in order]
     results = _shard_by_shard(work, job, len(order), config.crop.processes, output / FINISHED)
     points = np.full((len(order), len(table.landmarks), 2), np.nan)
-    skipped = dict.fromkeys(set(names).difference(sources), "no annotation")
+    skipped = dict.fromkeys(unannotated, "no annotation")
     kept = []
     for place, result in enumerate(bar(results, total=len(order), unit="pictures", desc="align-crop")):
         if result.points is None:
@@ -217,10 +220,19 @@ def _planned(config: Config, dataset: Path, output: Path) -> _Plan:
     crops = crop_names([table.files[row] for row in order], config.crop.format)
     work = functools.partial(_crop, config.crop, _mean_shape(config, table))
 
-    def job(place: int) -> _Job:
-        return _job(dataset, output, table, order[place], crops[place])
+    originals, made = str(dataset / "images"), str(output / "pictures")
 
-    return _Plan(names, table, order, crops, work, job)
+    def job(place: int) -> _Job:
+        row = order[place]
+        return _Job(
+            picture=os.path.join(originals, table.files[row]),
+            crop=os.path.join(made, crops[place]),
+            points=table.points[row],
+            size=None if table.sizes is None else table.sizes[row],
+            box=None if table.boxes is None else table.boxes[row],
+        )
+
+    return _Plan(set(names).difference(table.files), table, order, crops, work, job)
 
 
 def _notes(count: int, finished: Path) -> Dict[Path, range]:
@@ -311,7 +323,7 @@ def crop_names(sources: List[str], format: str) -> List[str]:
     Returns:
       `a/b.jpg` becomes `a_b.png`. Where this is not distinct, or too long, a part of the path's SHA-1 is added.
     """
-    stems = [re.sub(r"[^A-Za-z0-9.-]", "_", str(PurePosixPath(source).with_suffix("")))[-100:] for source in sources]
+    stems = [re.sub(r"[^A-Za-z0-9.-]", "_", posixpath.splitext(source)[0])[-100:] for source in sources]
     count = Counter(stem.lower() for stem in stems)
     return [
         "{}.{}".format(stem, format)
@@ -319,16 +331,6 @@ def crop_names(sources: List[str], format: str) -> List[str]:
         else "{}-{}.{}".format(stem, hashlib.sha1(source.encode()).hexdigest()[:12], format)
         for stem, source in zip(stems, sources)
     ]
-
-
-def _job(dataset: Path, output: Path, table: annotations.Annotations, row: int, crop: str) -> _Job:
-    return _Job(
-        picture=str(dataset / "images" / table.files[row]),
-        crop=str(output / "pictures" / crop),
-        points=table.points[row],
-        size=None if table.sizes is None else table.sizes[row],
-        box=None if table.boxes is None else table.boxes[row],
-    )
 
 
 def _crop(settings: Settings, mean: Optional[np.ndarray], job: _Job) -> _Crop:

@@ -50,11 +50,11 @@ def find(folder: Path) -> List[str]:
       DataError: a name cannot be written in UTF-8.
     """
     found = []
-    for parent, _, names in os.walk(str(folder)):
+    for parent, _, names in os.walk(str(folder)):  # in strings: paths as objects take three times as long
+        below = os.path.relpath(parent, str(folder)).replace(os.sep, "/") + "/"
         for name in names:
-            path = Path(parent) / name
-            if is_picture(name) and path.is_file():
-                found.append(path.relative_to(folder).as_posix())
+            if is_picture(name) and os.path.isfile(os.path.join(parent, name)):
+                found.append(name if below == "./" else below + name)
     for name in found:
         if name != name.encode("utf-8", "replace").decode("utf-8"):
             raise DataError("{}: the name of picture {!r} is not UTF-8; rename it".format(folder, name))

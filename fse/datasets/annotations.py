@@ -11,7 +11,7 @@ top-left pixel. What align-crop writes has the same form, with landmarks in [-1,
 
 import array
 import csv
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence
 
 import numpy as np
@@ -143,10 +143,10 @@ def _columns(header: List[str], path: Path) -> Dict[str, int]:
 
 
 def _file(name: str, path: Path) -> str:
-    file = PurePosixPath(name)
-    if not file.parts or file.is_absolute() or ".." in file.parts:
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if not parts or name.startswith("/") or ".." in parts:
         raise DataError("{}: file {!r} does not name a picture below the pictures' folder".format(path, name))
-    return str(file)
+    return "/".join(parts)
 
 
 def _split(split: str, file: str, path: Path) -> str:
