@@ -16,15 +16,15 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, List, Tuple
+from typing import Any, Callable, List, Tuple
 
 import numpy as np
+import replaced
 from align_crop import clocks, write
 
 from fse import config, conversion, devices, records, training
 from fse.config import Config
 from fse.datasets import annotations
-from fse.devices import cpu
 from fse.tf1 import tf
 
 SIZE, VIEW = 146, 128
@@ -61,67 +61,31 @@ def batches(experiment: Config, data: records.Records) -> Any:
     return tf.reshape(following.views, [-1])[0]
 
 
-def replaced_batches(experiment: Config, folder: Path, count: int) -> Any:
-    """The same of what the replaced codes do: a queue, and one picture of CelebA's size after the other in one thread."""
-    folder.mkdir()
-    names = [str(path) for path in write(folder, count, (178, 218), 8)]
-    _, contents = tf.WholeFileReader().read(tf.train.string_input_producer(names))
-    picture = 2.0 * tf.image.convert_image_dtype(tf.image.decode_jpeg(contents, channels=3), tf.float32) - 1.0
-    first = replaced_warp(tf.image.resize_images(picture, [SIZE, SIZE], tf.image.ResizeMethod.AREA))
-    views = [view[5 : 5 + VIEW, 5 : 5 + VIEW] for view in (first, replaced_warp(first))]
-    taken = tf.train.batch([tf.clip_by_value(view, -1.0, 1.0) for view in views], experiment.train.batch_size)
-    return tf.reshape(taken[1], [-1])[0] + tf.reshape(taken[0], [-1])[0]
-
-
-def replaced_warp(picture: Any) -> Any:
-    """Their warp of one picture: a spline of four control points at each pixel, of which only the affine part is not zero,
-    and the four pixels around each place, gathered and weighed.
-    """
-    ticks = tf.linspace(-1.0, 1.0, SIZE)
-    x, y = (tf.reshape(part, [-1]) for part in tf.meshgrid(ticks, ticks))
-    squares = [tf.square(x - right) + tf.square(y - down) for down in (-1.0, 1.0) for right in (-1.0, 1.0)]
-    rows = tf.stack([tf.ones_like(x), x, y] + [square * tf.log(square + 1e-6) for square in squares])
-    angle, scale, shift = (tf.random_uniform([], *limits) for limits in ((-0.5, 0.5), (0.8, 1.1), (-0.1, 0.1)))
-    cosine, sine = scale * tf.cos(angle), scale * tf.sin(angle)
-    warp = tf.pad(tf.stack([[shift, cosine, -sine], [shift, sine, cosine]]), [[0, 0], [0, 4]])
-    x, y = tf.unstack((tf.matmul(warp, rows) + 1.0) * SIZE / 2.0)
-    pixels, total = tf.reshape(picture, [-1, 3]), []
-    for right in (tf.floor(x), tf.floor(x) + 1.0):
-        for down in (tf.floor(y), tf.floor(y) + 1.0):
-            column, row = (tf.clip_by_value(tf.cast(part, tf.int32), 0, SIZE - 1) for part in (right, down))
-            weight = (1.0 - tf.abs(x - right)) * (1.0 - tf.abs(y - down))
-            total.append(weight[:, None] * tf.gather(pixels, row * SIZE + column))
-    return tf.reshape(tf.add_n(total), [SIZE, SIZE, 3])
-
-
-def pairs_per_second(session: Any, taken: Any, options: argparse.Namespace) -> np.ndarray:
+def pairs_per_second(take: Callable[[], Any], options: argparse.Namespace) -> np.ndarray:
     """Rates of an input pipeline: pairs per second, and per second of the processors' time; medians over rounds, [2]."""
     rates = []
     for _ in range(options.rounds + 1):
         began = clocks()
         for _ in range(options.batches):
-            session.run(taken)
+            take()
         rates.append(options.batches * options.batch / (clocks() - began))
     return np.median(rates[1:], axis=0)  # the first fills buffers
 
 
 def replaced_rates(experiment: Config, folder: Path, options: argparse.Namespace) -> np.ndarray:
-    """`pairs_per_second` of the replaced codes."""
-    with tf.Graph().as_default(), tf.Session(config=cpu.session_config(options.threads)) as session:
-        taken = replaced_batches(experiment, folder, options.pictures)
-        coordinator = tf.train.Coordinator()
-        threads = tf.train.start_queue_runners(session, coordinator)
-        rates = pairs_per_second(session, taken, options)
-        coordinator.request_stop()
-        coordinator.join(threads)
-    return rates
+    """`pairs_per_second` of the replaced codes, from pictures of CelebA's size."""
+    folder.mkdir()
+    paths = write(folder, options.pictures, (178, 218), 8)
+    with replaced.reading(paths, SIZE, VIEW, experiment.train.batch_size, options.threads) as take:
+        return pairs_per_second(take, options)
 
 
 def rates_of_ours(experiment: Config, data: records.Records, options: argparse.Namespace) -> np.ndarray:
     """`pairs_per_second` of this product."""
     device = devices.find(experiment)
     with tf.Graph().as_default(), tf.Session(device.initialise(), config=device.session_config()) as session:
-        return pairs_per_second(session, batches(experiment, data), options)
+        taken = batches(experiment, data)
+        return pairs_per_second(lambda: session.run(taken), options)
 
 
 def waiting(experiment: Config, data: records.Records, steps: int) -> List[Tuple[float, float]]:
