@@ -36,7 +36,10 @@ def main(arguments: Optional[List[str]] = None) -> int:
         print("error: {}".format(error), file=sys.stderr)
         return NOT_USED
     except FseError as error:
-        print("error: {}".format(error), file=sys.stderr)
+        # What brings and crops pictures speaks of [dataset] and [crop], whichever they are for.
+        other = getattr(options, "data", "") == "evaluate"
+        tables = "data to evaluate on, of [evaluate.dataset] and [evaluate.crop]: " if other else ""
+        print("error: {}{}".format(tables, error), file=sys.stderr)
         return MACHINE if is_machines(error) else 1
     except OSError as error:
         print("error: {}: {}".format(error.filename or "input or output", error.strerror or error), file=sys.stderr)

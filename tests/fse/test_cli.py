@@ -178,3 +178,11 @@ def test_the_stages_one_by_one_and_landmarks_of_a_picture(tmp_path: Path) -> Non
 def test_a_mistake_on_the_command_line_is_told(arguments: list, code: int, message: str, capsys) -> None:
     assert cli.main(arguments) == code
     assert message in capsys.readouterr().err
+
+
+def test_a_mistake_in_the_data_to_evaluate_on_names_its_tables(tmp_path: Path, capsys) -> None:
+    mine = "evaluate.dataset=mine,evaluate.dataset.archive=nowhere.zip"
+    assert cli.main(["download", "--data", "evaluate", "--set", mine, "--output", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: data to evaluate on, of [evaluate.dataset] and [evaluate.crop]: ")
+    assert "nowhere.zip: no such file or folder" in said
