@@ -158,13 +158,18 @@ def _errors_from(axes: Axes, errors: np.ndarray) -> None:
     """Limits for mean errors: from zero, or logarithmic where they span more than a factor of five."""
     errors = errors[np.isfinite(errors)]
     if errors.min() > 0.0 and errors.max() > 5.0 * errors.min():
-        axes.set_yscale("log")
+        _logarithmic(axes, errors)
         axes.set_ylim(0.8 * errors.min(), 1.4 * errors.max())
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axes.yaxis.set_minor_locator(NullLocator())
     else:
         axes.set_ylim(0.0, 1.25 * errors.max())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: "{:g}".format(value)))
+
+
+def _logarithmic(axes: Axes, values: np.ndarray) -> None:
+    """Ticks at 1, 2 and 5 times the powers of ten, or where there are more than three of them at the powers alone."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if values.max() < 1e3 * values.min() else (1.0,)))
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _course(axes: Axes, steps: np.ndarray, values: np.ndarray) -> None:
@@ -177,9 +182,7 @@ def _course(axes: Axes, steps: np.ndarray, values: np.ndarray) -> None:
     axes.plot(steps, values, color=MODEL, marker="o" if len(finite) < 3 else "")
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     if finite.min() > 0.0 and finite.max() > 5.0 * finite.min():
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axes.yaxis.set_minor_locator(NullLocator())
+        _logarithmic(axes, finite)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: "{:g}".format(value)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: "{:,.0f}".format(value)))
 
