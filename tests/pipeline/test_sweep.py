@@ -1,65 +1,23 @@
 """`Sweep` through the real `luigi` program, on a tiny configuration."""
 
 import csv
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import luigi as luigi_module
 import pytest
 
 from tasks import sweep
+from tests.pipeline.program import TINY, luigi
 
 pytestmark = pytest.mark.slow
 
-TINY = """
-[experiment]
-name = "tiny"
-[dataset]
-train = 24
-test = 8
-size = 32
-[crop]
-size = 20
-[network]
-name = "compact"
-landmarks = 4
-view = 16
-[loss]
-diversity_weight = 50.0
-diversity_window = 2
-[train]
-batch_size = 4
-steps = 2
-[evaluate]
-bootstrap = 20
-draws = 2
-"""
 
-
-def luigi(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Runs `luigi --module pipeline Sweep …` in a folder that holds no luigi.cfg."""
+def swept(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Runs `luigi --module pipeline Sweep …` on the tiny experiment."""
     (folder / "tiny.toml").write_text(TINY)
-    root = Path(__file__).resolve().parents[2]
-    program = [
-        sys.executable,
-        "-c",
-        "from luigi.cmdline import luigi_run; luigi_run()",
-        "--module",
-        "pipeline",
-        "Sweep",
-    ]
-    return subprocess.run(
-        [*program, "--config", "tiny.toml", *arguments],
-        cwd=str(folder),
-        env=dict(os.environ, PYTHONPATH=str(root), PYTHONWARNINGS="", FSE_LOCKS=str(folder)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        universal_newlines=True,
-        timeout=300,
-    )
+    return luigi(folder, "Sweep", "--config", "tiny.toml", *arguments)
 
 
 def outputs(folder: Path, stage: str) -> int:
@@ -68,7 +26,7 @@ def outputs(folder: Path, stage: str) -> int:
 
 def test_runs_share_what_they_share_and_are_compared_in_one_table(tmp_path: Path, monkeypatch) -> None:
     settings = ("--grid", "evaluate.draws=[2,3]", "--seeds", "2")
-    done = luigi(tmp_path, *settings)
+    done = swept(tmp_path, *settings)
     assert done.returncode == 0, done.stderr
     stages = ("Download", "AlignCrop", "ConvertTFRecord", "Train", "Export", "Evaluate")
     assert [outputs(tmp_path, stage) for stage in stages] == [1, 1, 1, 2, 2, 4]
@@ -82,7 +40,7 @@ def test_runs_share_what_they_share_and_are_compared_in_one_table(tmp_path: Path
     assert str(folder / "sweep.html") in done.stdout
     assert "mean_shape_nme" in done.stdout
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    again = luigi(tmp_path, *settings)
+    again = swept(tmp_path, *settings)
     assert again.returncode == 0, again.stderr
     assert "started" not in again.stderr
     assert str(folder / "sweep.html") in again.stdout
@@ -91,7 +49,7 @@ def test_runs_share_what_they_share_and_are_compared_in_one_table(tmp_path: Path
     shutil.rmtree(
         str(next(path for path in (tmp_path / "workspace" / "artifacts" / "Evaluate").iterdir() if path.is_dir()))
     )
-    repaired = luigi(tmp_path, *settings)
+    repaired = swept(tmp_path, *settings)
     assert repaired.returncode == 0, repaired.stderr
     assert "Evaluate: started" in repaired.stderr
     assert [path.name for path in folder.parent.glob("sweep-*")] == [folder.name]
@@ -115,7 +73,7 @@ def test_runs_share_what_they_share_and_are_compared_in_one_table(tmp_path: Path
     ],
 )
 def test_a_bad_grid_is_refused_before_anything_is_scheduled(tmp_path: Path, arguments: tuple, message: str) -> None:
-    failed = luigi(tmp_path, *arguments)
+    failed = swept(tmp_path, *arguments)
     assert failed.returncode == 45, failed.stderr
     assert message in failed.stderr
     assert "Traceback" not in failed.stderr
