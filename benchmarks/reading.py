@@ -47,7 +47,8 @@ def write_records(experiment: Config, folder: Path, count: int) -> records.Recor
     (crops / "pictures").mkdir(parents=True)
     kind = experiment.crop.format
     names = [path.name for path in write(crops / "pictures", count, (SIZE, SIZE), 8, kind)]
-    annotations.write(crops / "landmarks.csv", names, names, ["train"] * count, [], [np.zeros((0, 2))] * count)
+    rows = (annotations.Row(name, name, "train", np.zeros((0, 2))) for name in names)
+    annotations.write(crops / "landmarks.csv", [], rows)
     (crops / "crop.json").write_text(json.dumps({"size": SIZE, "landmarks": []}))
     (folder / "records").mkdir()
     conversion.convert(experiment, crops, folder / "records")

@@ -46,8 +46,8 @@ def write_records(experiment: Config, folder: Path, count: int) -> records.Recor
     for name in names:
         noise = random.randint(0, 256, (size // 4 + 1, size // 4 + 1, 3)).astype(np.uint8)
         Image.fromarray(noise).resize((size, size)).save(str(folder / "crops" / "pictures" / name))
-    splits = ["train"] * count
-    annotations.write(folder / "crops" / "landmarks.csv", names, names, splits, [], [np.zeros((0, 2))] * count)
+    rows = (annotations.Row(name, name, "train", np.zeros((0, 2))) for name in names)
+    annotations.write(folder / "crops" / "landmarks.csv", [], rows)
     (folder / "crops" / "crop.json").write_text(json.dumps({"size": size, "landmarks": []}))
     (folder / "records").mkdir()
     conversion.convert(experiment, folder / "crops", folder / "records")

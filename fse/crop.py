@@ -188,34 +188,27 @@ def sample(
 
 def _align_crop(config: Config, dataset: Path, output: Path) -> None:
     unannotated, table, order, crops, work, job = _planned(config, dataset, output)
-    sources = [table.files[row] for row in order]
     results = _shard_by_shard(work, job, len(order), config.crop.processes, output / FINISHED)
-    points = np.full((len(order), len(table.landmarks), 2), np.nan)
     skipped = dict.fromkeys(unannotated, "no annotation")
-    kept = []
-    for place, result in enumerate(bar(results, total=len(order), unit="pictures", desc="align-crop")):
-        if result.points is None:
-            skipped[sources[place]] = result.reason
-        else:
-            points[place] = result.points
-            kept.append(place)
-    _check_skipped(config, skipped, len(kept) + len(skipped))
-    splits = [table.splits[order[place]] for place in kept]
-    annotations.write(
-        output / "landmarks.csv",
-        [crops[place] for place in kept],
-        [sources[place] for place in kept],
-        splits,
-        table.landmarks,
-        points[kept],
-    )
+    splits: Dict[str, int] = dict.fromkeys(annotations.SPLITS, 0)
+
+    def rows() -> Iterator[annotations.Row]:
+        for place, result in enumerate(bar(results, total=len(order), unit="pictures", desc="align-crop")):
+            source, split = table.files[order[place]], table.splits[order[place]]
+            if result.points is None:
+                skipped[source] = result.reason
+            else:
+                splits[split] += 1
+                yield annotations.Row(crops[place], source, split, result.points)
+
+    annotations.write(output / "landmarks.csv", table.landmarks, rows())
+    _check_skipped(config, skipped, sum(splits.values()) + len(skipped))
     _write_summary(config, output, table.landmarks, splits, skipped)
     shutil.rmtree(str(output / FINISHED))
 
 
 def _planned(config: Config, dataset: Path, output: Path) -> _Plan:
-    names = pictures.find(dataset / "images")
-    table = _annotations(config, dataset, names)
+    table, unannotated = _annotations(config, dataset)
     order = sorted(range(len(table.files)), key=table.files.__getitem__)
     crops = crop_names([table.files[row] for row in order], config.crop.format)
     work = functools.partial(_crop, config.crop, _mean_shape(config, table))
@@ -232,7 +225,7 @@ def _planned(config: Config, dataset: Path, output: Path) -> _Plan:
             box=None if table.boxes is None else table.boxes[row],
         )
 
-    return _Plan(set(names).difference(table.files), table, order, crops, work, job)
+    return _Plan(unannotated, table, order, crops, work, job)
 
 
 def _notes(count: int, finished: Path) -> Dict[Path, range]:
@@ -286,8 +279,12 @@ def _read_results(note: Path) -> List[_Crop]:
     return [_Crop(reason, None if points is None else np.reshape(points, (-1, 2))) for reason, points in rows]
 
 
-def _annotations(config: Config, dataset: Path, names: List[str]) -> annotations.Annotations:
-    """The data set's annotations; without any, every picture is a training picture without landmarks."""
+def _annotations(config: Config, dataset: Path) -> Tuple[annotations.Annotations, Set[str]]:
+    """The data set's annotations, and the names of pictures without any.
+
+    Where there is no annotation file, every picture is a training picture without landmarks.
+    """
+    names = pictures.find(dataset / "images")
     path = dataset / "landmarks.csv"
     if path.is_file():
         table = annotations.read(path)
@@ -302,7 +299,7 @@ def _annotations(config: Config, dataset: Path, names: List[str]) -> annotations
                 ", ".join(missing), path, ", ".join(table.landmarks) or "no landmarks"
             )
         )
-    return table
+    return table, set(names).difference(table.files)
 
 
 def _mean_shape(config: Config, table: annotations.Annotations) -> Optional[np.ndarray]:
@@ -412,19 +409,19 @@ def _check_skipped(config: Config, skipped: Dict[str, str], count: int) -> None:
 
 
 def _write_summary(
-    config: Config, output: Path, landmarks: List[str], splits: List[str], skipped: Dict[str, str]
+    config: Config, output: Path, landmarks: List[str], splits: Dict[str, int], skipped: Dict[str, str]
 ) -> None:
     with open(str(output / "skipped.csv"), "w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["source", "reason"])
         writer.writerows(sorted(skipped.items()))
     summary = {
-        "pictures": len(splits),
+        "pictures": sum(splits.values()),
         "skipped": len(skipped),
-        "splits": {split: splits.count(split) for split in annotations.SPLITS},
+        "splits": splits,
         "landmarks": landmarks,
         "size": config.crop.size,
         "mode": config.crop.mode,
-        "reads_test_annotations": config.crop.mode in ("box", "landmarks") and "test" in splits,
+        "reads_test_annotations": config.crop.mode in ("box", "landmarks") and splits["test"] > 0,
     }
     (output / "crop.json").write_text(json.dumps(summary, indent=2) + "\n")

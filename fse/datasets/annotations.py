@@ -39,6 +39,15 @@ class Annotations(NamedTuple):
     boxes: Optional[np.ndarray]
 
 
+class Row(NamedTuple):
+    """A picture that was made from another one, `source`, and where its landmarks are in it, [L, 2]."""
+
+    file: str
+    source: str
+    split: str
+    points: np.ndarray
+
+
 def read(path: Path) -> Annotations:
     """Reads an annotation file, row by row. Whether its pictures exist and its points make sense is not looked at.
 
@@ -83,27 +92,19 @@ def read(path: Path) -> Annotations:
     )
 
 
-def write(
-    path: Path,
-    files: Sequence[str],
-    sources: Sequence[str],
-    splits: Sequence[str],
-    landmarks: Sequence[str],
-    points: Iterable[np.ndarray],
-) -> None:
-    """Writes an annotation file with a column `source`, which names the picture that each file was made from.
+def write(path: Path, landmarks: Sequence[str], rows: Iterable[Row]) -> None:
+    """Writes an annotation file with a column `source`, row by row, as they come.
 
     Args:
       path: of the file to write.
-      files, sources, splits: n values each.
       landmarks: L names.
-      points: n arrays [L, 2], written with 6 decimals.
+      rows: what is to be in it; points are written with 6 decimals.
     """
     with open(str(path), "w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["file", "source", "split"] + [name + axis for name in landmarks for axis in ("_x", "_y")])
-        for file, source, split, row in zip(files, sources, splits, points):
-            writer.writerow([file, source, split] + ["{:.6f}".format(value) for value in np.ravel(row)])
+        for row in rows:
+            writer.writerow([row.file, row.source, row.split, *map("{:.6f}".format, np.ravel(row.points).tolist())])
 
 
 def write_table(path: Path, table: Annotations) -> None:

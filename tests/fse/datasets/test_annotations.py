@@ -105,8 +105,11 @@ def test_files_that_are_no_csv(read, tmp_path):
 
 
 def test_what_is_written_can_be_read(tmp_path):
-    points = [np.array([[-0.5, 1.25]]), np.array([[1 / 3, 0.0]])]
-    annotations.write(tmp_path / "a.csv", ["1.png", "2.png"], ["1.jpg", "b/2.jpg"], ["train", "test"], ["nose"], points)
+    rows = [
+        annotations.Row("1.png", "1.jpg", "train", np.array([[-0.5, 1.25]])),
+        annotations.Row("2.png", "b/2.jpg", "test", np.array([[1 / 3, 0.0]])),
+    ]
+    annotations.write(tmp_path / "a.csv", ["nose"], rows)
     assert (tmp_path / "a.csv").read_text().splitlines() == [
         "file,source,split,nose_x,nose_y",
         "1.png,1.jpg,train,-0.500000,1.250000",
@@ -114,4 +117,4 @@ def test_what_is_written_can_be_read(tmp_path):
     ]
     table = annotations.read(tmp_path / "a.csv")
     assert table.splits == ["train", "test"]
-    assert np.allclose(table.points, points, atol=1e-6)
+    assert np.allclose(table.points, [row.points for row in rows], atol=1e-6)
