@@ -22,9 +22,11 @@ def reading(paths: List[Path], size: int, view: int, batch: int, threads: int = 
         taken = _batches(paths, size, view, batch)
         coordinator = tf.train.Coordinator()
         queues = tf.train.start_queue_runners(session, coordinator)
-        yield lambda: session.run(taken)
-        coordinator.request_stop()
-        coordinator.join(queues)
+        try:
+            yield lambda: session.run(taken)
+        finally:
+            coordinator.request_stop()
+            coordinator.join(queues)
 
 
 def _batches(paths: List[Path], size: int, view: int, batch: int) -> Any:
