@@ -1,4 +1,4 @@
-"""Warped, recoloured views of pictures: what is drawn at random (NumPy) and how it is rendered (TensorFlow, on the host).
+"""Warped, recoloured views of pictures: what is drawn at random. `fse.rendering` makes the views.
 
 A training pair is two views of one picture, each with its own thin-plate-spline warp and its own colours. A warp maps
 view points to picture points, both in half-widths of the view around the picture's centre; both views refer to the same
@@ -6,14 +6,13 @@ picture, so their landmarks can be compared there exactly, without inverting or 
 """
 
 import math
-from typing import Any, Iterator, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from fse import geometry
 from fse.config import Augment
 from fse.errors import ConfigError
-from fse.tf1 import tf
 
 # Standard deviations at which normal numbers are cut off.
 _CUT = 2.0
@@ -76,71 +75,10 @@ def unchanged(settings: Augment, batch: int) -> Draw:
     return Draw(targets, np.ones((batch, 1, 3), np.float32), np.zeros((batch, 1, 3), np.float32))
 
 
-def draws(
-    settings: Augment, seed: int, batch: int, views: int, first: int, last: int, part: int = 0, parts: int = 1
-) -> Iterator[Draw]:
-    """The draws of steps `first` … `last - 1`; each depends on the seed and its own step alone.
+def draw_step(settings: Augment, seed: int, step: int, batch: int, views: int, part: int = 0, parts: int = 1) -> Draw:
+    """The draw of one step, which depends on the seed and the step alone.
 
-    Of a batch's draws, pictures `part`, `part + parts`, … (see `records.endless`).
+    Of the batch, pictures `part`, `part + parts`, … (see `records.endless`).
     """
-    for step in range(first, last):
-        drawn = draw(settings, np.random.RandomState([seed, step]), batch, views)
-        yield Draw(*(values[part::parts] for values in drawn))
-
-
-def render(pictures: Any, sampled: Any, basis: np.ndarray, view: int) -> Any:
-    """Renders views by bilinear interpolation; beyond its edge a picture goes on as its mirror image.
-
-    Args:
-      pictures: uint8 tensor [batch, size, size, 3] of static shape.
-      sampled: a `Draw` of tensors.
-      basis: [view * view, C], `geometry.spline_basis` at the view's pixel centres.
-      view: width and height of a view in pixels, at the pictures' own resolution.
-
-    Returns:
-      float32 tensor [batch * views, view, view, 3] in [-1, 1]; the views of a picture follow one another.
-    """
-    batch, size = pictures.shape.as_list()[:2]
-    views, points = sampled.targets.shape.as_list()[1:3]
-    count = batch * views
-    # From half-widths of the view to pixels of the picture.
-    targets = tf.reshape(sampled.targets, [count, points, 2]) * (view / 2.0) + size / 2.0
-    where = _coordinates(basis, targets)
-    # Mirrored back into the picture; then 0 and 1 are the centres of the first and the last pixel.
-    where -= 2.0 * size * tf.floor(where / (2.0 * size))
-    where = ((size - 0.5) - tf.abs(where - size)) / (size - 1.0)
-    x, y = tf.unstack(tf.minimum(tf.maximum(where, 0.0), 1.0))
-    # A point is sampled as a crop of one pixel: a box without extent, y, x, y, x. Nothing else that TensorFlow has
-    # interpolates in one operation, let alone straight from bytes.
-    corners = tf.bitcast(tf.complex(y, x), tf.float64)
-    boxes = tf.reshape(tf.bitcast(tf.complex(corners, corners), tf.float32), [count * view * view, 4])
-    pictures_of_boxes = np.repeat(np.arange(batch, dtype=np.int32), views * view * view)
-    colours = tf.image.crop_and_resize(pictures, boxes, pictures_of_boxes, [1, 1])
-    # In rows of many pixels, since products of rows of three numbers are several times as slow.
-    gains, offsets = (tf.reshape(part, [count, 1, 3]) for part in (sampled.gains, sampled.offsets))
-    gains, offsets = (tf.tile(part, [1, 1, view]) for part in (gains * (2.0 / 255.0), 2.0 * offsets - gains))
-    colours = tf.reshape(colours, [count, view, view * 3]) * gains + offsets
-    return tf.reshape(tf.minimum(tf.maximum(colours, -1.0), 1.0), [count, view, view, 3])
-
-
-def apply_basis(basis: np.ndarray, targets: Any) -> Any:
-    """Evaluates warps: [points, C] basis and float32 tensor [count, C, 2] targets to a tensor [count, points, 2]."""
-    x, y = tf.unstack(_coordinates(basis, targets))
-    return tf.bitcast(tf.complex(x, y), tf.float32)
-
-
-def _coordinates(basis: np.ndarray, targets: Any) -> Any:
-    """As `apply_basis`, but to [2, count, points]: all x before all y.
-
-    So one matrix product serves the whole batch, and what follows has long rows. To put x beside y afterwards, take them
-    for the parts of complex numbers: of TensorFlow's operations those that stack or transpose are many times as slow.
-    """
-    count, controls, _ = targets.shape.as_list()
-    rows = tf.reshape(tf.transpose(targets, [2, 0, 1]), [2 * count, controls])
-    return tf.reshape(tf.matmul(rows, tf.constant(basis.T, tf.float32)), [2, count, len(basis)])
-
-
-def pixel_basis(settings: Augment, view: int) -> np.ndarray:
-    """float32 [view * view, C]: the spline basis at a view's pixel centres, row by row."""
-    ticks = geometry.centres(view)
-    return geometry.spline_basis(geometry.grid(ticks, ticks), settings.control_points).astype(np.float32)
+    drawn = draw(settings, np.random.RandomState([seed, step]), batch, views)
+    return Draw(*(values[part::parts] for values in drawn))

@@ -23,7 +23,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 import numpy as np
 import pandas as pd
 
-from fse import augment, geometry, metrics, network, records
+from fse import augment, geometry, metrics, network, records, rendering
 from fse.config import Config
 from fse.detector import Detector, central_view
 from fse.devices import cpu
@@ -273,32 +273,23 @@ def _batches(config: Config, data: records.Records, split: str, targets: Any) ->
     """Names, views (uint8 [n, view, view, 3]) and landmarks (over the crop) of a split, batch by batch."""
     with tf.Graph().as_default(), tf.Session(config=cpu.session_config(0)) as session:
         batch = tf.data.make_one_shot_iterator(records.in_order(data, split, config.evaluate.batch_size)).get_next()
-        render = _renderer(config, data.size) if targets is not None else None
         done = 0
         while done < data.pictures[split]:
             names, pictures, landmarks = session.run(batch)
-            if render is None:
+            if targets is None:
                 views = central_view(pictures, config.network.view)
             else:
-                views = np.concatenate([render(session, *pair) for pair in zip(pictures, targets[done:])])
+                views = _warped(config, pictures, targets[done : done + len(names)])
             done += len(names)
             yield names, views, landmarks.astype(np.float64)
 
 
-def _renderer(config: Config, size: int) -> Any:
-    """A function (session, picture uint8 [size, size, 3], targets [C, 2]) -> uint8 [1, view, view, 3]."""
-    view = config.network.view
-    still = augment.unchanged(config.augment, 1)
-    picture = tf.placeholder(tf.uint8, [1, size, size, 3])
-    targets = tf.placeholder(tf.float32, still.targets.shape)
-    colours = augment.Draw(targets, tf.constant(still.gains), tf.constant(still.offsets))
-    seen = augment.render(picture, colours, augment.pixel_basis(config.augment, view), view)
-    rounded = tf.cast(tf.round((seen + 1.0) * 127.5), tf.uint8)
-
-    def render(session: Any, pixels: np.ndarray, target: np.ndarray) -> np.ndarray:
-        return session.run(rounded, {picture: pixels[None], targets: target[None, None]})
-
-    return render
+def _warped(config: Config, pictures: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Pictures uint8 [n, size, size, 3] through warps float [n, C, 2], as uint8 [n, view, view, 3]."""
+    still = augment.unchanged(config.augment, len(pictures))
+    drawn = still._replace(targets=targets[:, None].astype(np.float32))
+    views = rendering.render(pictures, drawn, config.network.view)
+    return np.round((views + 1.0) * 127.5).astype(np.uint8)
 
 
 def _columns(names: List[str], points: np.ndarray) -> Dict[str, np.ndarray]:

@@ -150,5 +150,6 @@ def endless(
     if parts > 1:
         pictures = pictures.shard(parts, part)
     parsed = as_written(lambda item: parse(item, records)[1])
-    pictures = pictures.map(parsed, num_parallel_calls=tf.data.experimental.AUTOTUNE)
+    # On TensorFlow 1.15 AUTOTUNE is a sixth slower.
+    pictures = pictures.map(parsed, num_parallel_calls=os.cpu_count() or 1)
     return pictures.batch(batch // parts, drop_remainder=True)

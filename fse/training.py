@@ -32,6 +32,7 @@ from fse import (
     outputs,
     ranks,
     records,
+    rendering,
     starts,
     summaries,
 )
@@ -385,23 +386,22 @@ def batches(config: Config, data: records.Records, first_step: Any, steps: int, 
     """
     settings, view, batch = config.augment, config.network.view, config.train.batch_size
     share, views, controls = batch // parts, settings.views, settings.control_points**2
-    pixels = augment.pixel_basis(settings, view)
     cells = cell_basis(config)
+
+    def seen(taken: np.ndarray, step: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+        drawn = augment.draw_step(settings, config.train.seed, int(step), batch, views, part, parts)
+        return rendering.render(taken, drawn, view), drawn.targets.reshape(share * views, controls, 2)
+
+    def batch_of(taken: Any, step: Any) -> Batch:
+        rendered, targets = tf.numpy_function(seen, (taken, step), (tf.float32, tf.float32))
+        rendered.set_shape([share * views, view, view, 3])
+        targets.set_shape([share * views, controls, 2])
+        return Batch(rendered, apply_basis(cells, targets))
+
     pictures = records.endless(data, batch, config.train.seed, config.train.shuffle_buffer, first_step, part, parts)
-
-    def sampled(first: int) -> Iterator[augment.Draw]:
-        return augment.draws(settings, config.train.seed, share * parts, views, first, steps, part, parts)
-
-    shapes = ((share, views, controls, 2), (share, views, 3), (share, views, 3))
-    draws = tf.data.Dataset.from_generator(sampled, (tf.float32,) * 3, shapes, args=(first_step,))
-
-    def seen(taken: Any, targets: Any, gains: Any, offsets: Any) -> Batch:
-        rendered = augment.render(taken, augment.Draw(targets, gains, offsets), pixels, view)
-        return Batch(rendered, augment.apply_basis(cells, tf.reshape(targets, [share * views, controls, 2])))
-
-    together = tf.data.Dataset.zip((pictures, draws))
+    together = tf.data.Dataset.zip((pictures, tf.data.Dataset.range(first_step, steps)))
     parallel = tf.data.experimental.AUTOTUNE  # as many as keep up, in the same order
-    return together.map(as_written(lambda taken, drawn: seen(taken, *drawn)), num_parallel_calls=parallel).prefetch(2)
+    return together.map(as_written(batch_of), num_parallel_calls=parallel).prefetch(2)
 
 
 def cell_basis(config: Config) -> np.ndarray:
@@ -409,6 +409,16 @@ def cell_basis(config: Config) -> np.ndarray:
     ticks = network.cell_centres(config.network.name, config.network.view)
     basis = geometry.spline_basis(geometry.grid(ticks, ticks), config.augment.control_points)
     return basis.astype(np.float32)
+
+
+def apply_basis(basis: np.ndarray, targets: Any) -> Any:
+    """Evaluates warps: [points, C] basis and float32 tensor [count, C, 2] targets to a tensor [count, points, 2]."""
+    count, controls, _ = targets.shape.as_list()
+    # One matrix product serves the whole batch. To put x beside y afterwards, take them for the parts of complex numbers:
+    # of TensorFlow's operations those that stack or transpose are many times as slow.
+    rows = tf.reshape(tf.transpose(targets, [2, 0, 1]), [2 * count, controls])
+    x, y = tf.unstack(tf.reshape(tf.matmul(rows, tf.constant(basis.T, tf.float32)), [2, count, len(basis)]))
+    return tf.bitcast(tf.complex(x, y), tf.float32)
 
 
 def heat_maps(config: Config, views: Any, device: Any) -> network.HeatMaps:

@@ -171,7 +171,7 @@ def test_the_warps_of_the_test_set_are_never_those_of_training(seed: int) -> Non
     alike = config.from_tables({"train": {"seed": seed}, "evaluate": {"seed": seed}, "augment": {"flip": False}})
     tested = evaluation.draw_warps(alike, 50)
     assert np.array_equal(tested, evaluation.draw_warps(alike, 50))
-    drawn = [draw.targets.reshape(-1, 25, 2) for draw in augment.draws(alike.augment, seed, 32, 2, 0, 200)]
+    drawn = [augment.draw_step(alike.augment, seed, step, 32, 2).targets.reshape(-1, 25, 2) for step in range(200)]
     corners = np.concatenate(drawn)[:, 0]
     nearest = np.abs(tested[:, None, 0] - corners[None]).max(axis=-1).argmin(axis=1)
     trained = np.concatenate(drawn)[nearest]

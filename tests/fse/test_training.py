@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fse import augment, checkpoints, cli, devices, network, outputs, records, training
+from fse import augment, checkpoints, cli, devices, geometry, network, outputs, records, rendering, training
 from fse.config import as_tables
 from fse.devices import gpu
 from fse.errors import CheckpointError, ConfigError, DeviceError, TrainingError
@@ -187,20 +187,23 @@ def test_the_graph_is_static(tiny, shards: Path) -> None:
                 assert tensor.dtype.base_dtype != tf.float64, tensor
 
 
-def test_the_input_pipeline_renders_as_the_graph_does(tiny, shards: Path) -> None:
-    """TensorFlow may rewrite the functions of a data set, never what they say."""
-    data, draw = records.read(shards), next(augment.draws(tiny.augment, tiny.train.seed, 4, 2, 0, 1))
+def test_a_batch_is_its_step_s_draw_of_the_pictures_and_of_the_cells(tiny, shards: Path) -> None:
+    data, step, views = records.read(shards), 2, tiny.augment.views
     with tf.Graph().as_default(), tf.Session() as session:
-        first = tf.constant(0, tf.int64)
-        batches = training.batches(tiny, data, first, 6)
+        first = tf.constant(step, tf.int64)
         pictures = records.endless(data, 4, tiny.train.seed, tiny.train.shuffle_buffer, first)
-        iterators = [tf.data.make_initializable_iterator(each) for each in (batches, pictures)]
+        iterators = [
+            tf.data.make_initializable_iterator(each) for each in (training.batches(tiny, data, first, 6), pictures)
+        ]
         session.run([iterator.initializer for iterator in iterators])
         found, taken = session.run([iterator.get_next() for iterator in iterators])
-        tensors = augment.Draw(*(tf.constant(part) for part in draw))
-        basis = augment.pixel_basis(tiny.augment, tiny.network.view)
-        wanted = session.run(augment.render(tf.constant(taken), tensors, basis, tiny.network.view))
-    np.testing.assert_allclose(found.views, wanted, atol=1e-5)
+    draw = augment.draw_step(tiny.augment, tiny.train.seed, step, 4, views)
+    np.testing.assert_array_equal(found.views, rendering.render(taken, draw, tiny.network.view))
+    ticks = network.cell_centres(tiny.network.name, tiny.network.view)
+    cells = geometry.grid(ticks, ticks)
+    for number, places in enumerate(found.points):
+        wanted = geometry.warp_points(cells, draw.targets[number // views, number % views])
+        np.testing.assert_allclose(places, wanted, atol=1e-5)
 
 
 def test_losses_agree_between_tensorflow_versions(tiny, shards: Path) -> None:
