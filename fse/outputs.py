@@ -51,7 +51,16 @@ _FIELDS: Dict[str, type] = {
 MANY = 1000
 
 # Distributions whose versions a manifest names.
-_DISTRIBUTIONS = ("factorized-spatial-embeddings", "tensorflow", "numpy", "pandas", "pillow", "numba", "protobuf", "luigi")
+_DISTRIBUTIONS = (
+    "factorized-spatial-embeddings",
+    "tensorflow",
+    "numpy",
+    "pandas",
+    "pillow",
+    "numba",
+    "protobuf",
+    "luigi",
+)
 
 # Parts of an output that differ from run to run: patterns of files, with the keys (of JSON) or columns (of CSV) that do;
 # no names: all of the file.

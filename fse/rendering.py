@@ -24,13 +24,13 @@ _f, _u = np.float32, np.uint64
 
 # Numba makes vector instructions of a loop only where it stands alone in its function (so the release for Python 3.7),
 # which is why what is compiled is in small functions, each for a whole view.
-_compiled = numba.njit(nogil=True, error_model="numpy")
+_compiled = functools.partial(numba.njit, nogil=True, error_model="numpy")
 
 
 def _kept(function: Callable[..., None]) -> Callable[..., None]:
-    """As `_compiled`, in its first call, and kept for later processes in `__pycache__` or the user's cache folder."""
+    """Compiled in its first call, and kept for later processes in `__pycache__` or the user's cache folder."""
     try:
-        compiled: Callable[..., None] = numba.njit(nogil=True, error_model="numpy", cache=True)(function)
+        compiled: Callable[..., None] = _compiled(function, cache=True)
     except RuntimeError:  # neither can be written to
         compiled = _compiled(function)
     return compiled
@@ -52,8 +52,12 @@ def render(pictures: np.ndarray, draw: Draw, view: int) -> np.ndarray:
     # From half-widths of the view to pixels of the picture, about its centre; all x before all y.
     targets = np.swapaxes(fold @ (draw.targets * (view / 2.0)), 2, 3)
     rendered = _aligned((batch, views, view, view, 3))
-    given = (np.ascontiguousarray(part, np.float32) for part in (targets, draw.gains, draw.offsets))
-    _render(np.ascontiguousarray(pictures), *given, basis, ends, rendered)
+    drawn = [np.ascontiguousarray(part, np.float32) for part in (targets, draw.gains, draw.offsets)]
+    given = (np.ascontiguousarray(pictures), *drawn, basis, ends, rendered)
+    try:
+        _render(*given)
+    except OSError:  # no room to keep what it was compiled to; that is there all the same
+        _render(*given)
     return rendered.reshape(batch * views, view, view, 3)
 
 
@@ -78,11 +82,9 @@ def _folded_basis(per_side: int, view: int) -> Tuple[np.ndarray, np.ndarray, np.
       fold: float64 [C, C], orthogonal: `basis` goes with `fold @ targets`.
       ends: int64 [5]: functions ends[i] … ends[i + 1] - 1 are even both ways, odd across, odd down, odd both ways.
     """
-    mirrored = np.eye(per_side)[::-1]
-    even = np.eye(per_side)[: (per_side + 1) // 2]
-    odd = np.eye(per_side)[: per_side // 2]
-    even, odd = even + even @ mirrored, odd - odd @ mirrored
-    even, odd = (part / np.linalg.norm(part, axis=1, keepdims=True) for part in (even, odd))
+    identity, half = np.eye(per_side), per_side // 2
+    pairs = (identity + identity[::-1])[: per_side - half], (identity - identity[::-1])[:half]
+    even, odd = (pair / np.linalg.norm(pair, axis=1, keepdims=True) for pair in pairs)
     parts = [np.kron(down, across) for down, across in ((even, even), (even, odd), (odd, even), (odd, odd))]
     fold = np.concatenate(parts)
     ticks = geometry.centres(view)[: (view + 1) // 2]

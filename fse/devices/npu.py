@@ -28,6 +28,7 @@ UNVERIFIED: Tuple[str, ...] = (
     "HcomBroadcast of all float variables in one call, assigned back",
     "npu_allreduce of losses and batch statistics beside the optimizer's own all-reduce",
     "that rank 0 alone may restore and save while the other ranks wait",
+    "the compiled rendering of views (Numba) on a host with ARM processors",
     "several steps a call (iterations_per_loop), whose losses are those of the last step",
     "a rank table made from /etc/hccn.conf",
     "that the ranks of an interrupted training leave the cards free",

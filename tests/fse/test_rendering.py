@@ -104,24 +104,30 @@ def test_colours_change_about_mid_grey() -> None:
     np.testing.assert_allclose(rendered(pictures, draw, 8)[0, 0, 0], [0.1 * 255, 0.0, 0.5 * 255], atol=0.01)
 
 
-_TWICE = """
+_PROGRAM = """
+import resource, sys
 import numpy as np
 from fse import augment, config, rendering
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
 drawn = augment.unchanged(config.Augment(), 1)
 print(rendering.render(np.zeros((1, 8, 8, 3), np.uint8), drawn, 8).max())
 print(sum(rendering._render.stats.cache_hits.values()))
 """
 
 
-@pytest.mark.parametrize("writable", [True, False])
-def test_what_is_compiled_is_kept_for_later_processes_where_that_is_possible(tmp_path: Path, writable: bool) -> None:
+@pytest.mark.parametrize(
+    "folder, room, kept", [(True, 10**9, b"1"), (False, 10**9, b"0"), (True, 5000, b"0")], ids=["", "no folder", "full"]
+)
+def test_what_is_compiled_is_kept_for_later_processes_where_that_is_possible(
+    tmp_path: Path, folder: bool, room: int, kept: bytes
+) -> None:
     shutil.copytree(str(Path(fse.__file__).parent), str(tmp_path / "fse"), ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "home").touch()  # a file, where not even root can make a folder
-    if not writable:
+    home = tmp_path / "home"
+    home.touch()  # a file, in which not even root can make a folder
+    if not folder:
         (tmp_path / "fse" / "__pycache__").touch()
-    home = str(tmp_path / "home")
-    environment = dict(os.environ, PYTHONPATH=str(tmp_path), HOME=home, XDG_CACHE_HOME=home)
+    environment = dict(os.environ, PYTHONPATH=str(tmp_path), HOME=str(home), XDG_CACHE_HOME=str(home))
     environment.pop("NUMBA_CACHE_DIR", None)
-    command = [sys.executable, "-c", _TWICE]
+    command = [sys.executable, "-c", _PROGRAM, str(room)]
     outputs = [subprocess.check_output(command, env=environment, cwd=str(tmp_path)).split() for _ in range(2)]
-    assert outputs == [[b"-1.0", b"0"], [b"-1.0", b"1" if writable else b"0"]]
+    assert outputs == [[b"-1.0", b"0"], [b"-1.0", kept]]
