@@ -150,6 +150,6 @@ def endless(
     if parts > 1:
         pictures = pictures.shard(parts, part)
     parsed = as_written(lambda item: parse(item, records)[1])
-    # On TensorFlow 1.15 AUTOTUNE is a sixth slower.
-    pictures = pictures.map(parsed, num_parallel_calls=os.cpu_count() or 1)
+    # The ranks share the processors. On TensorFlow 1.15 AUTOTUNE, which starts with one, is a sixth slower.
+    pictures = pictures.map(parsed, num_parallel_calls=max(1, (os.cpu_count() or 1) // parts))
     return pictures.batch(batch // parts, drop_remainder=True)

@@ -2,12 +2,15 @@
 
 First the warp says where on the picture each pixel of a view lies; its symmetry saves three quarters of the products (see
 `_folded_basis`). Those places are rounded to 1/8192 of a pixel of the picture, and the interpolation computes in whole
-numbers, with the three channels of a pixel side by side in one of them. Nothing depends on what else is in the batch or on
-the processor's vector instructions: a picture and a draw give the same bits on every rank.
+numbers, with the three channels of a pixel side by side in one of them. Nothing depends on what else is in the batch: a
+picture and a draw give the same bits on every rank of a machine.
 """
 
 import functools
-from typing import Callable, Tuple
+import hashlib
+import pickle
+from pathlib import Path
+from typing import Any, Callable, Tuple
 
 import numba
 import numpy as np
@@ -28,12 +31,24 @@ _compiled = functools.partial(numba.njit, nogil=True, error_model="numpy")
 
 
 def _kept(function: Callable[..., None]) -> Callable[..., None]:
-    """Compiled in its first call, and kept for later processes in `__pycache__` or the user's cache folder."""
+    """Compiled in its first call, and kept for later processes in `__pycache__` or the user's cache folder if possible."""
+    alone: Callable[..., None] = _compiled(function)
+    # Numba names its files by the function, and could take those of another state of it for its own where writing them was
+    # stopped half way, or goes on.
+    code = Path(function.__code__.co_filename).read_bytes() + numba.__version__.encode()
+    function.__qualname__ += "_" + hashlib.sha256(code).hexdigest()[:12]
     try:
-        compiled: Callable[..., None] = _compiled(function, cache=True)
-    except RuntimeError:  # neither can be written to
-        compiled = _compiled(function)
-    return compiled
+        kept: Callable[..., None] = _compiled(function, cache=True)
+    except RuntimeError:  # neither folder can be written to
+        return alone
+
+    def call(*given: Any) -> None:
+        try:
+            kept(*given)
+        except (OSError, EOFError, pickle.UnpicklingError):  # there is no room, or what is there cannot be read
+            alone(*given)
+
+    return call
 
 
 def render(pictures: np.ndarray, draw: Draw, view: int) -> np.ndarray:
@@ -46,18 +61,22 @@ def render(pictures: np.ndarray, draw: Draw, view: int) -> np.ndarray:
 
     Returns:
       float32 [batch * views, view, view, 3] in [-1, 1]; the views of a picture follow one another.
+
+    Raises:
+      ValueError: the pictures are not such ones.
     """
     batch, views, controls, _ = draw.targets.shape
+    size = pictures.shape[1]
+    if pictures.dtype != np.uint8 or pictures.shape != (batch, size, size, 3):
+        raise ValueError(
+            "wanted uint8 pictures [{}, size, size, 3], got {} {}".format(batch, pictures.dtype, list(pictures.shape))
+        )
     basis, fold, ends = _folded_basis(round(controls**0.5), view)
     # From half-widths of the view to pixels of the picture, about its centre; all x before all y.
     targets = np.swapaxes(fold @ (draw.targets * (view / 2.0)), 2, 3)
     rendered = _aligned((batch, views, view, view, 3))
     drawn = [np.ascontiguousarray(part, np.float32) for part in (targets, draw.gains, draw.offsets)]
-    given = (np.ascontiguousarray(pictures), *drawn, basis, ends, rendered)
-    try:
-        _render(*given)
-    except OSError:  # no room to keep what it was compiled to; that is there all the same
-        _render(*given)
+    _render(np.ascontiguousarray(pictures), *drawn, basis, ends, rendered)
     return rendered.reshape(batch * views, view, view, 3)
 
 

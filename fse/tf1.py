@@ -40,4 +40,5 @@ __all__ = ["as_written", "reason", "tf"]
 def reason(error: "tf.errors.OpError") -> str:
     """What an error of TensorFlow's says, in one line: without the call stack that current releases put before it."""
     _, stack, after = error.message.rpartition("\nNode: ")
-    return str(after.split("\n")[1] if stack else error.message.split("\n")[0])
+    said = after.split("\n", 1)[1] if stack else after.replace("Graph execution error:", "", 1)
+    return str(said.strip().split("\n")[0])

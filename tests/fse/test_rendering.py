@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Callable, Tuple
 
 import numpy as np
 import pytest
@@ -104,30 +105,65 @@ def test_colours_change_about_mid_grey() -> None:
     np.testing.assert_allclose(rendered(pictures, draw, 8)[0, 0, 0], [0.1 * 255, 0.0, 0.5 * 255], atol=0.01)
 
 
+@pytest.mark.parametrize(
+    "pictures", [noise(3, 8), noise(2, 8)[:, :7], noise(2, 8) / 255.0], ids=["3", "oblong", "float"]
+)
+def test_pictures_that_do_not_go_with_the_draw_are_refused(pictures: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"wanted uint8 pictures \[2, size, size, 3\], got (uint8|float64) \["):
+        rendering.render(pictures, augment.unchanged(SETTINGS, 2), 8)
+
+
 _PROGRAM = """
 import resource, sys
 import numpy as np
 from fse import augment, config, rendering
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
 drawn = augment.unchanged(config.Augment(), 1)
-print(rendering.render(np.zeros((1, 8, 8, 3), np.uint8), drawn, 8).max())
-print(sum(rendering._render.stats.cache_hits.values()))
+for _ in range(2):
+    print("seen", rendering.render(np.zeros((1, 8, 8, 3), np.uint8), drawn, 8).max())
 """
 
 
-@pytest.mark.parametrize(
-    "folder, room, kept", [(True, 10**9, b"1"), (False, 10**9, b"0"), (True, 5000, b"0")], ids=["", "no folder", "full"]
-)
-def test_what_is_compiled_is_kept_for_later_processes_where_that_is_possible(
-    tmp_path: Path, folder: bool, room: int, kept: bytes
-) -> None:
+@pytest.fixture
+def program(tmp_path: Path) -> Callable[..., Tuple[str, bool]]:
+    """What a process that renders prints, and whether it loaded what an earlier one had compiled.
+
+    It runs a copy of the package, which is in `tmp_path`, and cannot use the user's cache folder.
+    """
     shutil.copytree(str(Path(fse.__file__).parent), str(tmp_path / "fse"), ignore=shutil.ignore_patterns("__pycache__"))
     home = tmp_path / "home"
     home.touch()  # a file, in which not even root can make a folder
-    if not folder:
-        (tmp_path / "fse" / "__pycache__").touch()
     environment = dict(os.environ, PYTHONPATH=str(tmp_path), HOME=str(home), XDG_CACHE_HOME=str(home))
+    environment.update(NUMBA_DEBUG_CACHE="1", PYTHONDONTWRITEBYTECODE="1")
     environment.pop("NUMBA_CACHE_DIR", None)
-    command = [sys.executable, "-c", _PROGRAM, str(room)]
-    outputs = [subprocess.check_output(command, env=environment, cwd=str(tmp_path)).split() for _ in range(2)]
-    assert outputs == [[b"-1.0", b"0"], [b"-1.0", kept]]
+
+    def run(room: int = 10**9) -> Tuple[str, bool]:
+        command = [sys.executable, "-c", _PROGRAM, str(room)]
+        lines = subprocess.check_output(command, env=environment, cwd=str(tmp_path)).decode().splitlines()
+        (seen,) = {line for line in lines if line.startswith("seen")}
+        return seen, any("data loaded from" in line for line in lines)
+
+    return run
+
+
+def test_what_is_compiled_is_kept_for_later_processes(program) -> None:
+    assert program() == ("seen -1.0", False)
+    assert program() == ("seen -1.0", True)
+
+
+def test_nothing_is_kept_where_no_folder_can_be_written_to(program, tmp_path: Path) -> None:
+    (tmp_path / "fse" / "__pycache__").touch()
+    assert program() == ("seen -1.0", False)
+
+
+def test_what_was_kept_of_other_code_is_not_used_though_the_disk_is_full(program, tmp_path: Path) -> None:
+    program()
+    source = tmp_path / "fse" / "rendering.py"
+    code = source.read_text()
+    assert code.count("_f(-1.0)") == 3
+    source.write_text(code.replace("_f(-1.0)", "_f(0.25)"))  # the smallest value of a view
+    assert program(5000) == ("seen 0.25", False)
+    assert program() == ("seen 0.25", False)
+    for kept in (tmp_path / "fse" / "__pycache__").glob("*.nbi"):
+        kept.write_bytes(b"")
+    assert program() == ("seen 0.25", False)

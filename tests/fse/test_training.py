@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -204,6 +205,15 @@ def test_a_batch_is_its_step_s_draw_of_the_pictures_and_of_the_cells(tiny, shard
     for number, places in enumerate(found.points):
         wanted = geometry.warp_points(cells, draw.targets[number // views, number % views])
         np.testing.assert_allclose(places, wanted, atol=1e-5)
+
+
+def test_what_goes_wrong_in_rendering_is_named(tiny, shards: Path, tmp_path: Path, monkeypatch) -> None:
+    def fail(*given: Any) -> None:
+        raise ValueError("no such picture")
+
+    monkeypatch.setattr(rendering, "render", fail)
+    with pytest.raises(TrainingError, match="training stopped: .*ValueError: no such picture$"):
+        training.train(tiny, shards, tmp_path)
 
 
 def test_losses_agree_between_tensorflow_versions(tiny, shards: Path) -> None:
