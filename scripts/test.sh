@@ -13,6 +13,12 @@ step() {
     "$@" || failed+=("$*")
 }
 
+both=
+if [ "$mode" != quick ] && scripts/find_python.sh python3.7 >/dev/null 2>&1; then
+    both=yes
+    scripts/environment.sh .venv-py37 test python3.7 &
+    installing=$!
+fi
 scripts/environment.sh .venv-current test "${current[@]}"
 bin=.venv-current/bin
 step $bin/ruff format --check .
@@ -20,8 +26,8 @@ step $bin/ruff check .
 step $bin/mypy
 if [ "$mode" = quick ]; then
     step $bin/python -m pytest -m "not slow"
-elif scripts/find_python.sh python3.7 >/dev/null 2>&1; then
-    scripts/environment.sh .venv-py37 test python3.7
+elif [ $both ]; then
+    wait $installing
     # Both stacks side by side: much of either's time is waiting for one process. What current Python says comes last.
     echo "== $bin/python -m pytest, in the background" >&2
     said=$(mktemp)
