@@ -26,7 +26,7 @@ _ONE = 1 << _BITS
 _f, _u = np.float32, np.uint64
 
 # Numba makes vector instructions of a loop only where it stands alone in its function (so the release for Python 3.7),
-# which is why what is compiled is in small functions, each for a whole view.
+# which is why what is compiled is in small functions.
 _compiled = functools.partial(numba.njit, nogil=True, error_model="numpy")
 
 

@@ -13,9 +13,8 @@ step() {
     "$@" || failed+=("$*")
 }
 
-both=
+installing=
 if [ "$mode" != quick ] && scripts/find_python.sh python3.7 >/dev/null 2>&1; then
-    both=yes
     scripts/environment.sh .venv-py37 test python3.7 &
     installing=$!
 fi
@@ -26,7 +25,7 @@ step $bin/ruff check .
 step $bin/mypy
 if [ "$mode" = quick ]; then
     step $bin/python -m pytest -m "not slow"
-elif [ $both ]; then
+elif [ -n "$installing" ]; then
     wait $installing
     # Both stacks side by side: much of either's time is waiting for one process. What current Python says comes last.
     echo "== $bin/python -m pytest, in the background" >&2
