@@ -94,7 +94,7 @@ def compare(count: int, rounds: int, ways: Dict[str, Callable[[], Any]], bars: D
         print("  {:<34}{:>12.1f}{:>24.1f}".format(name + ", pictures", *np.median(values, axis=0)))
     for name, bar in bars.items():
         ratio = np.median(np.array(rates[first]) / np.array(rates[name]), axis=0)
-        print("  {:<34}{:>12.2f}{:>24.2f}   (wanted {})".format("{} : {}".format(first, name), *ratio, bar))
+        print("  {:<34}{:>12.2f}{:>24.2f}   (wanted {})".format(f"{first} : {name}", *ratio, bar))
 
 
 def clocks() -> np.ndarray:
@@ -121,7 +121,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as name:
         images, out, count = fresh(Path(name) / "images"), Path(name) / "out", options.processes
-        print("178 x 218 to {0} x {0}, JPEG to JPEG of quality 95, {1} processes:".format(SIZE, count))
+        print(f"178 x 218 to {SIZE} x {SIZE}, JPEG to JPEG of quality 95, {count} processes:")
         paths = write(images, options.small // BATCH * BATCH, (178, 218), 8)
         ways: Dict[str, Callable[[], Any]] = {
             "align-crop": lambda: stage(paths, fresh(out), count),
@@ -130,7 +130,7 @@ def main() -> None:
         with replaced.reading(paths, SIZE, VIEW, BATCH) as take:
             ways["replaced codes"] = lambda: [take() for _ in range(len(paths) // BATCH)]
             compare(len(paths), options.rounds, ways, {"loop": 0.9, "replaced codes": 5.0})
-        print("4000 x 3000 to {0} x {0}, one process:".format(SIZE))
+        print(f"4000 x 3000 to {SIZE} x {SIZE}, one process:")
         paths = write(fresh(images), options.large, (4000, 3000), 8)
         compare(
             len(paths),
@@ -138,7 +138,7 @@ def main() -> None:
             {"align-crop": lambda: align(paths), "plain": lambda: plain(paths)},
             {"plain": 3.0},
         )
-    print("fse {}, Pillow {}".format(fse.__version__, Image.__version__))
+    print(f"fse {fse.__version__}, Pillow {Image.__version__}")
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ class _Silent(http.server.SimpleHTTPRequestHandler):
 def write_archive(folder: Path, count: int) -> None:
     """`pictures.zip`: JPEG pictures of 178 x 218 pixels of which every 500th is the same, and `landmarks.csv`."""
     contents = [path.read_bytes() for path in write(folder, DISTINCT, (178, 218), 8)]
-    names = ["{:06d}.jpg".format(number) for number in range(count)]
+    names = [f"{number:06d}.jpg" for number in range(count)]
     splits = ["test" if number % 10 == 9 else "train" for number in range(count)]
     points = np.random.RandomState(0).uniform(60.0, 120.0, (count, 5, 2))
     table = annotations.Annotations(names, splits, list(FIVE_POINTS), points, None, None)
@@ -67,7 +67,7 @@ def run(arguments: List[str]) -> Ran:
     _, status, used = os.wait4(child.pid, 0)
     child.returncode = os.WEXITSTATUS(status) if os.WIFEXITED(status) else 1
     if child.returncode:
-        sys.exit("fse {} failed".format(arguments[0]))
+        sys.exit(f"fse {arguments[0]} failed")
     return Ran((monotonic() - began) / 60.0, (used.ru_utime + used.ru_stime) / 60.0, used.ru_maxrss / 1024.0)
 
 
@@ -83,12 +83,12 @@ def stages(folder: Path, count: int, options: argparse.Namespace) -> Dict[str, R
     threading.Thread(target=server.serve_forever, daemon=True).start()
     overrides = {
         "dataset.name": "scale",
-        "dataset.archive": "http://127.0.0.1:{}/pictures.zip".format(server.server_port),
+        "dataset.archive": f"http://127.0.0.1:{server.server_port}/pictures.zip",
         "crop.format": options.format,
         "crop.processes": options.processes,
         "records.processes": options.processes,
     }
-    experiment = ["--set", ",".join("{}={}".format(name, value) for name, value in overrides.items())]
+    experiment = ["--set", ",".join(f"{name}={value}" for name, value in overrides.items())]
     made, found = {verb: str(folder / verb) for verb in ("download", "align-crop", "convert")}, {}
     for verb, inputs in (
         ("download", []),
@@ -103,7 +103,7 @@ def stages(folder: Path, count: int, options: argparse.Namespace) -> Dict[str, R
 
 def show(count: int, found: Dict[str, Ran]) -> Tuple[float, float]:
     """Prints a table. Returns minutes of all stages, and megabytes of the largest process."""
-    print("{:,} pictures".format(count))
+    print(f"{count:,} pictures")
     print("  {:<12}{:>10}{:>22}{:>18}".format("", "minutes", "processors' minutes", "largest process"))
     whole = Ran(*(fold(values) for fold, values in zip((sum, sum, max), zip(*found.values()))))
     for name, ran in [*found.items(), ("all", whole)]:
@@ -125,9 +125,7 @@ def main() -> None:
             results.append(show(count, stages(Path(folder), count, options)))
     for count, (minutes, megabytes) in zip(options.pictures, results):
         print(
-            "{:,} pictures: {:.2f} of {:g} minutes for as many, {:.2f} of {:g} MB".format(
-                count, minutes / (MINUTES * count / 200_000), MINUTES, megabytes / MEGABYTES, MEGABYTES
-            )
+            f"{count:,} pictures: {minutes / (MINUTES * count / 200_000):.2f} of {MINUTES:g} minutes for as many, {megabytes / MEGABYTES:.2f} of {MEGABYTES:g} MB"
         )
 
 

@@ -66,7 +66,7 @@ def validation(archive: Path, folder: Path) -> None:
 
 def run(name: str, seed: int, workspace: Path, overrides: str) -> Dict[str, Any]:
     """The metrics of one run."""
-    changes = ",".join(part for part in ("train.seed={}".format(seed), overrides) if part)
+    changes = ",".join(part for part in (f"train.seed={seed}", overrides) if part)
     arguments = ["--config", name, "--set", changes, "--workspace", str(workspace)]
     environment = dict(os.environ, PYTHONPATH=str(ROOT))
     subprocess.run([*PROGRAM, *arguments], check=True, env=environment, stdout=subprocess.DEVNULL)
@@ -80,11 +80,7 @@ def show(name: str, runs: List[Dict[str, Any]]) -> None:
         values = [one[key] for one in runs]
         spread = statistics.stdev(values) if len(values) > 1 else 0.0
         bar = BARS.get(name, {}).get(key)
-        print(
-            "  {:<24}{:9.2f} ± {:5.2f}  {}".format(
-                key, statistics.mean(values), spread, "bar {}".format(bar) if bar else ""
-            )
-        )
+        print("  {:<24}{:9.2f} ± {:5.2f}  {}".format(key, statistics.mean(values), spread, f"bar {bar}" if bar else ""))
     print("  tensorflow {tensorflow}, python {python}, device {device}".format(**runs[0]), flush=True)
 
 
@@ -103,7 +99,7 @@ def main() -> None:
             chosen = workspace / "validation"
             if not chosen.exists():
                 validation(Path(config.load("faces").dataset.archive), chosen)
-            changes = 'dataset.archive="{}",dataset.sha256=""'.format(chosen)
+            changes = f'dataset.archive="{chosen}",dataset.sha256=""'
             options.set = ",".join(part for part in (changes, options.set) if part)
         for name in options.configs:
             show(name, [run(name, 1234 + number, workspace, options.set) for number in range(options.seeds)])

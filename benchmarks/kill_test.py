@@ -88,7 +88,7 @@ def stop(run: "subprocess.Popen[bytes]", way: str, after: float) -> bool:
 
 def processes(folder: Path) -> List[str]:
     """Command lines of the processes that a run in the folder started and that are still there."""
-    mark = "FSE_KILL_TEST={}".format(folder).encode()
+    mark = f"FSE_KILL_TEST={folder}".encode()
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -106,11 +106,11 @@ def problems(folder: Path) -> List[str]:
     while found and time.monotonic() < until:
         time.sleep(0.05)
         found = ["process left: " + line for line in processes(folder)]
-        found += ["lock held: {}".format(path) for path in folder.rglob("*.lock") if not locks.is_free(path)]
+        found += [f"lock held: {path}" for path in folder.rglob("*.lock") if not locks.is_free(path)]
     for path in folder.glob("workspace/artifacts/*/*"):
         if path.is_dir() and "." not in path.name:
             problem = outputs.problem(path)
-            found += ["half an output: {}: {}".format(path, problem)] if problem else []
+            found += [f"half an output: {path}: {problem}"] if problem else []
     return found
 
 
@@ -144,7 +144,7 @@ def main() -> int:
         began = time.monotonic()
         finish(whole)
         seconds = time.monotonic() - began
-        print("uninterrupted: {:.0f} s".format(seconds), flush=True)
+        print(f"uninterrupted: {seconds:.0f} s", flush=True)
         folder, number = fresh(Path(name)), 0
         while number < options.moments:
             way, after = WAYS[number % len(WAYS)], float(random.uniform(0.2, seconds / 2))
@@ -162,7 +162,7 @@ def main() -> int:
             words = (number, way, after, ", ".join(done))
             print("{:3} {:<8} {:5.1f} s  done so far: {}".format(*words), *found, sep="\n    ", flush=True)
         bad += compare(folder, whole)
-    print("all as they should be" if not bad else "{} problems".format(bad))
+    print("all as they should be" if not bad else f"{bad} problems")
     return 1 if bad else 0
 
 

@@ -53,11 +53,11 @@ def main() -> None:
     name = Path(options.config).stem
     print("whole run            {:8.1f} min   (bar {})".format(whole / 60, MINUTES.get(name, "-")))
     for stage, spent in seconds.items():
-        print("  {:<18} {:8.1f} s".format(stage, spent))
-    print("nothing to do        {:8.2f} s     (median of 5; bar 2.0)".format(sorted(again)[2]))
+        print(f"  {stage:<18} {spent:8.1f} s")
+    print(f"nothing to do        {sorted(again)[2]:8.2f} s     (median of 5; bar 2.0)")
     print("nme                  {:8.2f} %     (bar {})".format(found["nme"], BARS.get(name, "-")))
     for key in ("mean_shape_nme", "nme_with_bias", "nme_warped", "mean_shape_nme_warped", "backward_nme"):
-        print("{:<21}{:8.2f} %".format(key, found[key]))
+        print(f"{key:<21}{found[key]:8.2f} %")
     print("nme / mean shape     {:8.2f} %".format(100 * found["nme"] / found["mean_shape_nme"]))
     print("equivariance error   {:8.2f} %".format(found["equivariance_error"]))
     print("training             {:8.1f} pairs/s".format(found["train_pairs_per_second"]))

@@ -100,14 +100,14 @@ def main() -> int:
         red = statistics.mean(len(year.red) for year in years)
         some = statistics.mean(bool(year.red) for year in years)
         repeats = statistics.mean(year.repeats for year in years)
-        print("| {} | {:.3f} | {:.1f} % | {:.2f} |".format(name, red, 100.0 * some, repeats), flush=True)
+        print(f"| {name} | {red:.3f} | {100.0 * some:.1f} % | {repeats:.2f} |", flush=True)
         if noise == 0.01 and red > 1.0:
-            missed.append("{}: {:.3f} red nights a year".format(name, red))
+            missed.append(f"{name}: {red:.3f} red nights a year")
     heads = ("change, noise 1 %", "after", "median", "95 %", "worst", "within 2 nights", "within 28")
     print("\n| {} |\n|{}".format(" | ".join(heads), "---|" * len(heads)))
-    changes = [("step of {} %".format(size), lambda night, size=size: size / 100.0) for size in (2, 5, 10)]
+    changes = [(f"step of {size} %", lambda night, size=size: size / 100.0) for size in (2, 5, 10)]
     changes += [
-        ("drift of {} % a week".format(size), lambda night, size=size: size / 100.0 * (night + 1) / 7.0)
+        (f"drift of {size} % a week", lambda night, size=size: size / 100.0 * (night + 1) / 7.0)
         for size in (1, 2, 5, 10)
     ]
     for settled in (gates.FEWEST, 20, 60):
@@ -118,17 +118,17 @@ def main() -> int:
             soon, later = (statistics.mean(nights <= limit for nights in found) for limit in (2, 28))
             cells = [
                 name,
-                "{} nights".format(settled),
+                f"{settled} nights",
                 found[len(found) // 2],
                 found[int(0.95 * len(found))],
                 found[-1],
             ]
-            shares = ["{:.1f} %".format(100.0 * soon), "{:.1f} %".format(100.0 * later)]
+            shares = [f"{100.0 * soon:.1f} %", f"{100.0 * later:.1f} %"]
             print("| {} |".format(" | ".join(map(str, cells + shares))), flush=True)
             if settled >= 20 and (
                 (name == "step of 5 %" and soon < 0.95) or (name.startswith("drift of 1 %") and later < 0.95)
             ):
-                missed.append("{} after {} nights".format(name, settled))
+                missed.append(f"{name} after {settled} nights")
     for line in missed:
         print("MISSED: " + line, file=sys.stderr)
     return 1 if missed else 0

@@ -80,10 +80,10 @@ def write_archive(path: Path, pictures: int) -> None:
     rows = ["file,split,left_eye_x,left_eye_y,right_eye_x,right_eye_y"]
     with zipfile.ZipFile(str(path), "w") as archive:
         for number in range(pictures):
-            name = "{:06d}.png".format(number)
+            name = f"{number:06d}.png"
             archive.writestr("images/" + name, stream.getvalue())
             split = "test" if number % 10 == 9 else "train"
-            rows.append("{},{},{},6,{},6".format(name, split, 4 + number % 3, 10 + number % 2))
+            rows.append(f"{name},{split},{4 + number % 3},6,{10 + number % 2},6")
         archive.writestr("landmarks.csv", "\n".join(rows) + "\n")
 
 
@@ -128,7 +128,7 @@ def main() -> int:
         (folder / "idle.toml").write_text(EXPERIMENT)
         write_archive(folder / "pictures.zip", options.pictures)
         run = [*LUIGI, "pipeline", "FullRun", "--config", "idle.toml"]
-        print("the whole run         {:8.1f} s".format(seconds(run, folder, environment)), flush=True)
+        print(f"the whole run         {seconds(run, folder, environment):8.1f} s", flush=True)
         commands = {"nothing to do": run, "a bare Luigi": BARE}
         images = folder / "workspace" / "idle" / "stages" / "Download" / "images"
         dvc = prepare_dvc(folder / "dvc", images, environment)
@@ -140,11 +140,7 @@ def main() -> int:
                 times[what].append(seconds(command, folder / "dvc" if what == "dvc repro" else folder, environment))
     medians = {what: statistics.median(values) for what, values in times.items()}
     for what, values in times.items():
-        print(
-            "{:<21} {:8.2f} s  (median of {}; {:.2f} to {:.2f})".format(
-                what, medians[what], len(values), min(values), max(values)
-            )
-        )
+        print(f"{what:<21} {medians[what]:8.2f} s  (median of {len(values)}; {min(values):.2f} to {max(values):.2f})")
     ratio = medians["nothing to do"] / medians["a bare Luigi"]
     print("{:<21} {:8.2f}    (bar {}; and {} s)".format("times a bare Luigi", ratio, TIMES_BARE, SECONDS))
     missed = medians["nothing to do"] > SECONDS or ratio > TIMES_BARE

@@ -31,18 +31,14 @@ def main() -> int:
         for ranks in speeds:
             speeds[ranks].append(speed(options, ranks))
     one, two = (statistics.median(speeds[ranks]) for ranks in (1, 2))
-    print(
-        "one rank, two threads: {:.1f} pairs/s; two ranks, one thread each: {:.1f}; {:.0%}".format(one, two, two / one)
-    )
+    print(f"one rank, two threads: {one:.1f} pairs/s; two ranks, one thread each: {two:.1f}; {two / one:.0%}")
     return 0 if two >= WANTED * one else 1
 
 
 def speed(options: argparse.Namespace, ranks: int) -> float:
     """Pairs per second of all ranks, without the first third of the steps."""
     every = max(1, options.steps // 6)
-    overrides = "train.steps={},train.devices={},train.threads={},train.summary_freq={},train.save_freq=100000".format(
-        options.steps, ranks, 2 // ranks, every
-    )
+    overrides = f"train.steps={options.steps},train.devices={ranks},train.threads={2 // ranks},train.summary_freq={every},train.save_freq=100000"
     settings = config.load(options.config, overrides)
     with tempfile.TemporaryDirectory() as folder:
         training.train(settings, options.records, Path(folder))

@@ -131,8 +131,8 @@ def main() -> None:
         if options.steps:
             times = waiting(experiment, data, options.steps)
             share = statistics.median(waited / whole for waited, whole in times)
-            print("share of a step's time spent waiting: {:.2%}   (wanted at most 2%)".format(share))
-    print("{} crops, {} threads, tensorflow {}".format(options.format, options.threads, tf.__version__))
+            print(f"share of a step's time spent waiting: {share:.2%}   (wanted at most 2%)")
+    print(f"{options.format} crops, {options.threads} threads, tensorflow {tf.__version__}")
 
 
 if __name__ == "__main__":

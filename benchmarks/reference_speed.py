@@ -42,7 +42,7 @@ def write_records(experiment: Config, folder: Path, count: int) -> records.Recor
 
     size, random = experiment.crop.size, np.random.RandomState(0)
     (folder / "crops" / "pictures").mkdir(parents=True)
-    names = ["{:04d}.png".format(number) for number in range(count)]
+    names = [f"{number:04d}.png" for number in range(count)]
     for name in names:
         noise = random.randint(0, 256, (size // 4 + 1, size // 4 + 1, 3)).astype(np.uint8)
         Image.fromarray(noise).resize((size, size)).save(str(folder / "crops" / "pictures" / name))
@@ -62,7 +62,7 @@ class Bare(network.Layers):
     ) -> Any:
         """The convolution."""
         self.count += 1
-        with tf.variable_scope("layer_{}".format(self.count)):
+        with tf.variable_scope(f"layer_{self.count}"):
             shape = [kernel, kernel, maps.shape.as_list()[-1], filters]
             weights = tf.get_variable("kernel", shape, tf.float32, tf.constant_initializer(self._initial(shape)))
         padding = "SAME" if self.network.padding == "mirror" else "VALID"
@@ -129,13 +129,11 @@ def main() -> None:
             for name, step in steps.items():
                 rates[name].append(rate(step, options.steps, options.batch))
     for name, values in rates.items():
-        print("{:<20}{:8.2f} pairs/s".format(name, statistics.median(values)))
+        print(f"{name:<20}{statistics.median(values):8.2f} pairs/s")
     ratio = statistics.median(one / other for one, other in zip(rates["training"], rates["bare convolutions"]))
-    print("ratio               {:8.3f}   (bar 0.85)".format(ratio))
+    print(f"ratio               {ratio:8.3f}   (bar 0.85)")
     print(
-        "{} {} px, batch {}, {} threads, tensorflow {}".format(
-            options.network, options.view, options.batch, options.threads, tf.__version__
-        )
+        f"{options.network} {options.view} px, batch {options.batch}, {options.threads} threads, tensorflow {tf.__version__}"
     )
 
 

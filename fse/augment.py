@@ -41,8 +41,8 @@ def check(settings: Augment) -> None:
     largest = shrinking / (_CUT * math.sqrt(2.0) * geometry.steepest_bend(settings.control_points))
     if settings.bend >= largest:
         raise ConfigError(
-            "augment.bend must be below {:.4f} for {} control points per side and augment.scale {}, so that no warp folds; "
-            "got {}".format(largest, settings.control_points, settings.scale, settings.bend)
+            f"augment.bend must be below {largest:.4f} for {settings.control_points} control points per side and augment.scale {settings.scale}, so that no warp folds; "
+            f"got {settings.bend}"
         )
 
 

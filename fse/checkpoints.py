@@ -31,7 +31,7 @@ def save(session: Any, saver: Any, scaling: Dict[str, Any], folder: Path, step: 
     """Saves the variables that `saver` was made for, and the loss scaling's beside them; removes surplus checkpoints."""
     if scaling:
         values = {name: value.tolist() for name, value in session.run(scaling).items()}
-        outputs.write_json(_scaling_of(str(folder / "{}-{}".format(PREFIX, step))), values)
+        outputs.write_json(_scaling_of(str(folder / f"{PREFIX}-{step}")), values)
     saver.save(session, str(folder / PREFIX), step, write_meta_graph=False)
     tidy(folder, found(folder))
 
@@ -126,13 +126,13 @@ def weights(prefix: str, variables: Dict[str, Any]) -> Dict[str, np.ndarray]:
         RuntimeError,
         IndexError,
     ) as error:  # the last where less is there than stated
-        raise CheckpointError("checkpoint {} cannot be read: {}".format(prefix, _why(error))) from None
+        raise CheckpointError(f"checkpoint {prefix} cannot be read: {_why(error)}") from None
     for name, value in values.items():
         dtype = variables[name].dtype.base_dtype.as_numpy_dtype
         if value.dtype != dtype:
-            problems.append("{} is of type {} in it, {} in the network".format(name, value.dtype, np.dtype(dtype)))
+            problems.append(f"{name} is of type {value.dtype} in it, {np.dtype(dtype)} in the network")
         elif not np.isfinite(value).all():
-            problems.append("{} has values that are not finite".format(name))
+            problems.append(f"{name} has values that are not finite")
     if problems:
         raise CheckpointError(
             "checkpoint {} does not fit the network: {}{}; train with the network settings that it was trained "
@@ -142,10 +142,10 @@ def weights(prefix: str, variables: Dict[str, Any]) -> Dict[str, np.ndarray]:
 
 
 def _differences(wanted: Dict[str, List[int]], stored: Dict[str, List[int]]) -> List[str]:
-    problems = ["{} is missing in it".format(name) for name in sorted(set(wanted) - set(stored))]
+    problems = [f"{name} is missing in it" for name in sorted(set(wanted) - set(stored))]
     for name in sorted(set(wanted) & set(stored)):
         if list(stored[name]) != wanted[name]:
-            problems.append("{} is {} in it, {} in the network".format(name, list(stored[name]), wanted[name]))
+            problems.append(f"{name} is {list(stored[name])} in it, {wanted[name]} in the network")
     return problems
 
 

@@ -30,16 +30,16 @@ def main(arguments: Optional[List[str]] = None) -> int:
     try:
         options.run(options)
     except ConfigError as error:
-        print("error: {}".format(error), file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
     except DeviceUnusedError as error:
-        print("error: {}".format(error), file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return NOT_USED
     except FseError as error:
         # What brings and crops pictures speaks of [dataset] and [crop], whichever they are for.
         other = getattr(options, "data", "") == "evaluate"
         tables = "data to evaluate on, of [evaluate.dataset] and [evaluate.crop]: " if other else ""
-        print("error: {}{}".format(tables, error), file=sys.stderr)
+        print(f"error: {tables}{error}", file=sys.stderr)
         return MACHINE if is_machines(error) else 1
     except OSError as error:
         print("error: {}: {}".format(error.filename or "input or output", error.strerror or error), file=sys.stderr)
@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB")
     verbs.required = True
     for verb, stage in STAGES.items():
-        command = verbs.add_parser(verb, help=stage.help, description="{}.".format(stage.help.capitalize()))
+        command = verbs.add_parser(verb, help=stage.help, description=f"{stage.help.capitalize()}.")
         command.add_argument("--config", metavar="PATH", help="experiment file or shipped name (default: synthetic)")
         command.add_argument("--set", default="", metavar="KEY=VALUE,…", help="settings that override the file's")
         for role in (*stage.inputs, *stage.also):
@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         ("join", _run_join, "compute this host's ranks of a training that another host runs"),
         ("rank", _run_rank, "be one rank of a training; `train` and `join` start it"),
     ):
-        command = verbs.add_parser(verb, help=text, description="{}.".format(text.capitalize()))
+        command = verbs.add_parser(verb, help=text, description=f"{text.capitalize()}.")
         command.add_argument("--config", metavar="PATH", help="the training's experiment")
         command.add_argument("--set", default="", metavar="KEY=VALUE,…", help="settings that override the file's")
         command.add_argument("--records", type=Path, metavar="DIR", help="the training's records")
@@ -126,7 +126,7 @@ def _run_download(options: argparse.Namespace) -> None:
     # A scheduler's: addresses whose queries are not to be seen on the command line.
     more = [os.environ.get("FSE_SET", "")]
     if options.data_path:
-        more.append("download.data_path={}".format(json.dumps(str(options.data_path.absolute()))))
+        more.append(f"download.data_path={json.dumps(str(options.data_path.absolute()))}")
     options.set = ",".join(filter(None, [options.set, *more]))
     _run_stage(options)
 
@@ -173,7 +173,7 @@ def _known(
 ) -> Dict[str, Any]:
     for folder in inputs.values():
         if not folder.is_dir():
-            raise StageError("{}: no such folder; it should hold the output of an earlier stage".format(folder))
+            raise StageError(f"{folder}: no such folder; it should hold the output of an earlier stage")
     return outputs.manifest(verb, settings, inputs, facts)
 
 
@@ -235,5 +235,5 @@ def _run_inspect(options: argparse.Namespace) -> None:
 def _given(options: argparse.Namespace, flag: str) -> Path:
     value = getattr(options, flag)
     if value is None:
-        raise ConfigError("fse {}: --{} DIR is missing".format(options.verb, flag))
+        raise ConfigError(f"fse {options.verb}: --{flag} DIR is missing")
     return Path(value).absolute()

@@ -381,7 +381,7 @@ def load(path: Union[str, Path, None] = None, overrides: str = "") -> Config:
     _anchor(changes, Path.cwd())
     for section, values in changes.items():
         _merge(tables, section, values)
-    return from_tables(tables, str(file) + (" with --set {}".format(masked(overrides)) if overrides else ""))
+    return from_tables(tables, str(file) + (f" with --set {masked(overrides)}" if overrides else ""))
 
 
 def read(file: Path) -> Dict[str, Any]:
@@ -394,11 +394,11 @@ def read(file: Path) -> Dict[str, Any]:
     try:
         tables = parse(file.read_bytes().decode())
     except OSError as error:
-        raise ConfigError("configuration {}: cannot be read ({})".format(file, error.strerror)) from None
+        raise ConfigError(f"configuration {file}: cannot be read ({error.strerror})") from None
     except ValueError as error:  # of TOML, JSON and UTF-8 alike
-        raise ConfigError("configuration {}: not valid {}: {}".format(file, file.suffix[1:].upper(), error)) from None
+        raise ConfigError(f"configuration {file}: not valid {file.suffix[1:].upper()}: {error}") from None
     if not isinstance(tables, dict):
-        raise ConfigError("configuration {}: wanted sections, got {!r}".format(file, tables))
+        raise ConfigError(f"configuration {file}: wanted sections, got {tables!r}")
     tables = _flat(tables)
     _anchor(tables, file.resolve().parent)
     return tables
@@ -451,12 +451,12 @@ def from_tables(tables: Dict[str, Any], source: str = "configuration") -> Config
         if section not in SECTIONS:
             raise ConfigError("{}: unknown section [{}]{}".format(source, section, _nearest(section, "", SECTIONS)))
         if not isinstance(values, dict):
-            raise ConfigError("{}: {} must be a section, [{}], not a value".format(source, section, section))
+            raise ConfigError(f"{source}: {section} must be a section, [{section}], not a value")
         if section == "evaluate.crop":
             values = dict(tables.get("crop", {}), **values)
         sections[section.replace(".", "_")] = checked_section(SECTIONS[section], section, values, source)
     if "name" not in tables.get("evaluate.dataset", {"name": ""}):
-        raise ConfigError("{}: evaluate.dataset.name is missing, the data set to evaluate on".format(source))
+        raise ConfigError(f"{source}: evaluate.dataset.name is missing, the data set to evaluate on")
     config = Config(**sections)
     if config.evaluate_dataset == config.dataset:
         config = dataclasses.replace(config, evaluate_dataset=None)
@@ -530,9 +530,7 @@ def parse_overrides(text: str) -> Dict[str, Dict[str, Any]]:
     for part in _split(text):
         match = re.match(r"\s*([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)?)\.([A-Za-z_]\w*)\s*=(.*)\Z", part, re.DOTALL)
         if not match:
-            raise ConfigError(
-                "--set {!r}: wanted section.key=value, for example train.learning_rate=3e-4".format(masked(part))
-            )
+            raise ConfigError(f"--set {masked(part)!r}: wanted section.key=value, for example train.learning_rate=3e-4")
         section, key, value = match.group(1), match.group(2), match.group(3).strip()
         tables.setdefault(section, {})[key] = _value(value, part)
     return _flat(tables)
@@ -569,7 +567,7 @@ def _value(text: str, part: str) -> Any:
         if re.match(r"[A-Za-z./~][^\"'\[\]{}\n]*\Z", text):
             return text
         raise ConfigError(
-            "--set {!r}: {!r} is not a TOML value (strings take quotes)".format(masked(part), masked(text))
+            f"--set {masked(part)!r}: {masked(text)!r} is not a TOML value (strings take quotes)"
         ) from None
 
 
@@ -583,8 +581,8 @@ def checked_section(kind: Any, section: str, values: Dict[str, Any], source: str
     checked = {}
     for key, value in values.items():
         if key not in fields:
-            raise ConfigError("{}: unknown key {}.{}{}".format(source, section, key, _nearest(key, section, fields)))
-        checked[key] = _checked(fields[key], "{}.{}".format(section, key), value, source)
+            raise ConfigError(f"{source}: unknown key {section}.{key}{_nearest(key, section, fields)}")
+        checked[key] = _checked(fields[key], f"{section}.{key}", value, source)
     return kind(**checked)
 
 
@@ -604,9 +602,9 @@ def _checked(item: "dataclasses.Field[Any]", name: str, value: Any, source: str)
         raise ConfigError("{}: {} wants {} ({}), got {!r}".format(source, name, meant, item.metadata["help"], value))
     low, high, choices = item.metadata["low"], item.metadata["high"], item.metadata["choices"]
     if kind is float and any(entry != entry for entry in entries):
-        raise ConfigError("{}: {} is not a number".format(source, name))
+        raise ConfigError(f"{source}: {name} is not a number")
     if any((low is not None and entry < low) or (high is not None and entry > high) for entry in entries):
-        limits = "at least {}".format(low) if high is None else "between {} and {}".format(low, high)
+        limits = f"at least {low}" if high is None else f"between {low} and {high}"
         raise ConfigError("{}: {} must be {} ({}), got {!r}".format(source, name, limits, item.metadata["help"], value))
     if choices and value not in choices:
         hint = _nearest(str(value), "", dict.fromkeys(choices))
@@ -618,22 +616,22 @@ def _nearest(name: str, section: str, known: Dict[str, Any]) -> str:
     """`; did you mean …?` with the most similar known name, looked for in the section first and then everywhere."""
     close = difflib.get_close_matches(name, known, n=1)
     if close:
-        return "; did you mean {}?".format("{}.{}".format(section, close[0]) if section else close[0])
+        return "; did you mean {}?".format(f"{section}.{close[0]}" if section else close[0])
     everywhere = {
-        item.name: "{}.{}".format(name, item.name)
+        item.name: f"{name}.{item.name}"
         for name, kind in reversed(list(SECTIONS.items()))  # of a name that several have, the first section's stays
         for item in dataclasses.fields(kind)
     }
     close = difflib.get_close_matches(name, everywhere, n=1)
     if close:
-        return "; did you mean {}?".format(everywhere[close[0]])
+        return f"; did you mean {everywhere[close[0]]}?"
     return "; known: {}".format(", ".join(known))
 
 
 def _check_combinations(config: Config, source: str) -> None:
     problems: List[str] = []
     if not re.match(r"[A-Za-z0-9][\w.-]*\Z", config.experiment.name):
-        problems.append("experiment.name {!r} must be letters, digits, '.', '_' and '-'".format(config.experiment.name))
+        problems.append(f"experiment.name {config.experiment.name!r} must be letters, digits, '.', '_' and '-'")
     if config.experiment.name == "artifacts":
         problems.append("experiment.name 'artifacts' is the folder of the stages' outputs; choose another")
     addresses = [("download.mirrors", mirror) for mirror in config.download.mirrors]
@@ -645,15 +643,15 @@ def _check_combinations(config: Config, source: str) -> None:
         try:
             urllib.parse.urlsplit(address)
         except ValueError as error:
-            raise ConfigError("{}: {} is no valid address ({})".format(source, key, error)) from None
+            raise ConfigError(f"{source}: {key} is no valid address ({error})") from None
         if "@" in urllib.parse.urlsplit(address).netloc:
             problems.append(
-                "{} must not hold a user or password, which would be written into outputs; put them into ~/.netrc and "
-                "write {}".format(key, label(address))
+                f"{key} must not hold a user or password, which would be written into outputs; put them into ~/.netrc and "
+                f"write {label(address)}"
             )
     for mirror in config.download.mirrors:
         if not mirror.lower().startswith(("http://", "https://")):
-            problems.append("download.mirrors wants http(s):// addresses, got {!r}".format(label(mirror)))
+            problems.append(f"download.mirrors wants http(s):// addresses, got {label(mirror)!r}")
     for section, crop in (("crop", config.crop), ("evaluate.crop", config.evaluate_crop)):
         if crop:
             problems += _crop_problems(section, crop, config.network.view)
@@ -661,15 +659,13 @@ def _check_combinations(config: Config, source: str) -> None:
     if crop.mode in ("box", "landmarks") and not crop.reads_test_annotations:
         section = "evaluate.crop" if config.evaluate_crop else "crop"
         problems.append(
-            "{0}.mode {1!r} places the squares of test pictures by their annotations, which makes errors smaller than they "
+            f"{section}.mode {crop.mode!r} places the squares of test pictures by their annotations, which makes errors smaller than they "
             "are on pictures that nobody annotated; if that is meant, as in protocols that do so, set "
-            "{0}.reads_test_annotations = true, which the report repeats; if not, choose centre or squash".format(
-                section, crop.mode
-            )
+            f"{section}.reads_test_annotations = true, which the report repeats; if not, choose centre or squash"
         )
     problems += [*_device_problems(config.train), *_npu_problems(config.train, config.npu)]
     if len(config.evaluate.eyes) != 2:
-        problems.append("evaluate.eyes wants two landmark names, got {}".format(list(config.evaluate.eyes)))
+        problems.append(f"evaluate.eyes wants two landmark names, got {list(config.evaluate.eyes)}")
     if problems:
         raise ConfigError("{}: {}".format(source, "; ".join(problems)))
 
@@ -677,39 +673,37 @@ def _check_combinations(config: Config, source: str) -> None:
 def _dataset_problems(section: str, dataset: Dataset) -> Iterator[str]:
     """Settings of a data set that cannot be meant."""
     if dataset.sha256 and not re.match(r"[0-9a-fA-F]{64}\Z", dataset.sha256):
-        yield "{}.sha256 must be 64 hexadecimal digits, got {!r}".format(section, dataset.sha256)
+        yield f"{section}.sha256 must be 64 hexadecimal digits, got {dataset.sha256!r}"
     for key in ("images", "annotations"):
         value = getattr(dataset, key)
         if Path(value).is_absolute() or ".." in Path(value).parts:
-            yield "{}.{} must stay inside the archive, got {!r}".format(section, key, value)
+            yield f"{section}.{key} must stay inside the archive, got {value!r}"
 
 
 def _crop_problems(section: str, crop: Crop, view: int) -> Iterator[str]:
     """Settings of a crop that contradict each other or the view."""
     if (crop.size - view) % 2:
-        yield "{}.size - network.view must be even: the view is the middle of the crop, pixel for pixel".format(section)
+        yield f"{section}.size - network.view must be even: the view is the middle of the crop, pixel for pixel"
     if view > crop.size:
-        yield "network.view ({}) cannot exceed {}.size ({}): it is the part of the crop that the network sees".format(
-            view, section, crop.size
-        )
+        yield f"network.view ({view}) cannot exceed {section}.size ({crop.size}): it is the part of the crop that the network sees"
     for key, count in (("margins", 4), ("shift", 2)):
         if len(getattr(crop, key)) != count:
-            yield "{}.{} wants {} numbers, got {}".format(section, key, count, list(getattr(crop, key)))
+            yield f"{section}.{key} wants {count} numbers, got {list(getattr(crop, key))}"
     if any(crop.margins) and crop.mode in ("box", "landmarks"):
-        yield "{0}.margins are for {0}.mode centre and squash, not {1}".format(section, crop.mode)
+        yield f"{section}.margins are for {section}.mode centre and squash, not {crop.mode}"
 
 
 def _device_problems(train: Train) -> Iterator[str]:
     """Settings of devices and ranks that contradict each other."""
     for host in train.hosts:
         if not re.match(r"[^\s:]+:[1-9]\d{0,4}\Z", host) or int(host.rpartition(":")[2]) > 65_000:
-            yield "train.hosts wants name:port, the port at most 65000, got {!r}".format(host)
+            yield f"train.hosts wants name:port, the port at most 65000, got {host!r}"
     if len({*train.hosts}) != len(train.hosts):
         yield "train.hosts names a host twice: {}".format(", ".join(train.hosts))
     if train.rank_table and train.device != "npu":
-        yield "train.rank_table is for train.device 'npu', which is {!r}".format(train.device)
+        yield f"train.rank_table is for train.device 'npu', which is {train.device!r}"
     if train.loss_scale and train.loss_scale < 1.0:
-        yield "train.loss_scale must be at least 1, or 0 for one that is found, got {}".format(train.loss_scale)
+        yield f"train.loss_scale must be at least 1, or 0 for one that is found, got {train.loss_scale}"
 
 
 def _npu_problems(train: Train, npu: Npu) -> Iterator[str]:
@@ -723,7 +717,7 @@ def _npu_problems(train: Train, npu: Npu) -> Iterator[str]:
         ["allow", "mix"],
         ["mixed", "float16"],
     ):
-        yield "npu.modify_mixlist needs mixed precision, got {!r}".format(npu.precision_mode_v2 or mode)
+        yield f"npu.modify_mixlist needs mixed precision, got {npu.precision_mode_v2 or mode!r}"
     if npu.optypelist_for_implmode and not npu.op_select_implmode:
         yield "npu.optypelist_for_implmode needs npu.op_select_implmode"
     if npu.iterations_per_loop > 1:
@@ -733,28 +727,24 @@ def _npu_problems(train: Train, npu: Npu) -> Iterator[str]:
             yield "npu.iterations_per_loop above 1 needs npu.enable_data_pre_proc = true"
         for name in ("steps", "summary_freq", "save_freq"):
             if getattr(train, name) % npu.iterations_per_loop:
-                yield "train.{} must be a multiple of npu.iterations_per_loop ({}), got {}".format(
-                    name, npu.iterations_per_loop, getattr(train, name)
-                )
+                yield f"train.{name} must be a multiple of npu.iterations_per_loop ({npu.iterations_per_loop}), got {getattr(train, name)}"
     if (npu.enable_dump or npu.enable_dump_debug) and not Path(npu.dump_path or "-").is_dir():
-        yield "npu.dump_path must be an existing folder when dumps are enabled, got {!r}".format(npu.dump_path)
+        yield f"npu.dump_path must be an existing folder when dumps are enabled, got {npu.dump_path!r}"
     if npu.enable_dump and npu.enable_dump_debug:
         yield "npu.enable_dump and npu.enable_dump_debug exclude each other"
     if npu.dump_step and not re.match(r"\d+([|-]\d+)*\Z", npu.dump_step):
-        yield "npu.dump_step must be steps as '0|5|10' or '3-5', got {!r}".format(npu.dump_step)
+        yield f"npu.dump_step must be steps as '0|5|10' or '3-5', got {npu.dump_step!r}"
     if npu.profiling_options:
         try:
             json.loads(npu.profiling_options)
         except ValueError as error:
-            yield "npu.profiling_options must be JSON, got {!r} ({})".format(npu.profiling_options, error)
+            yield f"npu.profiling_options must be JSON, got {npu.profiling_options!r} ({error})"
     for name in ("modify_mixlist", "customize_dtypes", "op_precision_mode", "fusion_switch_file", "aoe_config_file"):
         value = getattr(npu, name)
         if value and not Path(value).is_file():
-            yield "npu.{}: {}: no such file".format(name, value)
+            yield f"npu.{name}: {value}: no such file"
     if train.connect_timeout < 120:
-        yield "train.connect_timeout must be at least 120 seconds on an npu (HCCL), got {}".format(
-            train.connect_timeout
-        )
+        yield f"train.connect_timeout must be at least 120 seconds on an npu (HCCL), got {train.connect_timeout}"
 
 
 def _anchor(tables: Dict[str, Any], folder: Path) -> None:

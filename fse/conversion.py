@@ -128,7 +128,7 @@ def _planned(config: Config, crops: Path, output: Path) -> Tuple[Dict[str, Any],
         names, size = description["landmarks"], description["size"]
         table = annotations.read(crops / "landmarks.csv")
     except (OSError, ValueError, KeyError, DataError) as error:
-        raise RecordError("{}: not the output of align-crop: {}".format(crops, error)) from None
+        raise RecordError(f"{crops}: not the output of align-crop: {error}") from None
     rows = {split: np.flatnonzero(np.array(table.splits) == split) for split in SPLITS}
     shards = {split: _names(split, min(config.records.shards, len(rows[split]))) for split in SPLITS}
     parts = {name: rows[split][i :: len(found)] for split, found in shards.items() for i, name in enumerate(found)}
@@ -189,7 +189,7 @@ def _record(shard: _Shard, name: str, points: np.ndarray) -> bytes:
 
 
 def _names(split: str, count: int) -> List[str]:
-    return ["{}-{:05d}-of-{:05d}.tfrecord".format(split, number, count) for number in range(count)]
+    return [f"{split}-{number:05d}-of-{count:05d}.tfrecord" for number in range(count)]
 
 
 def _checksum(data: bytes) -> bytes:

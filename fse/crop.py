@@ -107,9 +107,7 @@ def align_crop(config: Config, dataset: Path, output: Path) -> None:
         (output / "pictures").mkdir(parents=True, exist_ok=True)
         _align_crop(config, dataset, output)
     except OSError as error:
-        raise StageError(
-            "the crops cannot be written to {}: {}".format(error.filename or output, error.strerror)
-        ) from None
+        raise StageError(f"the crops cannot be written to {error.filename or output}: {error.strerror}") from None
 
 
 def share(config: Config, dataset: Path, output: Path) -> None:
@@ -232,8 +230,7 @@ def _notes(count: int, finished: Path) -> Dict[Path, range]:
     """The shards of pictures 0 … count - 1, by the files that note what came of them."""
     firsts = range(0, count, _SHARD)
     return {
-        finished / "{:05d}.json".format(number): range(first, min(first + _SHARD, count))
-        for number, first in enumerate(firsts)
+        finished / f"{number:05d}.json": range(first, min(first + _SHARD, count)) for number, first in enumerate(firsts)
     }
 
 
@@ -291,7 +288,7 @@ def _annotations(config: Config, dataset: Path) -> Tuple[annotations.Annotations
     else:
         table = annotations.Annotations(names, ["train"] * len(names), [], np.zeros((len(names), 0, 2)), None, None)
     if config.crop.mode == "box" and table.boxes is None:
-        raise DataError("crop.mode box: {} has no columns box_x, box_y, box_width, box_height".format(path))
+        raise DataError(f"crop.mode box: {path} has no columns box_x, box_y, box_width, box_height")
     missing = [name for name in config.evaluate.eyes if name not in table.landmarks]
     if config.crop.mode == "landmarks" and missing:
         raise DataError(
@@ -323,9 +320,9 @@ def crop_names(sources: List[str], format: str) -> List[str]:
     stems = [re.sub(r"[^A-Za-z0-9.-]", "_", posixpath.splitext(source)[0])[-100:] for source in sources]
     count = Counter(stem.lower() for stem in stems)
     return [
-        "{}.{}".format(stem, format)
+        f"{stem}.{format}"
         if count[stem.lower()] == 1
-        else "{}-{}.{}".format(stem, hashlib.sha1(source.encode()).hexdigest()[:12], format)
+        else f"{stem}-{hashlib.sha1(source.encode()).hexdigest()[:12]}.{format}"
         for stem, source in zip(stems, sources)
     ]
 
@@ -397,9 +394,9 @@ def _cut(picture: Image.Image, square: np.ndarray, margin: float, factor: int) -
 
 def _check_skipped(config: Config, skipped: Dict[str, str], count: int) -> None:
     """Fails if too few pictures are left."""
-    listed = "; ".join("{}: {}".format(name, skipped[name]) for name in sorted(skipped)[:5])
+    listed = "; ".join(f"{name}: {skipped[name]}" for name in sorted(skipped)[:5])
     if len(skipped) == count:
-        raise DataError("align-crop: no usable picture among {}. {}".format(count, listed))
+        raise DataError(f"align-crop: no usable picture among {count}. {listed}")
     if len(skipped) > config.crop.max_skipped * count:
         raise DataError(
             "align-crop: {} of {} pictures cannot be used, more than crop.max_skipped = {:g} permits: {}{}".format(

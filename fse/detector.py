@@ -64,7 +64,7 @@ def read_description(folder: Path) -> Dict[str, Any]:
     try:
         return dict(json.loads((folder / "model.json").read_text()))
     except (OSError, ValueError) as error:
-        raise ExportError("{}: not a folder that `fse export` wrote ({})".format(folder, error)) from None
+        raise ExportError(f"{folder}: not a folder that `fse export` wrote ({error})") from None
 
 
 def run_frozen(folder: Path, pictures: np.ndarray) -> Detection:

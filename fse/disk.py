@@ -20,6 +20,6 @@ def require(folder: Path, needed: int, what: str) -> None:
     free = shutil.disk_usage(str(folder)).free
     if needed > free:
         raise MachineError(
-            "{}: needs {:.3g} GB in {}, where {:.3g} GB are free; free some, or use another --workspace (`luigi --module "
-            "pipeline Clean` lists what nothing leads to)".format(what, needed / 1e9, folder, free / 1e9)
+            f"{what}: needs {needed / 1e9:.3g} GB in {folder}, where {free / 1e9:.3g} GB are free; free some, or use another --workspace (`luigi --module "
+            "pipeline Clean` lists what nothing leads to)"
         )

@@ -149,9 +149,9 @@ def as_dictionary(machine: Machine) -> Dict[str, Any]:
 
 def in_words(machine: Machine) -> str:
     """The findings as a table, each fault followed by what to do."""
-    lines = ["{} for train.device={}".format(socket.gethostname(), machine.device)]
+    lines = [f"{socket.gethostname()} for train.device={machine.device}"]
     for check in machine.checks:
-        lines.append("  {:<8} {:<13} {}".format(check.status, check.name, check.found))
+        lines.append(f"  {check.status:<8} {check.name:<13} {check.found}")
         lines += ["{:25}→ {}".format("", check.mend)] if check.mend else []
     return "\n".join(lines)
 
@@ -217,9 +217,9 @@ def _import(name: str, code: str, found: str, mend: str) -> Check:
     """Runs a few lines of Python in a process of their own."""
     ended = processes.run([sys.executable, "-c", code], IMPORT_SECONDS)
     if ended.code is None:
-        return Check(name, "failed", "it did not answer within {:.0f} seconds".format(IMPORT_SECONDS), mend)
+        return Check(name, "failed", f"it did not answer within {IMPORT_SECONDS:.0f} seconds", mend)
     if ended.code:
-        said = ended.errors.strip().splitlines() or ["it ended with exit code {}".format(ended.code)]
+        said = ended.errors.strip().splitlines() or [f"it ended with exit code {ended.code}"]
         return Check(name, "failed", said[-1], mend)
     return Check(name, "ok", found)
 
@@ -230,14 +230,14 @@ def _cann(version: str) -> Check:
             "cann",
             "failed",
             "no CANN whose environment is set (ASCEND_TOOLKIT_HOME, ASCEND_HOME_PATH)",
-            "source {0}/ascend-toolkit/set_env.sh, or {0}/cann/set_env.sh from CANN 9 on".format(ASCEND),
+            f"source {ASCEND}/ascend-toolkit/set_env.sh, or {ASCEND}/cann/set_env.sh from CANN 9 on",
         )
     folder = Path(os.environ.get("ASCEND_OPP_PATH", ""))
     if not any((folder / name).is_file() for name in SUPPORTED):
         return Check(
             "cann",
             "warning",
-            "{}, but ASCEND_OPP_PATH leads to no {}".format(version, SUPPORTED[0]),
+            f"{version}, but ASCEND_OPP_PATH leads to no {SUPPORTED[0]}",
             "without it no operator goes to the NPU: install CANN's operator package and source set_env.sh",
         )
     return Check("cann", "ok", version)
@@ -260,25 +260,25 @@ def _cards(cards: List[npu_smi.Card], chosen: Sequence[int]) -> List[Check]:
     """The cards that training will have: health, and whether they are free."""
     missing = sorted(number for number in chosen if number >= len(cards))
     if missing:
-        found = "training wants card {}, and there are {}".format(missing[0], len(cards))
-        mend = "choose from 0 to {} by train.devices, train.rank_table or ASCEND_DEVICE_ID".format(len(cards) - 1)
+        found = f"training wants card {missing[0]}, and there are {len(cards)}"
+        mend = f"choose from 0 to {len(cards) - 1} by train.devices, train.rank_table or ASCEND_DEVICE_ID"
         return [Check("card", "failed", found, mend)]
     checks = []
     for number, card in enumerate(cards):
-        name, found = "card {}".format(number), "{}, {}".format(card.name, card.health)
+        name, found = f"card {number}", f"{card.name}, {card.health}"
         used = number in chosen
         if card.health not in ("OK", "Warning"):
-            mend = "`npu-smi info -t health -i {}` says more; until it is OK use other cards".format(card.npu)
+            mend = f"`npu-smi info -t health -i {card.npu}` says more; until it is OK use other cards"
             checks.append(Check(name, "failed" if used else "warning", found, mend))
         elif used and card.processes:
-            users = ", ".join("{} ({})".format(user.name, user.pid) for user in card.processes)
+            users = ", ".join(f"{user.name} ({user.pid})" for user in card.processes)
             mend = "wait for it or end it, or choose another card with ASCEND_DEVICE_ID"
-            checks.append(Check(name, "failed", "{}, in use by {}".format(found, users), mend, busy=True))
+            checks.append(Check(name, "failed", f"{found}, in use by {users}", mend, busy=True))
         elif used and card.hbm_used and card.hbm_total and card.hbm_used > SUSPICIOUS * card.hbm_total:
-            found = "{}, {} of {} MB in use by a process not seen here".format(found, card.hbm_used, card.hbm_total)
+            found = f"{found}, {card.hbm_used} of {card.hbm_total} MB in use by a process not seen here"
             checks.append(Check(name, "warning", found, "look for it in other containers"))
         elif used and card.health == "Warning":
-            checks.append(Check(name, "warning", found, "`npu-smi info -t health -i {}` says why".format(card.npu)))
+            checks.append(Check(name, "warning", found, f"`npu-smi info -t health -i {card.npu}` says why"))
         else:
             checks.append(Check(name, "ok", found if used else found + ", not needed"))
     return checks
@@ -316,12 +316,12 @@ def _hosts(team: ranks.Team) -> List[Check]:
         try:
             socket.getaddrinfo(host.rpartition(":")[0], None)
         except OSError as error:
-            unknown.append("{}: {}".format(host, error.strerror))
+            unknown.append(f"{host}: {error.strerror}")
     if unknown:
         return [
             Check("hosts", "failed", "; ".join(unknown), "add it to /etc/hosts, or give its address in train.hosts")
         ]
-    return [Check("hosts", "ok", "this is {}".format(team.hosts[team.here]))] if team.hosts else []
+    return [Check("hosts", "ok", f"this is {team.hosts[team.here]}")] if team.hosts else []
 
 
 def _host_ports(team: ranks.Team, device: str) -> List[Check]:
@@ -342,13 +342,11 @@ def _hccl_ports() -> List[Check]:
     """HCCL's ports on the host."""
     text = os.environ.get("HCCL_IF_BASE_PORT") or str(HCCL_PORT)
     if not (text.isdigit() and 1024 <= int(text) <= 65_520):
-        return [
-            Check("HCCL ports", "failed", "HCCL_IF_BASE_PORT is {!r}".format(text), "it must be from 1024 to 65520")
-        ]
+        return [Check("HCCL ports", "failed", f"HCCL_IF_BASE_PORT is {text!r}", "it must be from 1024 to 65520")]
     first = int(text)
     last = first + HCCL_PORTS - 1
     busy = [port for port in range(first, last + 1) if not _is_free(port)]
-    span = "{}-{}".format(first, last)
+    span = f"{first}-{last}"
     if busy:
         found = "HCCL needs {}, but {} is in use".format(span, ", ".join(map(str, busy)))
         return [
@@ -356,14 +354,14 @@ def _hccl_ports() -> List[Check]:
                 "HCCL ports",
                 "failed",
                 found,
-                "set HCCL_IF_BASE_PORT to the first of {} free ones".format(HCCL_PORTS),
+                f"set HCCL_IF_BASE_PORT to the first of {HCCL_PORTS} free ones",
                 busy=True,
             )
         ]
     if not _is_reserved(first, last):
-        mend = "`sysctl -w net.ipv4.ip_local_reserved_ports={}`, as CANN's manual asks".format(span)
-        return [Check("HCCL ports", "warning", "{} are free, but the system may give them away".format(span), mend)]
-    return [Check("HCCL ports", "ok", "{} are free".format(span))]
+        mend = f"`sysctl -w net.ipv4.ip_local_reserved_ports={span}`, as CANN's manual asks"
+        return [Check("HCCL ports", "warning", f"{span} are free, but the system may give them away", mend)]
+    return [Check("HCCL ports", "ok", f"{span} are free")]
 
 
 def _is_free(port: int) -> bool:
@@ -392,12 +390,12 @@ def _disk(workspace: Path) -> Check:
     folder = _existing(workspace)
     state = os.statvfs(str(folder))
     free = state.f_bavail * state.f_frsize / 1e9
-    found = "{:.1f} GB free at {}".format(free, folder)
+    found = f"{free:.1f} GB free at {folder}"
     mend = "free some, or use another --workspace; `luigi --module pipeline Clean` lists what nothing leads to"
     if free < LEAST_GIGABYTES:
         return Check("disk", "failed", found, mend)
     if state.f_files and state.f_favail < LEAST_FILES:
-        return Check("disk", "failed", "{}, but room for only {} more files".format(found, state.f_favail), mend)
+        return Check("disk", "failed", f"{found}, but room for only {state.f_favail} more files", mend)
     return Check("disk", "warning" if free < ENOUGH_GIGABYTES else "ok", found, mend if free < ENOUGH_GIGABYTES else "")
 
 
@@ -417,8 +415,8 @@ def _writable(name: str, folder: Path) -> Check:
     except OSError as error:
         mend = "make it writable for this user, or name another folder with {}"
         option = "--workspace" if name == "workspace" else "FSE_LOCKS"
-        return Check(name, "failed", "{}: {}".format(folder, error.strerror), mend.format(option))
-    return Check(name, "ok", "{} can be written and locked".format(folder))
+        return Check(name, "failed", f"{folder}: {error.strerror}", mend.format(option))
+    return Check(name, "ok", f"{folder} can be written and locked")
 
 
 def _existing(path: Path) -> Path:

@@ -186,7 +186,7 @@ def _write_predictions(
     columns = {"file": test.names}
     columns.update({name: errors[name] for name in shown if name in errors})
     columns.update(_columns(names, fitted(test.discovered)))
-    discovered = ["discovered_{}".format(number) for number in range(test.discovered.shape[1])]
+    discovered = [f"discovered_{number}" for number in range(test.discovered.shape[1])]
     columns.update(_columns(discovered, test.discovered))
     pd.DataFrame(columns).to_csv(str(output / "predictions.csv"), index=False, float_format="%.6f")
 
@@ -229,7 +229,7 @@ def _summary(config: Config, data: records.Records, trained: Path, means: Dict[s
 def _check(config: Config, data: records.Records) -> None:
     """Refuses data that cannot be evaluated, before anything is computed."""
     if not data.pictures["test"] or not data.pictures["train"]:
-        raise ConfigError("{}: evaluation needs training and test pictures, got {}".format(data.folder, data.pictures))
+        raise ConfigError(f"{data.folder}: evaluation needs training and test pictures, got {data.pictures}")
     missing = [name for name in config.evaluate.eyes if name not in data.landmarks]
     if data.landmarks and missing:
         raise ConfigError(

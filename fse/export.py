@@ -61,9 +61,7 @@ def export(config: Config, trained: Path, shards: Path, output: Path) -> None:
     for name, difference in description["difference"].items():
         if not difference <= config.export.tolerance:
             raise ExportError(
-                "{} differs from the checkpoint in {} by up to {}, more than export.tolerance {}".format(
-                    name, trained, difference, config.export.tolerance
-                )
+                f"{name} differs from the checkpoint in {trained} by up to {difference}, more than export.tolerance {config.export.tolerance}"
             )
     description["offline_model"] = offline.convert(config, output)
     outputs.write_json(output / "model.json", description)
@@ -86,14 +84,14 @@ def freeze(config: Config, folder: Path, output: Path, pictures: np.ndarray) -> 
     """
     prefixes = checkpoints.found(folder)
     if not prefixes:
-        raise CheckpointError("{}: no checkpoint here; run `fse train` first".format(folder))
+        raise CheckpointError(f"{folder}: no checkpoint here; run `fse train` first")
     with tf.Graph().as_default() as graph, tf.Session(config=cpu.session_config(0)) as session:
         inference = build(config)
         variables = _stored(tf.global_variables(), config.train.average > 0.0)
         try:
             checkpoints.restore(session, tf.train.Saver(variables), variables, prefixes[0])
         except tf.errors.OpError as error:
-            raise CheckpointError("checkpoint {} is broken: {}".format(prefixes[0], reason(error))) from None
+            raise CheckpointError(f"checkpoint {prefixes[0]} is broken: {reason(error)}") from None
         found = Detection(*session.run(inference[1:], {inference.pictures: pictures}))
         names = [tensor.op.name for tensor in inference[1:]]
         frozen = tf.graph_util.convert_variables_to_constants(session, graph.as_graph_def(), names)

@@ -97,14 +97,14 @@ class Links:
                 if "error" in message:
                     return str(message["error"])
                 if "closed" in message and not line.done:
-                    return "{} has gone away".format(line.name)
+                    return f"{line.name} has gone away"
             if not line.done and time.monotonic() - line.heard > _SILENCE_SECONDS:
-                return "{} has been silent for {:.0f} seconds".format(line.name, _SILENCE_SECONDS)
+                return f"{line.name} has been silent for {_SILENCE_SECONDS:.0f} seconds"
         return ""
 
     def tell_failure(self, what: str) -> None:
         """Has the other hosts stop."""
-        told = what if what.startswith("host ") else "host {}: {}".format(self.team.here, what)
+        told = what if what.startswith("host ") else f"host {self.team.here}: {what}"
         self._send({"error": told})
 
     def tell_done(self) -> None:
@@ -136,9 +136,7 @@ class Links:
                 listener.bind((name, port))
                 listener.listen(len(self.team.hosts))
             except OSError as error:
-                raise ConfigError(
-                    "train.hosts: cannot listen at {} ({})".format(self.team.hosts[0], error.strerror)
-                ) from None
+                raise ConfigError(f"train.hosts: cannot listen at {self.team.hosts[0]} ({error.strerror})") from None
             while len(hellos) < len(self.team.hosts) - 1:
                 listener.settimeout(max(0.01, until - time.monotonic()))
                 try:
@@ -146,27 +144,23 @@ class Links:
                 except socket.timeout:
                     missing = [number for number in range(1, len(self.team.hosts)) if number not in hellos]
                     self._refuse(
-                        "waited {:.0f} seconds for host {} of train.hosts, {}; run `fse join` there".format(
-                            self.timeout, missing[0], self.team.hosts[missing[0]]
-                        ),
+                        f"waited {self.timeout:.0f} seconds for host {missing[0]} of train.hosts, {self.team.hosts[missing[0]]}; run `fse join` there",
                         TrainingError,
                     )
                 line = _Line(connection, "a host")
                 hello = line.wait(min(until, time.monotonic() + _SILENCE_SECONDS))
                 number = hello.get("host")
                 if not isinstance(number, int) or not 0 < number < len(self.team.hosts) or number in hellos:
-                    line.send({"error": "host {} of {}: not expected, or here already".format(number, self.team.hosts)})
+                    line.send({"error": f"host {number} of {self.team.hosts}: not expected, or here already"})
                     connection.close()
                     continue
-                line.name = "host {} ({})".format(number, self.team.hosts[number])
+                line.name = f"host {number} ({self.team.hosts[number]})"
                 hellos[number] = (line, hello.get("facts", {}))
                 self._lines.append(line)
         for line, facts in hellos.values():
             difference = _difference(self.facts, facts)
             if difference:
-                self._refuse(
-                    "host 0 and {} differ in {}; give all hosts the same".format(line.name, difference), ConfigError
-                )
+                self._refuse(f"host 0 and {line.name} differ in {difference}; give all hosts the same", ConfigError)
         self._send({"go": True})
 
     def _refuse(self, what: str, kind: Any) -> None:
@@ -181,19 +175,17 @@ class Links:
             except OSError as error:
                 if time.monotonic() >= until:
                     raise TrainingError(
-                        "waited {:.0f} seconds for host 0 of train.hosts, {} ({}); run `fse train` there".format(
-                            self.timeout, self.team.hosts[0], error.strerror or error
-                        )
+                        f"waited {self.timeout:.0f} seconds for host 0 of train.hosts, {self.team.hosts[0]} ({error.strerror or error}); run `fse train` there"
                     ) from None
                 time.sleep(_RETRY_SECONDS)
-        line = _Line(connection, "host 0 ({})".format(self.team.hosts[0]))
+        line = _Line(connection, f"host 0 ({self.team.hosts[0]})")
         self._lines.append(line)
         line.send({"host": self.team.here, "facts": self.facts})
         answer = line.wait(until + _SILENCE_SECONDS)
         if "error" in answer:
             raise ConfigError(str(answer["error"]))
         if "go" not in answer:
-            raise TrainingError("{} went away, or gave no answer for {:.0f} seconds".format(line.name, self.timeout))
+            raise TrainingError(f"{line.name} went away, or gave no answer for {self.timeout:.0f} seconds")
 
 
 def _address(host: str) -> Tuple[str, int]:
@@ -206,5 +198,5 @@ def _difference(ours: Dict[str, Any], theirs: Any) -> str:
     for name in sorted({*ours, *theirs} if isinstance(theirs, dict) else {*ours}):
         one, other = ours.get(name), theirs.get(name) if isinstance(theirs, dict) else None
         if one != other:
-            return "{}: {!r} and {!r}".format(name, one, other)
+            return f"{name}: {one!r} and {other!r}"
     return ""

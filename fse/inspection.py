@@ -49,13 +49,13 @@ def inspect(path: Path, sheet: Optional[Path] = None) -> None:
         `dataset.max_gigabytes`' default, or a contact sheet is wanted and there is no picture.
     """
     if sheet and not sheet.absolute().parent.is_dir():
-        raise ConfigError("--sheet {}: no such folder: {}".format(sheet, sheet.parent))
+        raise ConfigError(f"--sheet {sheet}: no such folder: {sheet.parent}")
     if sheet and sheet.is_dir():
-        raise ConfigError("--sheet {}: a folder; name the file to write".format(sheet))
+        raise ConfigError(f"--sheet {sheet}: a folder; name the file to write")
     try:
         found = _look(path)
     except RecursionError:
-        raise DataError("{}: a JSON file in it is nested too deeply".format(path)) from None
+        raise DataError(f"{path}: a JSON file in it is nested too deeply") from None
     width = max(len(_plain(what)) for what, _ in found.lines)
     for what, value in found.lines:
         print("{:<{}}  {}".format(_plain(what), width, _plain(value)).rstrip())
@@ -70,7 +70,7 @@ def _look(path: Path) -> _Found:
             return _archive(path)
         return _records_file(path)
     if not path.is_dir():
-        raise DataError("{}: no such file or folder".format(path))
+        raise DataError(f"{path}: no such file or folder")
     if (path / "artifacts").is_dir():
         return _workspace(path)
     if (path / outputs.MANIFEST).is_file():
@@ -78,8 +78,8 @@ def _look(path: Path) -> _Found:
     found = _pictures_in(path)
     if not found.pictures:
         raise DataError(
-            "{}: not a workspace (no folder artifacts), not an output (no {}), and no picture or TFRecord file in "
-            "it".format(path, outputs.MANIFEST)
+            f"{path}: not a workspace (no folder artifacts), not an output (no {outputs.MANIFEST}), and no picture or TFRecord file in "
+            "it"
         )
     return found
 
@@ -90,15 +90,15 @@ def _workspace(root: Path) -> _Found:
     for links in sorted(path for path in root.glob("*/stages") if path.is_dir()):
         there = sorted((link for link in links.iterdir() if (link / outputs.MANIFEST).is_file()), key=_begun)
         lost = sorted({link.name for link in links.iterdir()} - {link.name for link in there})
-        text = "{} stages: {}".format(len(there), _some([link.name for link in there]))
+        text = f"{len(there)} stages: {_some([link.name for link in there])}"
         lines.append(("experiment " + links.parent.name, text + ("; lost: " + _some(lost) if lost else "")))
     folders = [path for path in (root / "artifacts").glob("*/*") if path.is_dir() and not path.is_symlink()]
     for path in sorted((path for path in folders if (path / outputs.MANIFEST).is_file()), key=_begun):
         made = outputs.read_manifest(path)
         about = (str(made.get("started")), _seconds(made.get("seconds")), _size(made.get("bytes")))
-        lines.append(("{} {}".format(path.parent.name, path.name), ", ".join(about) if made else _NO_MANIFEST))
+        lines.append((f"{path.parent.name} {path.name}", ", ".join(about) if made else _NO_MANIFEST))
     unfinished = sorted(path for path in folders if path.name.endswith(".building"))
-    lines += [("{} {}".format(path.parent.name, path.stem), "unfinished") for path in unfinished]
+    lines += [(f"{path.parent.name} {path.stem}", "unfinished") for path in unfinished]
     return _Found(lines)
 
 
@@ -138,7 +138,7 @@ def _pictures_in(folder: Path) -> _Found:
     names = pictures.find(root)
     if not names:
         return _Found([])
-    lines = [("picture files", "{:,}".format(len(names))), ("sizes", data.sizes(root))]
+    lines = [("picture files", f"{len(names):,}"), ("sizes", data.sizes(root))]
     points: Dict[str, np.ndarray] = {}
     if (folder / "landmarks.csv").is_file():
         table = annotations.read(folder / "landmarks.csv")
@@ -164,7 +164,7 @@ def _records_file(path: Path) -> _Found:
     except RecordError as error:
         if "not a TFRecord file" not in str(error):
             raise
-        raise DataError("{}: neither a TFRecord file nor a zip, tar or 7z archive, or truncated".format(path)) from None
+        raise DataError(f"{path}: neither a TFRecord file nor a zip, tar or 7z archive, or truncated") from None
 
 
 def _shards(paths: List[Path]) -> _Found:
@@ -172,9 +172,7 @@ def _shards(paths: List[Path]) -> _Found:
     from fse import records  # TensorFlow takes seconds to load
 
     counts = [records.count(path) for path in paths]
-    lines = [
-        ("records in " + path.name, "{:,}, {}".format(n, _size(path.stat().st_size))) for path, n in zip(paths, counts)
-    ]
+    lines = [("records in " + path.name, f"{n:,}, {_size(path.stat().st_size)}") for path, n in zip(paths, counts)]
     features: Dict[str, Set[str]] = {}
     sizes: List[Tuple[int, int]] = []
     broken = 0
@@ -188,7 +186,7 @@ def _shards(paths: List[Path]) -> _Found:
                 broken += 1
     listed = sorted(features)[:_LISTED]
     lines += [("feature " + name, " or ".join(sorted(features[name])[:_LISTED])) for name in listed]
-    lines.append(("pictures", "{:,}".format(len(sizes)) + (", {:,} records without".format(broken) if broken else "")))
+    lines.append(("pictures", f"{len(sizes):,}" + (f", {broken:,} records without" if broken else "")))
     lines.append(("sizes", data.sizes_in_words(sizes)))
 
     def take(places: Set[int]) -> Iterator[_Picture]:
@@ -228,12 +226,12 @@ def _archive(path: Path) -> _Found:
     images = [name for name in names if pictures.is_picture(name.name)]
     others = [str(name) for name in names if not pictures.is_picture(name.name)]
     lines = [
-        ("archive", "{}, {} unpacked".format(_size(archive.size(path)), _size(total))),
-        ("files", "{:,}".format(len(names))),
-        ("pictures", "{:,}".format(len(images))),
+        ("archive", f"{_size(archive.size(path))}, {_size(total)} unpacked"),
+        ("files", f"{len(names):,}"),
+        ("pictures", f"{len(images):,}"),
     ]
     folders = Counter(str(name.parent) for name in images)
-    lines += [("pictures in " + folder, "{:,}".format(count)) for folder, count in folders.most_common(_LISTED)]
+    lines += [("pictures in " + folder, f"{count:,}") for folder, count in folders.most_common(_LISTED)]
     lines.append(("other files", _some(others)))
 
     def take(places: Set[int]) -> Iterator[_Picture]:
@@ -255,7 +253,7 @@ def _write_sheet(path: Path, found: _Found, sheet: Path) -> None:
         except PictureError as error:
             reasons.append(str(error))
     if not shown:
-        raise DataError("{}: no picture in it for a contact sheet{}".format(path, _because(reasons)))
+        raise DataError(f"{path}: no picture in it for a contact sheet{_because(reasons)}")
     partial = sheet.with_name(sheet.name + ".partial")
     try:
         data.sheet(shown, points, _TILE, _COLUMNS).save(str(partial), "png")
@@ -264,13 +262,13 @@ def _write_sheet(path: Path, found: _Found, sheet: Path) -> None:
         with contextlib.suppress(OSError):
             partial.unlink()
         raise
-    print("contact sheet of {} pictures: {}".format(len(shown), _plain(str(sheet))))
+    print(f"contact sheet of {len(shown)} pictures: {_plain(str(sheet))}")
     if reasons:
-        print("{} left out{}".format(len(reasons), _plain(_because(reasons))))
+        print(f"{len(reasons)} left out{_plain(_because(reasons))}")
 
 
 def _because(reasons: List[str]) -> str:
-    return ": {}".format(_counted(Counter(reasons))) if reasons else ""
+    return f": {_counted(Counter(reasons))}" if reasons else ""
 
 
 def _names(value: Any) -> List[str]:
@@ -279,11 +277,11 @@ def _names(value: Any) -> List[str]:
 
 def _some(names: List[str]) -> str:
     rest = len(names) - _LISTED
-    return (", ".join(names[:_LISTED]) + (" and {:,} more".format(rest) if rest > 0 else "")) or "none"
+    return (", ".join(names[:_LISTED]) + (f" and {rest:,} more" if rest > 0 else "")) or "none"
 
 
 def _counted(counts: Dict[str, int]) -> str:
-    return ", ".join("{} {:,}".format(name, count) for name, count in sorted(counts.items()))
+    return ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
 
 
 def _finite(value: Any) -> Optional[float]:
@@ -297,7 +295,7 @@ def _finite(value: Any) -> Optional[float]:
 
 def _number(value: Any) -> str:
     number = _finite(value)
-    return "unknown" if number is None else "{:,}".format(value) if isinstance(value, int) else "{:.6g}".format(number)
+    return "unknown" if number is None else f"{value:,}" if isinstance(value, int) else f"{number:.6g}"
 
 
 def _seconds(value: Any) -> str:
@@ -308,7 +306,7 @@ def _size(value: Any) -> str:
     number = _finite(value)
     if number is None:
         return "unknown"
-    return "{:,.1f} MB".format(number / 1e6) if number >= 1e6 else "{:,.1f} kB".format(number / 1e3)
+    return f"{number / 1e6:,.1f} MB" if number >= 1e6 else f"{number / 1e3:,.1f} kB"
 
 
 def _plain(text: str) -> str:

@@ -44,7 +44,7 @@ def landmarks(model: Path, paths: List[Path], format: str, draw: Optional[Path])
             try:
                 picture = pictures.decode(path, MAX_PIXELS)
             except FseError as error:
-                failures.append("{}: {}".format(path, error))
+                failures.append(f"{path}: {error}")
                 continue
             points = _in_picture(detect, picture)
             write(path, points)
@@ -76,7 +76,7 @@ def _csv_writer() -> Any:
 
     def write(path: Path, points: np.ndarray) -> None:
         for number, (x, y) in enumerate(points):
-            writer.writerow([str(path), number, "{:.2f}".format(x), "{:.2f}".format(y)])
+            writer.writerow([str(path), number, f"{x:.2f}", f"{y:.2f}"])
 
     return write
 

@@ -62,7 +62,7 @@ def run(train: Train, team: ranks.Team, command: List[str], logs: Path, facts: D
         for number, device in zip(team.numbers, team.devices):
             rank = ranks.Rank(number, team.size, device, addresses)
             environment = dict(os.environ, FSE_PARENT=str(os.getpid()), **ranks.environment_of(rank, train, table))
-            started.append(Started(rank, command, environment, logs / "train_{}.log".format(device), number == 0))
+            started.append(Started(rank, command, environment, logs / f"train_{device}.log", number == 0))
         try:
             _watch(started, links, train.connect_timeout)
         except (ConfigError, TrainingError) as error:
@@ -121,12 +121,12 @@ def _addresses(team: ranks.Team) -> Tuple[str, ...]:
     if team.hosts:
         pairs = [host.rsplit(":", 1) for host in team.hosts]
         each = team.size // len(pairs)
-        return tuple("{}:{}".format(name, int(port) + 1 + number) for name, port in pairs for number in range(each))
+        return tuple(f"{name}:{int(port) + 1 + number}" for name, port in pairs for number in range(each))
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(team.size)]
         for each_socket in sockets:
             each_socket.bind(("127.0.0.1", 0))
-        return tuple("127.0.0.1:{}".format(each_socket.getsockname()[1]) for each_socket in sockets)
+        return tuple(f"127.0.0.1:{each_socket.getsockname()[1]}" for each_socket in sockets)
 
 
 def _watch(started: List[Started], links: "hosts.Links", patience: float) -> None:
@@ -175,7 +175,7 @@ def _error(started: List[Started]) -> Exception:
     one = min(failed, key=lambda each: (each.process.returncode == LEFT_ALONE, each.rank.number))
     said = one.failure()
     if one.rank.size > 1:
-        said = "rank {} of {}: {} (log: {})".format(one.rank.number, one.rank.size, said, one.log)
+        said = f"rank {one.rank.number} of {one.rank.size}: {said} (log: {one.log})"
     return ConfigError(said) if one.process.returncode == 2 else TrainingError(said)
 
 
@@ -200,10 +200,8 @@ def _check_use(started: List[Started]) -> None:
         _, begun, after = one.log.read_text(errors="replace").partition(STEPS_BEGIN)
         if begun and COMPILED not in after:
             raise DeviceUnusedError(
-                "train.device is 'npu', but the log of rank {} does not say that a step was compiled for it ({!r} is "
-                "missing after {!r}): it ran on the processor (log: {})".format(
-                    one.rank.number, COMPILED, STEPS_BEGIN, one.log
-                )
+                f"train.device is 'npu', but the log of rank {one.rank.number} does not say that a step was compiled for it ({COMPILED!r} is "
+                f"missing after {STEPS_BEGIN!r}): it ran on the processor (log: {one.log})"
             )
 
 

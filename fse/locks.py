@@ -38,10 +38,10 @@ def held(path: Path, what: str, wait: float, shared: bool = False, error: Type[F
     descriptor = _locked(path, shared)
     while descriptor is None:
         if time.monotonic() >= until:
-            waited = "waited {:.0f} seconds".format(wait) if wait else "try again when that has ended"
-            raise error("{} is in use by {}; {}".format(what, holder(path), waited))
+            waited = f"waited {wait:.0f} seconds" if wait else "try again when that has ended"
+            raise error(f"{what} is in use by {holder(path)}; {waited}")
         if not told:
-            print("waiting for {}, in use by {}".format(what, holder(path)), file=sys.stderr, flush=True)
+            print(f"waiting for {what}, in use by {holder(path)}", file=sys.stderr, flush=True)
             told = True
         time.sleep(min(_PAUSE_SECONDS, max(0.0, until - time.monotonic())))
         descriptor = _locked(path, shared)
@@ -97,7 +97,7 @@ def of_devices(device: str, cards: Iterable[str]) -> Dict[str, Path]:
     They are the same for all users of a host, in FSE_LOCKS or else /tmp.
     """
     folder = Path(os.environ.get("FSE_LOCKS", "/tmp"))
-    names = ["cpu"] if device == "cpu" else ["{}-{}".format(device, card) for card in sorted({*cards})]
+    names = ["cpu"] if device == "cpu" else [f"{device}-{card}" for card in sorted({*cards})]
     return {name: folder / "fse-device-{}.lock".format(name.replace("/", "_")) for name in names}
 
 
@@ -110,7 +110,7 @@ def devices(device: str, cards: Iterable[str], wait: float) -> Iterator[List[int
     """
     with contextlib.ExitStack() as stack:
         yield [
-            stack.enter_context(held(path, "device {} of this host".format(name), wait, error=DeviceBusyError))
+            stack.enter_context(held(path, f"device {name} of this host", wait, error=DeviceBusyError))
             for name, path in of_devices(device, cards).items()
         ]
 
@@ -154,4 +154,4 @@ def _me(what: str) -> str:
     except (KeyError, OSError, ImportError):  # a user without a name
         user = str(os.getuid())
     now = time.strftime("%Y-%m-%d %H:%M:%S")
-    return "process {} of {} on {} since {} ({})".format(os.getpid(), user, socket.gethostname(), now, what)
+    return f"process {os.getpid()} of {user} on {socket.gethostname()} since {now} ({what})"

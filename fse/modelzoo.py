@@ -94,7 +94,7 @@ def read(trained: Path, kind: str, seconds: Optional[float], metrics: Optional[P
 
 def case_name(result: Result) -> str:
     """`<network>_bs<batch>_<ranks>p_<acc or perf>`."""
-    return "{}_bs{}_{}p_{}".format(NETWORK, result.batch_size, result.ranks, result.kind)
+    return f"{NETWORK}_bs{result.batch_size}_{result.ranks}p_{result.kind}"
 
 
 def case_log(result: Result) -> str:
@@ -105,13 +105,13 @@ def case_log(result: Result) -> str:
         "BatchSize": result.batch_size,
         "DeviceType": platform.machine(),
         "CaseName": case_name(result),
-        "ActualFPS": "{:.2f}".format(result.fps),
-        "TrainingTime": "{:.3f}".format(1000.0 * result.batch_size / result.fps),
+        "ActualFPS": f"{result.fps:.2f}",
+        "TrainingTime": f"{1000.0 * result.batch_size / result.fps:.3f}",
         "TrainAccuracy": result.accuracy,
         "ActualLoss": result.loss,
         "E2ETrainingTime": None if result.seconds is None else round(result.seconds),
     }
-    return "".join("{} = {}\n".format(key, value) for key, value in values.items() if value is not None)
+    return "".join(f"{key} = {value}\n" for key, value in values.items() if value is not None)
 
 
 def write_case_log(folder: Path, result: Result, rows: Losses) -> Path:
@@ -134,13 +134,13 @@ def final_lines(result: Result, rows: Losses, progress: str) -> str:
     accuracy = "not measured" if result.accuracy is None else result.accuracy
     lines = [
         "------------------ Final result ------------------",
-        "Final Performance images/sec : {:.2f}".format(result.fps),
-        "Final Performance sec/step : {:.5f}".format(result.batch_size / result.fps),
-        "Final Train Accuracy : {}".format(accuracy),
+        f"Final Performance images/sec : {result.fps:.2f}",
+        f"Final Performance sec/step : {result.batch_size / result.fps:.5f}",
+        f"Final Train Accuracy : {accuracy}",
         "E2E Training Duration sec : {}".format("unknown" if result.seconds is None else round(result.seconds)),
         progress,
     ]
-    lines += ["{} {}".format(name, rows[-1][name]) for name in ("loss_align", "loss_diversity", "loss_decay")]
+    lines += [f"{name} {rows[-1][name]}" for name in ("loss_align", "loss_diversity", "loss_decay")]
     return "\n".join(lines)
 
 
@@ -159,13 +159,13 @@ def main(arguments: Optional[List[str]] = None) -> int:
     try:
         _run(options)
     except StageError as error:
-        print("[Error] {}".format(error), file=sys.stderr)
+        print(f"[Error] {error}", file=sys.stderr)
         return max(1, error.code)
     except FseError as error:
-        print("[Error] {}".format(error), file=sys.stderr)
+        print(f"[Error] {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print("[Error] {}: {}".format(error.filename, error.strerror), file=sys.stderr)
+        print(f"[Error] {error.filename}: {error.strerror}", file=sys.stderr)
         return 1
     return 0
 
@@ -186,7 +186,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--profiling", default="False", help="True: profile to profiling in the output folder (npu)")
     parser.add_argument("--over_dump", default="False", help="True: overflowing operators to over_dump there (npu)")
     parser.add_argument("--data_dump_flag", default="False", help="True: operators' data to data_dump_flag there (npu)")
-    parser.add_argument("--data_dump_step", help="whose data: 5, 0|5|10 or 3-5 (default: {})".format(DUMP_STEP))
+    parser.add_argument("--data_dump_step", help=f"whose data: 5, 0|5|10 or 3-5 (default: {DUMP_STEP})")
     parser.add_argument("--autotune", default="False", help="True: AOE tunes operators, work in autotune there (npu)")
     parser.add_argument("--device", choices=("npu", "gpu", "cpu"), default=os.environ.get("FSE_DEVICE") or "npu")
     parser.add_argument(
@@ -202,7 +202,7 @@ def _units() -> str:
 
 
 def _run(options: argparse.Namespace) -> None:
-    name = options.config or "{}_{}".format(EXPERIMENTS[options.kind], options.cards)
+    name = options.config or f"{EXPERIMENTS[options.kind]}_{options.cards}"
     card = os.environ.get("ASCEND_DEVICE_ID") or "0"
     output = (options.output_path or Path("output") / card).absolute()
     changes = _changes(options)
@@ -217,7 +217,7 @@ def _run(options: argparse.Namespace) -> None:
         stale.unlink()
     began, started = time.monotonic(), time.time()
     trained = workspace / settings.experiment.name / "stages" / "Train"
-    with open(str(output / "train_{}.log".format(card)), "wb") as log:
+    with open(str(output / f"train_{card}.log"), "wb") as log:
         try:
             _luigi(["Train", "--force", *common], log)
         except StageError:
@@ -234,7 +234,7 @@ def _run(options: argparse.Namespace) -> None:
     result, rows = read(trained, KINDS[options.kind], time.monotonic() - began, metrics)
     progress = [line for line in said.decode(errors="replace").splitlines() if line.startswith("progress ")]
     print(final_lines(result, rows, progress[-1] if progress else ""), flush=True)
-    print("log: {}".format(write_case_log(output, result, rows)))
+    print(f"log: {write_case_log(output, result, rows)}")
 
 
 def _changes(options: argparse.Namespace) -> Dict[str, Any]:
@@ -243,10 +243,10 @@ def _changes(options: argparse.Namespace) -> Dict[str, Any]:
         raise ConfigError('para "data_path" must be config')
     data = options.data_path.absolute()
     if not data.is_dir():
-        raise ConfigError("--data_path {}: no such folder".format(data))
+        raise ConfigError(f"--data_path {data}: no such folder")
     images = next((name for name in FOLDERS if (data / name).is_dir()), ".")
     if not pictures.find(data / images):
-        raise ConfigError("--data_path {}: no pictures there".format(data / images))
+        raise ConfigError(f"--data_path {data / images}: no pictures there")
     values: Dict[str, Any] = {
         "dataset.archive": str(data),
         "dataset.images": images,
@@ -282,7 +282,7 @@ def _device_changes(options: argparse.Namespace, device: str, output: Path) -> D
         values["train.mixed_precision"] = PRECISIONS[mode]
     on = [name for name in SWITCHES if _is_on(name, getattr(options, name))]
     if on and device != "npu":
-        raise ConfigError("--{}=True: only an NPU does that, and train.device is {!r}".format(on[0], device))
+        raise ConfigError(f"--{on[0]}=True: only an NPU does that, and train.device is {device!r}")
     for name in on:
         folder = output / name
         folder.mkdir(parents=True, exist_ok=True)
@@ -298,13 +298,13 @@ def _device_changes(options: argparse.Namespace, device: str, output: Path) -> D
 
 def _is_on(name: str, value: str) -> bool:
     if value.lower() not in ("true", "false"):
-        raise ConfigError("--{}={}: wanted True or False".format(name, value))
+        raise ConfigError(f"--{name}={value}: wanted True or False")
     return value.lower() == "true"
 
 
 def _joined(changes: Dict[str, Any], more: str) -> str:
     """Settings as for `--set`; what `more` says is last, and wins."""
-    pairs = ["{}={}".format(key, json.dumps(value, ensure_ascii=False)) for key, value in changes.items()]
+    pairs = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in changes.items()]
     return ",".join([*pairs, more] if more else pairs)
 
 
@@ -324,7 +324,7 @@ def _luigi(arguments: List[str], log: Any) -> None:
             log.flush()
             sys.stderr.write(line.decode(errors="replace"))
     if child.returncode:
-        error = StageError("luigi {} ended with exit code {}".format(arguments[0], child.returncode))
+        error = StageError(f"luigi {arguments[0]} ended with exit code {child.returncode}")
         error.code = child.returncode
         raise error
 
@@ -340,10 +340,10 @@ def _said(workspace: Path, trained: Path, output: Path, card: str, started: floa
     logs = sorted(folder.with_name(folder.name + ".building").glob("logs/train_*.log")) or sorted(
         folder.glob("logs/train_*.log")
     )
-    for log in [workspace / "logs" / "train-{}.log".format(folder.name), *logs]:
+    for log in [workspace / "logs" / f"train-{folder.name}.log", *logs]:
         if not log.exists() or log.stat().st_mtime < started:
             continue
-        if log in logs and log.name != "train_{}.log".format(card):
+        if log in logs and log.name != f"train_{card}.log":
             shutil.copyfile(str(log), str(output / log.name))
         else:
             said = log.read_bytes()

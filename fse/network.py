@@ -58,7 +58,7 @@ class Layers:
         they replace, and a map's cells divide the view evenly.
         """
         self.count += 1
-        with tf.variable_scope("layer_{}".format(self.count)):
+        with tf.variable_scope(f"layer_{self.count}"):
             shape = [kernel, kernel, maps.shape.as_list()[-1], filters]
             weights = tf.get_variable("kernel", shape, tf.float32, tf.constant_initializer(self._initial(shape)))
             if self.network.padding == "mirror":
@@ -199,12 +199,10 @@ def cell_centres(name: str, view: int) -> np.ndarray:
     """
     network = find(name)
     if view % network.multiple:
-        raise ConfigError(
-            "network.view must be a multiple of {} for network {!r}, got {}".format(network.multiple, name, view)
-        )
+        raise ConfigError(f"network.view must be a multiple of {network.multiple} for network {name!r}, got {view}")
     count = (view - 2 * network.margin) // network.reduction
     if count < 2:
-        raise ConfigError("network.view ({} pixels) is too small for network {!r}".format(view, name))
+        raise ConfigError(f"network.view ({view} pixels) is too small for network {name!r}")
     return 2.0 * (network.margin + network.reduction * (np.arange(count) + 0.5)) / view - 1.0
 
 

@@ -98,7 +98,7 @@ def parse(text: str) -> Overview:
             watts, celsius = (_numbers(cells[2]) + [None, None])[:2]
             waiting = Card(int(head[0]), 0, head[1], cells[1], watts, celsius)
     if not cards:
-        raise DeviceError("npu-smi info shows no card; it says: {!r}".format(text.strip()[-300:]))
+        raise DeviceError(f"npu-smi info shows no card; it says: {text.strip()[-300:]!r}")
     return Overview(found.group(1) if found else "", cards)
 
 
@@ -125,13 +125,13 @@ def _ask(arguments: List[str], seconds: float) -> str:
     try:
         ended = processes.run([program, *arguments], seconds)
     except OSError as error:
-        raise DeviceError("{} cannot be run: {}".format(program, error.strerror)) from None
+        raise DeviceError(f"{program} cannot be run: {error.strerror}") from None
     if ended.code is None:
         raise DeviceError(
-            "{} did not answer within {:.0f} seconds: the driver hangs; look at `dmesg`, reset the card or restart the "
-            "machine".format(command, seconds)
+            f"{command} did not answer within {seconds:.0f} seconds: the driver hangs; look at `dmesg`, reset the card or restart the "
+            "machine"
         )
     if ended.code:
         said = (ended.errors.strip() or ended.output.strip() or "it said nothing")[-300:]
-        raise DeviceError("{} ended with exit code {}: {}".format(command, ended.code, said))
+        raise DeviceError(f"{command} ended with exit code {ended.code}: {said}")
     return ended.output

@@ -42,7 +42,7 @@ def command(config: Config, soc: str) -> List[str]:
 
 def tuning(config: Config) -> List[List[str]]:
     """The arguments of each run of AOE, to be run beside `model.pb` (CANN's AOE manual)."""
-    return [["aoe", "--job_type={}".format(job), *_model(config), "--log=error"] for job in JOBS[config.export.aoe]]
+    return [["aoe", f"--job_type={job}", *_model(config), "--log=error"] for job in JOBS[config.export.aoe]]
 
 
 def convert(config: Config, folder: Path) -> Dict[str, Any]:
@@ -61,12 +61,12 @@ def convert(config: Config, folder: Path) -> Dict[str, Any]:
     if here:
         if config.export.aoe and shutil.which("aoe") is None:
             raise ExportError(
-                "export.aoe is {!r}, but aoe is not on the PATH, where atc is; install it with CANN's toolkit, or leave "
-                "export.aoe empty".format(config.export.aoe)
+                f"export.aoe is {config.export.aoe!r}, but aoe is not on the PATH, where atc is; install it with CANN's toolkit, or leave "
+                "export.aoe empty"
             )
         _run(["sh", str(folder / "atc.sh")], config.export.offline_seconds, len(lines) - 1)
         if not (folder / "model.om").is_file():
-            raise ExportError("atc ended well, but wrote no model.om; command: {}".format(lines[-1]))
+            raise ExportError(f"atc ended well, but wrote no model.om; command: {lines[-1]}")
     return {"commands": lines, "soc_version": soc, "soc_version_from": source, "was_run": here}
 
 
@@ -77,7 +77,7 @@ def _model(config: Config) -> List[str]:
         "--model=model.pb",
         "--framework=3",
         "--input_format=NHWC",
-        "--input_shape=pictures:{},{},{},3".format(config.export.offline_batch, view, view),
+        f"--input_shape=pictures:{config.export.offline_batch},{view},{view},3",
         "--out_nodes=landmarks:0;heatmaps:0",
         "--output_type=FP32",
     ]
@@ -99,8 +99,8 @@ def _run(arguments: List[str], seconds: int, tunings: int) -> None:
     said = ended.output + ended.errors
     last = (ended.errors.strip() or ended.output.strip() or "they said nothing")[-500:]
     if ended.code is None:
-        raise ExportError("atc.sh did not end within export.offline_seconds ({} seconds)".format(seconds))
+        raise ExportError(f"atc.sh did not end within export.offline_seconds ({seconds} seconds)")
     if ended.code:
-        raise ExportError("atc.sh ended with exit code {}: {}".format(ended.code, last))
+        raise ExportError(f"atc.sh ended with exit code {ended.code}: {last}")
     if said.count(TUNED) < tunings:
-        raise ExportError("aoe ended well, but did not say {!r}: {}".format(TUNED, last))
+        raise ExportError(f"aoe ended well, but did not say {TUNED!r}: {last}")

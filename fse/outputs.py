@@ -91,7 +91,7 @@ def whole(
         inputs.
     """
     if os.path.lexists(str(output)) and not replace:
-        raise StageError("{}: exists already; remove it, or name another --output".format(output))
+        raise StageError(f"{output}: exists already; remove it, or name another --output")
     building = output.with_name(output.name + ".building")
     started, clock = datetime.datetime.now(datetime.timezone.utc), time.monotonic()
     try:
@@ -120,9 +120,7 @@ def whole(
         remember(building)
         _publish(building, output)
     except OSError as error:
-        raise StageError(
-            "{}: cannot be written: {}".format(error.filename or output, error.strerror or error)
-        ) from error
+        raise StageError(f"{error.filename or output}: cannot be written: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager
@@ -144,9 +142,7 @@ def shared(output: Path, manifest: Dict[str, Any]) -> Iterator[Path]:
         _begin(building, manifest)
         yield building
     except OSError as error:
-        raise StageError(
-            "{}: cannot be written: {}".format(error.filename or output, error.strerror or error)
-        ) from error
+        raise StageError(f"{error.filename or output}: cannot be written: {error.strerror or error}") from error
 
 
 def manifest(
@@ -182,8 +178,8 @@ def read_manifest(folder: Path) -> Dict[str, Any]:
     schema = value.get("schema")
     if isinstance(schema, int) and schema > SCHEMA:
         raise StageError(
-            "{}: written by a newer version of this program (schema {}, this one knows {}); update it, or use another "
-            "workspace".format(folder / MANIFEST, schema, SCHEMA)
+            f"{folder / MANIFEST}: written by a newer version of this program (schema {schema}, this one knows {SCHEMA}); update it, or use another "
+            "workspace"
         )
     whole = schema == SCHEMA and all(isinstance(value.get(name), kind) for name, kind in _FIELDS.items())
     return value if whole else {}
@@ -213,7 +209,7 @@ def problem(folder: Path, thorough: bool = False) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         pass
     differing = differences(folder)
-    return "content differs from manifest: {}".format(_listed(differing)) if differing else ""
+    return f"content differs from manifest: {_listed(differing)}" if differing else ""
 
 
 def differences(folder: Path) -> List[str]:
@@ -289,7 +285,7 @@ def content_hash(folder: Path, files: Dict[str, str], volatile: Volatile) -> str
 def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file that is there whole or not at all."""
     # Two processes may write the same file.
-    temporary = path.with_name("{}.{}-{}.tmp".format(path.name, socket.gethostname(), os.getpid()))
+    temporary = path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
     try:
         temporary.write_text(json.dumps(value, indent=2, sort_keys=False) + "\n")
         os.replace(str(temporary), str(path))
@@ -332,15 +328,15 @@ def _begin(building: Path, manifest: Dict[str, Any]) -> None:
         return
     if found != wanted:
         raise StageError(
-            "{}: holds an interrupted attempt with other settings or inputs; give it the same ones to go on, or remove "
-            "that folder".format(building)
+            f"{building}: holds an interrupted attempt with other settings or inputs; give it the same ones to go on, or remove "
+            "that folder"
         )
 
 
 def _describe(folder: Path, volatile: Volatile, summary: str) -> Dict[str, Any]:
     """Hashes, sizes and figures of a finished folder; writes its listing."""
     digests = hash_files(folder)
-    listing = "".join("{}  {}\n".format(digest, name) for name, digest in digests.items()).encode()
+    listing = "".join(f"{digest}  {name}\n" for name, digest in digests.items()).encode()
     sizes = {name: (folder / name).stat().st_size for name in digests}
     folders: Dict[str, int] = {}
     for name in digests:
@@ -397,7 +393,7 @@ def _state(folder: Path, made: Dict[str, Any], thorough: bool) -> str:
             continue  # the folder itself changes with .state
         found = os.stat(os.path.join(str(folder), name))
         size = 0 if name in made["folders"] else found.st_size
-        digest.update("{} {} {} {}\n".format(name, size, found.st_mtime_ns, found.st_ino).encode())
+        digest.update(f"{name} {size} {found.st_mtime_ns} {found.st_ino}\n".encode())
     return digest.hexdigest()
 
 
@@ -448,4 +444,4 @@ def _peak_megabytes() -> int:
 
 
 def _listed(names: List[str]) -> str:
-    return ", ".join(names[:3]) + (" and {} more".format(len(names) - 3) if len(names) > 3 else "")
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -57,7 +57,7 @@ def find(folder: Path) -> List[str]:
                 found.append(name if below == "./" else below + name)
     for name in found:
         if name != name.encode("utf-8", "replace").decode("utf-8"):
-            raise DataError("{}: the name of picture {!r} is not UTF-8; rename it".format(folder, name))
+            raise DataError(f"{folder}: the name of picture {name!r} is not UTF-8; rename it")
     return sorted(found)
 
 
@@ -136,7 +136,7 @@ def _decode(stream: IO[bytes], max_pixels: int, coarsest: Callable[[int, int], f
     with Image.open(stream, formats=_FORMATS) as image:
         width, height = image.size
         if width * height > max_pixels:
-            raise PictureError("{} x {} pixels, more than {}".format(width, height, max_pixels))
+            raise PictureError(f"{width} x {height} pixels, more than {max_pixels}")
         if not width * height:
             raise PictureError("the picture has no pixels")
         upright = _upright(image)
@@ -208,7 +208,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, Image.UnidentifiedImageError):
         return "not a JPEG, PNG, BMP, WebP or TIFF picture"
     if isinstance(error, OSError) and error.strerror:
-        return "cannot be read: {}".format(error.strerror)
+        return f"cannot be read: {error.strerror}"
     if "truncated" in text.lower() or isinstance(error, EOFError):
         return "the picture is truncated"
-    return "the picture is broken ({})".format(text[:100] or type(error).__name__)
+    return f"the picture is broken ({text[:100] or type(error).__name__})"

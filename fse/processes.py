@@ -87,7 +87,7 @@ def failure(code: int, said: Sequence[str]) -> str:
     if errors:
         return errors[-1]
     if code < 0:
-        return "it was ended by signal {}".format(signal.Signals(-code).name)
+        return f"it was ended by signal {signal.Signals(-code).name}"
     return "it ended with exit code {}; {}".format(code, said[-1] if said else "it said nothing")
 
 
@@ -151,9 +151,7 @@ def in_order(
                 yield from given.popleft().result()
         except BrokenProcessPool:
             raise StageError(
-                "{}: one of {} processes was killed, perhaps for want of memory; use fewer processes".format(
-                    task, processes
-                )
+                f"{task}: one of {processes} processes was killed, perhaps for want of memory; use fewer processes"
             ) from None
         except BaseException:  # an interrupt, say: what is being worked on is wanted no more, and may take long
             for future in given:

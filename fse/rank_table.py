@@ -38,11 +38,11 @@ def read(path: Path) -> List[List[Device]]:
     try:
         return _servers(json.loads(path.read_bytes().decode()))
     except OSError as error:
-        raise ConfigError("rank table {}: cannot be read ({})".format(path, error.strerror)) from None
+        raise ConfigError(f"rank table {path}: cannot be read ({error.strerror})") from None
     except ConfigError as error:
-        raise ConfigError("rank table {}: {}".format(path, error)) from None
+        raise ConfigError(f"rank table {path}: {error}") from None
     except ValueError as error:  # of JSON and UTF-8 alike
-        raise ConfigError("rank table {}: not valid JSON: {}".format(path, error)) from None
+        raise ConfigError(f"rank table {path}: not valid JSON: {error}") from None
 
 
 def of_cards(cards: Sequence[int]) -> Dict[str, Any]:
@@ -56,20 +56,16 @@ def of_cards(cards: Sequence[int]) -> Dict[str, Any]:
         pairs = [line.split("=", 1) for line in ADDRESSES.read_text().splitlines() if "=" in line]
     except OSError as error:
         raise DeviceError(
-            "{}, which has the cards' network addresses, cannot be read ({}); mend it, {}".format(
-                ADDRESSES, error.strerror, instead
-            )
+            f"{ADDRESSES}, which has the cards' network addresses, cannot be read ({error.strerror}); mend it, {instead}"
         ) from None
     addresses = {name.strip(): value.strip() for name, value in pairs}
     for card in cards:
-        if "address_{}".format(card) not in addresses:
+        if f"address_{card}" not in addresses:
             raise DeviceError(
-                "{} has no address_{}; set it with `hccn_tool -i {} -ip -s …`, {}".format(
-                    ADDRESSES, card, card, instead
-                )
+                f"{ADDRESSES} has no address_{card}; set it with `hccn_tool -i {card} -ip -s …`, {instead}"
             )
     devices = [
-        {"device_id": str(card), "device_ip": addresses["address_{}".format(card)], "rank_id": str(rank)}
+        {"device_id": str(card), "device_ip": addresses[f"address_{card}"], "rank_id": str(rank)}
         for rank, card in enumerate(cards)
     ]
     server = {"server_id": socket.gethostname(), "device": devices}
@@ -83,21 +79,21 @@ def check_cards(cards: Sequence[int]) -> None:
       ConfigError: they cannot (HCCL: 1, 2, 4 or 8, 2 or 4 of them from one half).
     """
     if len(cards) not in COUNTS:
-        raise ConfigError("an Ascend 910 server trains on 1, 2, 4 or 8 cards, not on {}".format(len(cards)))
+        raise ConfigError(f"an Ascend 910 server trains on 1, 2, 4 or 8 cards, not on {len(cards)}")
     listed = ", ".join(map(str, cards))
     if len(set(cards)) < len(cards) or not all(0 <= card < CARDS for card in cards):
-        raise ConfigError("an Ascend 910 server has the cards 0 to 7, once each, got {}".format(listed))
+        raise ConfigError(f"an Ascend 910 server has the cards 0 to 7, once each, got {listed}")
     if len(cards) < CARDS and len({card // (CARDS // 2) for card in cards}) > 1:
         raise ConfigError(
             "2 or 4 cards of an Ascend 910 server must all be of 0-3 or all of 4-7, which are separate networks; got "
-            "{}".format(listed)
+            f"{listed}"
         )
 
 
 def _servers(table: Any) -> List[List[Device]]:
     for key, wanted in (("status", "completed"), ("version", "1.0")):
         if _text(table, key) != wanted:
-            raise ConfigError("{} must be {!r}, got {!r}".format(key, wanted, table[key]))
+            raise ConfigError(f"{key} must be {wanted!r}, got {table[key]!r}")
     servers = _list(table, "server_list")
     if _text(table, "server_count") != str(len(servers)):
         raise ConfigError("server_count is {!r}, but server_list has {}".format(table["server_count"], len(servers)))
@@ -108,18 +104,18 @@ def _servers(table: Any) -> List[List[Device]]:
         try:
             check_cards([device.card for device in found[-1]])
         except ConfigError as error:
-            raise ConfigError("server {}: {}".format(name, error)) from None
+            raise ConfigError(f"server {name}: {error}") from None
     devices = [device for server in found for device in server]
     numbers = [device.rank for device in devices]
     if numbers != list(range(len(devices))):
-        raise ConfigError("rank_id must run from 0 without gaps, server by server, got {}".format(numbers))
+        raise ConfigError(f"rank_id must run from 0 without gaps, server by server, got {numbers}")
     for what, values in (
         ("device_ip", [device.address for device in devices]),
         ("server_id", [server[0].server for server in found]),
     ):
         twice = sorted({value for value in values if values.count(value) > 1})
         if twice:
-            raise ConfigError("{} {} is there twice".format(what, twice[0]))
+            raise ConfigError(f"{what} {twice[0]} is there twice")
     return found
 
 
@@ -127,7 +123,7 @@ def _device(device: Any, server: str) -> Device:
     numbers = {}
     for key in ("rank_id", "device_id"):
         if not _text(device, key).isdecimal():
-            raise ConfigError("{} must be a number in quotes, got {!r}".format(key, device[key]))
+            raise ConfigError(f"{key} must be a number in quotes, got {device[key]!r}")
         numbers[key] = int(device[key])
     try:
         address = str(ipaddress.ip_address(_text(device, "device_ip")))
@@ -143,18 +139,18 @@ def _device(device: Any, server: str) -> Device:
 def _text(table: Any, key: str) -> str:
     value = _value(table, key)
     if not isinstance(value, str):
-        raise ConfigError("{} must be a string (HCCL wants all values in quotes), got {!r}".format(key, value))
+        raise ConfigError(f"{key} must be a string (HCCL wants all values in quotes), got {value!r}")
     return value
 
 
 def _list(table: Any, key: str) -> List[Any]:
     value = _value(table, key)
     if not isinstance(value, list) or not value:
-        raise ConfigError("{} must be a list with something in it, got {!r}".format(key, value))
+        raise ConfigError(f"{key} must be a list with something in it, got {value!r}")
     return value
 
 
 def _value(table: Any, key: str) -> Any:
     if not isinstance(table, dict) or key not in table:
-        raise ConfigError("{!r} is missing in {}".format(key, json.dumps(table)[:80]))
+        raise ConfigError(f"{key!r} is missing in {json.dumps(table)[:80]}")
     return table[key]

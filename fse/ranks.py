@@ -73,8 +73,8 @@ def team(train: Train, environment: Mapping[str, str] = os.environ) -> Team:
     """
     if environment.get(_SIZE, "1") != "1" and size(train) == 1:
         raise ConfigError(
-            "RANK_SIZE is {} in the environment, but train.devices is {}: ranks are started by this program; unset it "
-            "and say --devices {}".format(environment[_SIZE], train.devices, environment[_SIZE])
+            f"RANK_SIZE is {environment[_SIZE]} in the environment, but train.devices is {train.devices}: ranks are started by this program; unset it "
+            f"and say --devices {environment[_SIZE]}"
         )
     here = _here(train.hosts, environment)
     count = max(1, train.devices)
@@ -82,20 +82,16 @@ def team(train: Train, environment: Mapping[str, str] = os.environ) -> Team:
         servers = rank_table.read(Path(train.rank_table))
         if len(servers) != max(1, len(train.hosts)):
             raise ConfigError(
-                "train.rank_table {} lists {} servers; train.hosts must list as many hosts in the same order, got "
-                "{}".format(train.rank_table, len(servers), len(train.hosts))
+                f"train.rank_table {train.rank_table} lists {len(servers)} servers; train.hosts must list as many hosts in the same order, got "
+                f"{len(train.hosts)}"
             )
         cards = [str(device.card) for device in servers[here]]
         if train.devices not in (0, len(cards)):
             raise ConfigError(
-                "train.devices is {}, but {} lists {} devices for this host; leave it at 0".format(
-                    train.devices, train.rank_table, len(cards)
-                )
+                f"train.devices is {train.devices}, but {train.rank_table} lists {len(cards)} devices for this host; leave it at 0"
             )
         if len({len(server) for server in servers}) > 1:
-            raise ConfigError(
-                "train.rank_table {}: its servers have different numbers of devices".format(train.rank_table)
-            )
+            raise ConfigError(f"train.rank_table {train.rank_table}: its servers have different numbers of devices")
     else:
         cards = _cards(train.device, count, environment)
     if train.device == "npu":
@@ -148,17 +144,15 @@ def current(train: Train, environment: Mapping[str, str] = os.environ) -> Rank:
     try:
         rank = Rank(int(environment[_RANK]), int(environment[_SIZE]), environment.get(_DEVICE, "0"), addresses)
     except ValueError as error:
-        raise DeviceError("RANK_ID and RANK_SIZE must be whole numbers ({})".format(error)) from None
+        raise DeviceError(f"RANK_ID and RANK_SIZE must be whole numbers ({error})") from None
     if not 0 <= rank.number < rank.size or rank.size != size(train):
         raise DeviceError(
-            "RANK_ID is {} and RANK_SIZE {}, but the configuration means {} ranks".format(
-                rank.number, rank.size, size(train)
-            )
+            f"RANK_ID is {rank.number} and RANK_SIZE {rank.size}, but the configuration means {size(train)} ranks"
         )
     if train.device == "npu" and not rank.device.isdigit():
-        raise DeviceError("ASCEND_DEVICE_ID must be a card's number, got {!r}".format(rank.device))
+        raise DeviceError(f"ASCEND_DEVICE_ID must be a card's number, got {rank.device!r}")
     if rank.size > 1 and train.device != "npu" and len(addresses) != rank.size:
-        raise DeviceError("{} lists {} addresses for {} ranks".format(_ADDRESSES, len(addresses), rank.size))
+        raise DeviceError(f"{_ADDRESSES} lists {len(addresses)} addresses for {rank.size} ranks")
     return rank
 
 
@@ -175,7 +169,7 @@ def bounded(seconds: float, what: str) -> Iterator[None]:
 
     def give_up() -> None:
         # On a line of its own: a progress bar's is open.
-        print("\nerror: waited {:.0f} seconds for {}; gave up".format(seconds, what), file=sys.stderr, flush=True)
+        print(f"\nerror: waited {seconds:.0f} seconds for {what}; gave up", file=sys.stderr, flush=True)
         os._exit(1)
 
     with processes.after(seconds, give_up):
@@ -201,7 +195,7 @@ def _here(hosts: Tuple[str, ...], environment: Mapping[str, str]) -> int:
     chosen = environment.get("FSE_HOST", "")
     if chosen:
         if not chosen.isdigit() or int(chosen) >= len(hosts):
-            raise ConfigError("FSE_HOST must be a number below {} (train.hosts), got {!r}".format(len(hosts), chosen))
+            raise ConfigError(f"FSE_HOST must be a number below {len(hosts)} (train.hosts), got {chosen!r}")
         return int(chosen)
     local = [number for number, host in enumerate(hosts) if is_local(host.rpartition(":")[0])]
     if len(local) != 1:
@@ -221,12 +215,12 @@ def _cards(device: str, count: int, environment: Mapping[str, str]) -> List[str]
         cards = [part.strip() for part in visible.split(",")] if visible else [str(number) for number in range(count)]
         if len(cards) < count:
             raise ConfigError(
-                "train.devices is {}, but CUDA_VISIBLE_DEVICES names {} cards ({})".format(count, len(cards), visible)
+                f"train.devices is {count}, but CUDA_VISIBLE_DEVICES names {len(cards)} cards ({visible})"
             )
     else:
         first = environment.get(_DEVICE) or environment.get("DEVICE_ID") or "0"
         if not first.isdigit():
-            raise ConfigError("ASCEND_DEVICE_ID must be a card's number, got {!r}".format(first))
+            raise ConfigError(f"ASCEND_DEVICE_ID must be a card's number, got {first!r}")
         cards = [str(int(first) + number) for number in range(count)]
     present = glob.glob(_DEVICE_FILES[device])
     if present and len(present) < count:

@@ -45,11 +45,11 @@ def read(folder: Path) -> Records:
         summary = json.loads((folder / "records.json").read_text())
         records = Records(folder, summary["size"], summary["landmarks"], summary["pictures"], summary["shards"])
     except (OSError, ValueError, KeyError) as error:
-        raise RecordError("{}: no TFRecord shards here ({}); run `fse convert` first".format(folder, error)) from None
+        raise RecordError(f"{folder}: no TFRecord shards here ({error}); run `fse convert` first") from None
     for split in SPLITS:
         for path in records.paths(split):
             if not Path(path).is_file():
-                raise RecordError("{}: the shard is missing; convert again".format(path))
+                raise RecordError(f"{path}: the shard is missing; convert again")
     return records
 
 
@@ -68,8 +68,8 @@ def count(path: Path) -> int:
             length = int.from_bytes(stream.read(8), "little")
             position += 16 + length
             if length > _LARGEST_RECORD or position > size:
-                what = "truncated or corrupt after {} records".format(found) if found else "not a TFRecord file"
-                raise RecordError("{}: {}".format(path, what))
+                what = f"truncated or corrupt after {found} records" if found else "not a TFRecord file"
+                raise RecordError(f"{path}: {what}")
             found += 1
     return found
 
@@ -88,7 +88,7 @@ def examples(path: Path) -> Iterator[Any]:
             whole += 1
     except (tf.errors.DataLossError, DecodeError) as error:
         reason = tf1.reason(error) if isinstance(error, tf.errors.OpError) else "not a tf.train.Example"
-        raise RecordError("{}: corrupt after {} records ({})".format(path, whole, reason)) from None
+        raise RecordError(f"{path}: corrupt after {whole} records ({reason})") from None
 
 
 def parse(serialized: Any, records: Records) -> Any:

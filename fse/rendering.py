@@ -68,9 +68,7 @@ def render(pictures: np.ndarray, draw: Draw, view: int) -> np.ndarray:
     batch, views, controls, _ = draw.targets.shape
     size = pictures.shape[1]
     if pictures.dtype != np.uint8 or pictures.shape != (batch, size, size, 3):
-        raise ValueError(
-            "wanted uint8 pictures [{}, size, size, 3], got {} {}".format(batch, pictures.dtype, list(pictures.shape))
-        )
+        raise ValueError(f"wanted uint8 pictures [{batch}, size, size, 3], got {pictures.dtype} {list(pictures.shape)}")
     basis, fold, ends = _folded_basis(round(controls**0.5), view)
     # From half-widths of the view to pixels of the picture, about its centre; all x before all y.
     targets = np.swapaxes(fold @ (draw.targets * (view / 2.0)), 2, 3)

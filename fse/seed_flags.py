@@ -53,7 +53,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--checkpoint", type=Path, help="folder of checkpoints to go on from, or to test")
     for flag in FLAGS:
         default = getattr(getattr(Config(), flag.section), flag.key)
-        text = "{}.{} (default: {})".format(flag.section, flag.key, default)
+        text = f"{flag.section}.{flag.key} (default: {default})"
         group.add_argument(*flag.names, type=type(default), dest=flag.names[0][2:], help=text)
     group.add_argument("--train_url", type=Path, help="another folder that gets the last checkpoint")
     group.add_argument("--data_url", help="accepted and, as in the port, not used")
@@ -93,9 +93,9 @@ def run(options: argparse.Namespace, run_stage: Callable[..., None]) -> None:
     """
     for name in ("input_dir", "output_dir"):
         if getattr(options, name) is None:
-            raise ConfigError("fse train: --{} DIR is missing (or --records and --output)".format(name))
+            raise ConfigError(f"fse train: --{name} DIR is missing (or --records and --output)")
     if not options.input_dir.is_dir():
-        raise ConfigError("fse train: --input_dir {}: no such folder".format(options.input_dir))
+        raise ConfigError(f"fse train: --input_dir {options.input_dir}: no such folder")
     config, output = settings(options), options.output_dir.absolute()
     if options.mode == "test":
         _test(config, options, output)
@@ -152,7 +152,7 @@ def _copy_newest(source: Path, target: Path) -> None:
 
     found = checkpoints.found(source)
     if not found:
-        raise CheckpointError("{}: no checkpoint model-<step> here".format(source))
+        raise CheckpointError(f"{source}: no checkpoint model-<step> here")
     target.mkdir(parents=True, exist_ok=True)
     for path in sorted(source.glob(Path(found[0]).name + ".*")):
         shutil.copy2(str(path), str(target / path.name))

@@ -51,7 +51,7 @@ def square_of(
     square[:, 2] = geometry.apply_affine(square, 2.0 * np.array(settings.shift))
     shorter, longer = sorted(sides(square).tolist())
     if shorter < 1.0 or longer > _LARGEST_SQUARE * size.max():
-        raise PictureError("a square of {:.3g} pixels a side".format(longer))
+        raise PictureError(f"a square of {longer:.3g} pixels a side")
     return square
 
 

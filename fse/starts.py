@@ -52,7 +52,7 @@ def network_of(prefix: str) -> str:
 def missing(start_from: str) -> str:
     """What to say where no checkpoint is."""
     return (
-        "train.start_from {}: no checkpoint model-<step> there; wanted the name of an experiment of this workspace that has "
+        f"train.start_from {start_from}: no checkpoint model-<step> there; wanted the name of an experiment of this workspace that has "
         "been trained (luigi --module pipeline Train --config NAME), or a path of its folder, of what Train wrote, or of a "
-        "checkpoint".format(start_from)
+        "checkpoint"
     )

@@ -133,7 +133,7 @@ def train(config: Config, shards: Path, output: Path) -> None:
     data, steps = _checked(config, shards)
     team = ranks.team(config.train)
     if team.here:
-        raise ConfigError("this is host {} of train.hosts; run `fse join` here".format(team.here))
+        raise ConfigError(f"this is host {team.here} of train.hosts; run `fse join` here")
     if team.size == 1 and config.train.device != "npu":
         _train(config, data, devices.find(config), output, steps)
     else:
@@ -155,9 +155,7 @@ def join(config: Config, shards: Path, logs: Path) -> None:
     data, _ = _checked(config, shards)
     team = ranks.team(config.train)
     if not team.here:
-        raise ConfigError(
-            "fse join: this host must be another than the first of train.hosts, got {}".format(team.hosts)
-        )
+        raise ConfigError(f"fse join: this host must be another than the first of train.hosts, got {team.hosts}")
     logs.mkdir(parents=True, exist_ok=True)
     _launch(config, team, shards, data, logs)
 
@@ -174,7 +172,7 @@ def rank(config: Config, shards: Path, output: Path) -> None:
         ):
             raise
         # Another rank is gone, and what it says matters more.
-        print("error: {}".format(error), file=sys.stderr, flush=True)
+        print(f"error: {error}", file=sys.stderr, flush=True)
         os._exit(launcher.LEFT_ALONE)
 
 
@@ -211,7 +209,7 @@ def _facts(config: Config, shards: Path, data: records.Records) -> Dict[str, Any
         "TensorFlow": tf.__version__,
     }
     for section in ("augment", "crop", "loss", "network", "npu", "train"):
-        facts.update({"{}.{}".format(section, name): value for name, value in tables[section].items()})
+        facts.update({f"{section}.{name}": value for name, value in tables[section].items()})
     return facts
 
 
@@ -220,7 +218,7 @@ def _train(config: Config, data: records.Records, device: Any, output: Path, ste
     try:
         rows, numbers = _run(config, data, device, output, steps)
     except tf.errors.OpError as error:  # a full disk, a broken shard, a rank that is gone
-        raise TrainingError("training stopped: {}".format(reason(error))) from error
+        raise TrainingError(f"training stopped: {reason(error)}") from error
     if device.rank == 0:
         _finish(config, data, output, rows, steps, numbers)
 
@@ -291,9 +289,7 @@ def _start(config: Config, session: Any, graph: Graph) -> None:
     name = starts.network_of(prefix)
     if name not in ("", config.network.name):
         raise CheckpointError(
-            "train.start_from {}: its network.name is {!r}, and here it is {!r}; they must be the same".format(
-                config.train.start_from, name, config.network.name
-            )
+            f"train.start_from {config.train.start_from}: its network.name is {name!r}, and here it is {config.network.name!r}; they must be the same"
         )
     values = checkpoints.weights(prefix, checkpoints.names_of(network.variables()))
     initializers = {
@@ -361,21 +357,19 @@ def total_steps(config: Config, data: records.Records) -> int:
     count, batch = data.pictures["train"], config.train.batch_size
     if count < batch:
         raise ConfigError(
-            "train.batch_size is {}, but there are only {} training pictures; choose a smaller batch or add "
-            "pictures".format(batch, count)
+            f"train.batch_size is {batch}, but there are only {count} training pictures; choose a smaller batch or add "
+            "pictures"
         )
     if data.size != config.crop.size:
         raise ConfigError(
-            "crop.size is {}, but the pictures in {} have {} pixels; convert again".format(
-                config.crop.size, data.folder, data.size
-            )
+            f"crop.size is {config.crop.size}, but the pictures in {data.folder} have {data.size} pixels; convert again"
         )
     size, each = ranks.size(config.train), config.npu.iterations_per_loop if config.train.device == "npu" else 1
     if batch % size:
-        raise ConfigError("train.batch_size ({}) must be a multiple of the number of ranks, {}".format(batch, size))
+        raise ConfigError(f"train.batch_size ({batch}) must be a multiple of the number of ranks, {size}")
     steps = config.train.steps or config.train.epochs * (count // batch)
     if steps % each:
-        raise ConfigError("{} steps are no multiple of npu.iterations_per_loop, {}".format(steps, each))
+        raise ConfigError(f"{steps} steps are no multiple of npu.iterations_per_loop, {each}")
     return steps
 
 
@@ -515,15 +509,15 @@ def _steps(config: Config, session: Any, graph: Graph, device: Any, first: int, 
     settings = config.train
     fetches = [(*graph.losses, graph.rate), graph.update]
     each = device.steps_per_call
-    together = ", which all {} ranks take together".format(device.size) if device.size > 1 else ""
+    together = f", which all {device.size} ranks take together" if device.size > 1 else ""
     own_process = device.size > 1 or settings.device == "npu"  # which may be ended if it hangs
     if first % each:
-        raise ConfigError("step {} is no multiple of npu.iterations_per_loop, {}".format(first, each))
+        raise ConfigError(f"step {first} is no multiple of npu.iterations_per_loop, {each}")
     for number in range(first + each, last + 1, each):
         save = number % settings.save_freq == 0 or number == last
         with contextlib.ExitStack() as stack:
             if own_process:
-                what = "step {}{}".format(number, together)
+                what = f"step {number}{together}"
                 stack.enter_context(ranks.bounded(settings.step_timeout, what))
             values, _, *shown = session.run([*fetches, graph.shown] if save else fetches)
         if not np.isfinite(values).all():
@@ -618,8 +612,8 @@ def _print_progress(row: Dict[str, float], last: int, steps_per_epoch: int, batc
 
 
 def _not_finite(step: int, values: List[float], rate: float) -> str:
-    parts = ", ".join("{} {}".format(name, value) for name, value in zip(LOSSES, values))
-    return "step {}: a loss is not finite ({}); lower train.learning_rate (now {})".format(step, parts, rate)
+    parts = ", ".join(f"{name} {value}" for name, value in zip(LOSSES, values))
+    return f"step {step}: a loss is not finite ({parts}); lower train.learning_rate (now {rate})"
 
 
 def _finish(

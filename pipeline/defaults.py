@@ -91,7 +91,7 @@ def _known(help_: Callable[[Any, Any], None], parser: Any, line: Any) -> None:
     help_(parser, line)
     name = line.root_task
     if name and name not in Register.task_names():
-        print("error: {}".format(_no_such_command(name)), file=sys.stderr)
+        print(f"error: {_no_such_command(name)}", file=sys.stderr)
         raise SystemExit(luigi.retcodes.retcode().unhandled_exception)
 
 
@@ -109,7 +109,7 @@ def _task(line: CmdlineParser, make: Callable[[CmdlineParser], luigi.Task]) -> l
     """Luigi's own way from the command line to its task; but exits if a parameter's value is of the wrong type."""
     mistake = _mistake(line.known_args)
     if mistake:
-        print("error: {}".format(mistake), file=sys.stderr)
+        print(f"error: {mistake}", file=sys.stderr)
         raise SystemExit(luigi.retcodes.retcode().unhandled_exception)
     return make(line)
 
@@ -119,8 +119,8 @@ def _mistake(line: Any) -> str:
     settings = luigi.configuration.get_config()
     for family, _, name, parameter in Register.get_all_params():
         given = {
-            "[{}] {} =".format(family, name): settings.get(family, name, None),
-            "--{}-{}".format(family, name.replace("_", "-")): getattr(line, "{}_{}".format(family, name), None),
+            f"[{family}] {name} =": settings.get(family, name, None),
+            "--{}-{}".format(family, name.replace("_", "-")): getattr(line, f"{family}_{name}", None),
         }
         if family == line.root_task:
             given["--" + name.replace("_", "-")] = getattr(line, name, None)
@@ -129,10 +129,10 @@ def _mistake(line: Any) -> str:
                 if text:
                     parameter.parse(text)
             except TaskClassException:  # RangeDaily --of
-                return "{}: {}".format(what, _no_such_command(text))
+                return f"{what}: {_no_such_command(text)}"
             except (ValueError, TypeError, luigi.parameter.ParameterException) as error:
                 wanted = _WANTED.get(type(parameter).__name__)
-                return "{} {}: {}".format(what, text, "wanted {}".format(wanted) if wanted else error)
+                return "{} {}: {}".format(what, text, f"wanted {wanted}" if wanted else error)
     return ""
 
 
@@ -153,6 +153,6 @@ def _without_traceback(record: logging.LogRecord) -> bool:
     """A log filter: an error of ours says what is wrong, where in the code it was noticed is no help."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, FseError):
-        record.msg = "{}\n  {}: {}".format(record.getMessage(), type(error).__name__, error)
+        record.msg = f"{record.getMessage()}\n  {type(error).__name__}: {error}"
         record.args, record.exc_info, record.exc_text = (), None, None
     return True

@@ -73,7 +73,7 @@ def run(
             _stop(child)
             child.stderr.close()  # type: ignore[union-attr]
     if code:
-        why = "{} (log: {})".format(processes.failure(code, said), log)
+        why = f"{processes.failure(code, said)} (log: {log})"
         if code == NOT_USED:
             raise DeviceUnusedError(why)
         error = (MachineError if code < 0 or code == MACHINE else StageError)(why)

@@ -106,11 +106,11 @@ def _examined(module: str, name: str) -> Tuple[Dict[str, str], List[Place]]:
         _append_canonical(statement, parts)
         for chain in _chains(statement):
             used += _meant(source, chain)
-            bindings.update("{}={}".format(chain[0], dotted) for dotted in source.imports.get(chain[0], ()))
+            bindings.update(f"{chain[0]}={dotted}" for dotted in source.imports.get(chain[0], ()))
             if chain[0] == "__file__":
                 digests.update(_files_beside(source.path))
     text = "\n".join([*parts, *sorted(bindings)])
-    label = module if name == _IMPORT else "{}.{}".format(module, name)
+    label = module if name == _IMPORT else f"{module}.{name}"
     digests[label] = hashlib.sha256(text.encode()).hexdigest()[:12]
     return digests, used
 
@@ -159,8 +159,8 @@ def _named_in_text(text: str) -> List[Place]:
         return []
     modules = [match.group(1)]
     if match.group(2):
-        modules += ["{}.{}".format(match.group(1), file.stem) for file in sorted(path.parent.glob("*.py"))]
-        modules.remove("{}.__init__".format(match.group(1)))
+        modules += [f"{match.group(1)}.{file.stem}" for file in sorted(path.parent.glob("*.py"))]
+        modules.remove(f"{match.group(1)}.__init__")
     return [(module, _ALL) for module in modules if _file(module) is not None]
 
 
@@ -210,7 +210,7 @@ def _append_canonical(node: Any, parts: List[str]) -> None:
     kind = type(node).__name__
     if kind in _CONSTANTS or kind == "Ellipsis":
         value = getattr(node, _CONSTANTS.get(kind, ""), ...)
-        parts.append("{} {}".format(type(value).__name__, ascii(value)))
+        parts.append(f"{type(value).__name__} {ascii(value)}")
     elif kind == "Index":
         _append_canonical(node.value, parts)
     elif isinstance(node, ast.AST):
@@ -265,7 +265,7 @@ def _bound(node: Any, package: str) -> Iterator[Tuple[str, str]]:
     above = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
     origin = ".".join([*above, node.module] if node.module else above)
     for alias in node.names:
-        yield alias.asname or alias.name, origin if alias.name == "*" else "{}.{}".format(origin, alias.name)
+        yield alias.asname or alias.name, origin if alias.name == "*" else f"{origin}.{alias.name}"
 
 
 def _defined(statement: ast.stmt) -> Iterator[str]:

@@ -76,7 +76,7 @@ def dataset(config: Config, workspace: Path) -> Dict[str, Any]:
     elif is_remote(source):
         # Its query may hold what is not for others to see.
         digest = hashlib.sha256(source.encode()).hexdigest()[:16]
-        identity["dataset.archive"] = "{} ({})".format(label(source), digest)
+        identity["dataset.archive"] = f"{label(source)} ({digest})"
     else:
         identity["content of dataset.archive"] = _remembered_hash(local(source), workspace)
     return identity
@@ -100,7 +100,7 @@ def _known(config: Config, workspace: Path) -> Dict[str, Any]:
 
 def start(start_from: str, workspace: Path) -> str:
     """Hash of the checkpoint that a training starts from; one that has gone since counts as what it was."""
-    name, prefix = "checkpoint of {}".format(Path(start_from).absolute()), starts.meant(start_from)
+    name, prefix = f"checkpoint of {Path(start_from).absolute()}", starts.meant(start_from)
     if prefix:
         digest = key([_remembered_hash(file, workspace) for file in starts.files_of(prefix)])
         if _noted(workspace, "hashes").get(name) != {"hash": digest}:
@@ -149,7 +149,7 @@ def _sources() -> str:
     for name, package in sorted(code_identity.PACKAGES.items()):
         for path in sorted(package.rglob("*")):
             if path.suffix != ".pyc" and path.is_file():
-                digest.update("{}/{}\n".format(name, path.relative_to(package).as_posix()).encode())
+                digest.update(f"{name}/{path.relative_to(package).as_posix()}\n".encode())
                 digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -181,7 +181,7 @@ def _mark(path: Path) -> str:
     lines: List[str] = []
     for file in _files(path):
         state = file.stat()
-        lines.append("{} {} {} {}".format(file, state.st_size, state.st_mtime_ns, state.st_ino))
+        lines.append(f"{file} {state.st_size} {state.st_mtime_ns} {state.st_ino}")
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

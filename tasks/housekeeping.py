@@ -44,9 +44,7 @@ class Verify(Command):
                 "{:<9} {}  {}".format("DIFFERS" if found else "ok", folder, ", ".join(found[:5])).rstrip(), flush=True
             )
         if bad:
-            raise StageError(
-                "{} outputs differ from their manifests; the next run that needs one makes it again".format(bad)
-            )
+            raise StageError(f"{bad} outputs differ from their manifests; the next run that needs one makes it again")
 
 
 class Lineage(Command):
@@ -113,10 +111,10 @@ class Clean(Command):
                     continue
                 bytes_ = sum(map(_size, unwanted))
                 count, size = count + 1, size + bytes_
-                print("{:>10}  {}".format(_megabytes(bytes_), stage / key))
+                print(f"{_megabytes(bytes_):>10}  {stage / key}")
                 # It may take long, and other runs go on: one may have come to want this meanwhile.
                 if self.delete and (key in wanted or key not in self._wanted()):
-                    unwanted += (self.root / "logs").glob("*-{}.log*".format(key)) if key not in wanted else []
+                    unwanted += (self.root / "logs").glob(f"*-{key}.log*") if key not in wanted else []
                     _remove(stage / key, unwanted)
         print(
             "{:>10}  in {} outputs; {}".format(
@@ -140,7 +138,7 @@ def lineage(folder: Path, folders: Dict[str, Path], depth: int) -> Iterator[str]
     """How an output came to be, in lines; `folders` are the workspace's by key."""
     made = reasons.read(folder)
     if not made:
-        yield "  " * depth + "{} {}  its manifest cannot be read".format(folder.parent.name, folder.name)
+        yield "  " * depth + f"{folder.parent.name} {folder.name}  its manifest cannot be read"
         return
     git = made.get("git") or {}
     state = "" if git.get("clean", True) else " with changes"
@@ -153,7 +151,7 @@ def lineage(folder: Path, folders: Dict[str, Path], depth: int) -> Iterator[str]
     facts += ["accepted {when}: {reason}".format(**entry) for entry in made.get("accepted", ())]
     yield "  " * depth + "; ".join(facts)
     for name, value in made["covers"].get("settings", {}).items():
-        yield "  " * depth + "    {} = {}".format(name, value)
+        yield "  " * depth + f"    {name} = {value}"
     for identity in made["inputs"].values():
         before = folders.get(str(identity.get("key")))
         if before is None:
@@ -181,7 +179,7 @@ def accept(task: StageTask, reason: str) -> str:
     task.forget()
     if not task.complete():
         return "not accepted: {}".format(outputs.problem(task.folder / last["key"]))
-    return "accepted: {}".format(reasons.in_words(changes))
+    return f"accepted: {reasons.in_words(changes)}"
 
 
 def reached(root: Path, keys: List[str]) -> Set[str]:
@@ -267,4 +265,4 @@ def _size(path: Path) -> int:
 
 
 def _megabytes(size: int) -> str:
-    return "{:.1f} MB".format(size / 1e6)
+    return f"{size / 1e6:.1f} MB"

@@ -29,7 +29,7 @@ class Plan(Command):
         steps = [step(task) for task in self.clone(FullRun).stages().values()]
         width = max(len(each.stage) for each in steps) + 1
         for stage, does, why, seconds in steps:
-            print("{} {:<12} {:>9}  {}".format(stage.ljust(width), does, _duration(seconds), why).rstrip())
+            print(f"{stage.ljust(width)} {does:<12} {_duration(seconds):>9}  {why}".rstrip())
         known = [seconds for _, does, _, seconds in steps if does != "done" and seconds is not None]
         if known:
             print("{} {:<12} {:>9}".format(" " * width, "in all", _duration(sum(known))))
@@ -43,14 +43,14 @@ class ShowConfig(Command):
         file = configuration.find(self.config or None)
         origins = dict.fromkeys(_names(configuration.read(file)), file.name)
         origins.update(dict.fromkeys(_names(configuration.parse_overrides(self.set)), "--set"))
-        print("# {}".format(file))
+        print(f"# {file}")
         for section, values in configuration.as_tables(self.experiment).items():
-            print("\n[{}]".format(section))
+            print(f"\n[{section}]")
             for key, value in values.items():
-                name = "{}.{}".format(section, key)
+                name = f"{section}.{key}"
                 # What [evaluate.crop] leaves out is as in [crop].
                 inherited = origins.get("crop." + key, "default") if section == "evaluate.crop" else "default"
-                print("{:<48} # {}".format("{} = {}".format(key, _toml(value)), origins.get(name, inherited)))
+                print("{:<48} # {}".format(f"{key} = {_toml(value)}", origins.get(name, inherited)))
 
 
 def step(task: StageTask) -> Step:
@@ -63,10 +63,10 @@ def step(task: StageTask) -> Step:
     seconds = last["seconds"] if last else None
     folder = task.output().folder
     if folder and not locks.is_free(lock_of(folder), shared=True):
-        return Step(task.name, "is running", "in {}".format(locks.holder(lock_of(folder))), seconds)
+        return Step(task.name, "is running", f"in {locks.holder(lock_of(folder))}", seconds)
     reached = _reached(building(folder)) if folder and STAGES[task.verb].resumes else ""
     if reached:
-        return Step(task.name, "will resume", "{}: {}".format(reached, task.reason()), seconds)
+        return Step(task.name, "will resume", f"{reached}: {task.reason()}", seconds)
     return Step(task.name, "will run", task.reason(), seconds)
 
 
@@ -75,13 +75,13 @@ def _reached(folder: Path) -> str:
     names = [path.stem.rpartition("-")[2] for path in folder.glob("checkpoints/*.index")]
     newest = max((int(name) for name in names if name.isdigit()), default=0)
     if newest:
-        return "from step {}".format(newest)
+        return f"from step {newest}"
     shards = sum(1 for pattern in ("finished/*.json", "*.tfrecord") for _ in folder.glob(pattern))
     return "after {} finished shard{}".format(shards, "" if shards == 1 else "s") if shards else ""
 
 
 def _names(tables: Dict[str, Any]) -> List[str]:
-    return ["{}.{}".format(section, key) for section, values in tables.items() for key in values]
+    return [f"{section}.{key}" for section, values in tables.items() for key in values]
 
 
 def _toml(value: Any) -> str:
@@ -93,5 +93,5 @@ def _duration(seconds: Optional[float]) -> str:
     if seconds is None:
         return ""
     if seconds < 90:
-        return "{:.0f} s".format(seconds)
-    return "{:.0f} min".format(seconds / 60) if seconds < 5400 else "{:.1f} h".format(seconds / 3600)
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

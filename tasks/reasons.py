@@ -62,19 +62,19 @@ def differences(now: Parts, then: Parts) -> Iterator[str]:
     for name in sorted({*now.settings, *then.settings}):
         old, new = then.settings.get(name), now.settings.get(name)
         if old != new:
-            yield "{} {} → {}".format(name, _value(old), _value(new))
+            yield f"{name} {_value(old)} → {_value(new)}"
     for name in sorted({*now.code, *then.code}):
         if name not in then.code:
-            yield "code of {} is new".format(name)
+            yield f"code of {name} is new"
         elif name not in now.code:
-            yield "code of {} is used no more".format(name)
+            yield f"code of {name} is used no more"
         elif now.code[name] != then.code[name]:
-            yield "code of {} changed".format(name)
+            yield f"code of {name} changed"
     if now.tensorflow != then.tensorflow:
         yield "TensorFlow {} → {}".format(then.tensorflow or "none", now.tensorflow or "none")
     for stage, content in now.inputs.items():
         if content is not None and content != then.inputs.get(stage):
-            yield "output of {} changed".format(stage)
+            yield f"output of {stage} changed"
 
 
 def in_words(changes: List[str]) -> str:
@@ -83,7 +83,7 @@ def in_words(changes: List[str]) -> str:
     code.sort(key=lambda change: not change.endswith(" changed"))
     rest = [change for change in changes if change not in code]
     if len(code) > _NAMED:
-        code = code[:_NAMED] + ["{} more of its functions".format(len(code) - _NAMED)]
+        code = code[:_NAMED] + [f"{len(code) - _NAMED} more of its functions"]
     return ", ".join(rest + code)
 
 

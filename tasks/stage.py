@@ -134,7 +134,7 @@ class Command(Settings):
         try:
             self.act()
         except OSError as error:
-            raise StageError("{}: cannot be used: {}".format(error.filename, error.strerror)) from error
+            raise StageError(f"{error.filename}: cannot be used: {error.strerror}") from error
         self._done = True
 
     def act(self) -> None:
@@ -185,7 +185,7 @@ class StageTask(Settings):
         missing = [task for task in self.before().values() if not task.complete()] if self.only else []
         if missing:
             words = "{} --only: it needs what is not there: {}; run these first, or leave --only out"
-            listed = "; ".join("{} ({})".format(task.name, task.reason()) for task in missing)
+            listed = "; ".join(f"{task.name} ({task.reason()})" for task in missing)
             end(StageError(words.format(self.name, listed)), DATA_MISSING)
 
     @property
@@ -306,19 +306,17 @@ class StageTask(Settings):
                 assert folder is not None
                 self.link(folder)
                 folder.parent.mkdir(parents=True, exist_ok=True)
-                what = "{} {}".format(name, folder)
+                what = f"{name} {folder}"
                 lock = stack.enter_context(locks.held(lock_of(folder), what, _LOCK_SECONDS, shared=bool(part)))
                 if self.force or outputs.problem(folder):
                     held = [lock, *self.hold_devices(stack)]
                     self._expect(parts, "it waited for other runs")
                     self._make(folder, held, task, part)
-                    _say("{}: done: {}".format(name, folder))
+                    _say(f"{name}: done: {folder}")
                 else:
-                    _say("{}: inputs, settings and code are those of an earlier run: {}".format(name, folder))
+                    _say(f"{name}: inputs, settings and code are those of an earlier run: {folder}")
         except OSError as error:
-            raise StageError(
-                "{}: cannot be written: {}".format(error.filename or self.folder, error.strerror)
-            ) from error
+            raise StageError(f"{error.filename or self.folder}: cannot be written: {error.strerror}") from error
         self.forget()
         fingerprint.remember(self.root)
         self._expect(parts, "it ran; what it made is kept for what that was")
@@ -344,7 +342,7 @@ class StageTask(Settings):
             found = outputs.problem(folder, thorough=True)
         if not folder or found:
             outputs.forget(folder or self.folder)
-            raise StageError("{}: {}; start again, and it is made again".format(folder or self.task_family, found))
+            raise StageError(f"{folder or self.task_family}: {found}; start again, and it is made again")
         outputs.remember(folder)
 
     def hold_devices(self, stack: contextlib.ExitStack) -> List[int]:
@@ -403,7 +401,7 @@ def _tell(setter: Any, value: Any) -> None:
 def all_settings(experiment: Config) -> Dict[str, Any]:
     """The configuration by `section.key`, as JSON values."""
     tables = as_tables(experiment)
-    return {"{}.{}".format(section, key): value for section in tables for key, value in tables[section].items()}
+    return {f"{section}.{key}": value for section in tables for key, value in tables[section].items()}
 
 
 def lock_of(folder: Path) -> Path:
@@ -434,7 +432,7 @@ def point(link: Path, target: Path) -> None:
     if link.is_symlink() and os.readlink(str(link)) == os.path.relpath(str(target), str(link.parent)):
         return
     link.parent.mkdir(parents=True, exist_ok=True)
-    temporary = link.with_name("{}.{}-{}.new".format(link.name, socket.gethostname(), os.getpid()))
+    temporary = link.with_name(f"{link.name}.{socket.gethostname()}-{os.getpid()}.new")
     with contextlib.suppress(FileNotFoundError):
         temporary.unlink()
     temporary.symlink_to(os.path.relpath(str(target), str(link.parent)))
@@ -445,7 +443,7 @@ def end(error: FseError, code: int) -> NoReturn:
     """Ends the program on Luigi's command line; elsewhere raises the error."""
     if CmdlineParser.get_instance() is None:
         raise error
-    print("error: {}".format(error), file=sys.stderr)
+    print(f"error: {error}", file=sys.stderr)
     raise SystemExit(code) from None
 
 
@@ -456,7 +454,7 @@ def _say_complete(task: StageTask) -> None:
     fingerprint.remember(task.root)
     with contextlib.suppress(OSError):
         task.link(task.folder / str(task.made()["key"]))
-    _say("{}: already done: {}".format(task.name, task.output().folder))
+    _say(f"{task.name}: already done: {task.output().folder}")
 
 
 def _say(line: str) -> None:

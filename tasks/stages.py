@@ -35,8 +35,8 @@ class Archive(luigi.ExternalTask):
 
 @Archive.event_handler(luigi.Event.DEPENDENCY_MISSING)
 def _say_missing(task: Archive) -> None:
-    told = task.advice or "dataset.archive: {}: no such file or folder".format(task.path)
-    print("error: {}".format(told), file=sys.stderr, flush=True)
+    told = task.advice or f"dataset.archive: {task.path}: no such file or folder"
+    print(f"error: {told}", file=sys.stderr, flush=True)
 
 
 class DataTask(StageTask):
@@ -89,7 +89,7 @@ class Download(DataTask):
     @property
     def resources(self) -> Dict[str, int]:
         """One at a time on a host: what is trained on and what is evaluated on may be made of the same files."""
-        return {"download-{}".format(os.uname().nodename): 1}
+        return {f"download-{os.uname().nodename}": 1}
 
     def requires(self) -> List[luigi.Task]:
         """The archive, if it is a local one; the files of a known data set that have to be fetched by hand."""
@@ -108,7 +108,7 @@ class Download(DataTask):
         """Addresses with their queries, which the stage's file of settings does not have."""
         archive, mirrors = self.experiment.dataset.archive, list(self.experiment.download.mirrors)
         values = {"dataset.archive": archive if is_remote(archive) else "", "download.mirrors": mirrors}
-        told = ["{}={}".format(name, json.dumps(value)) for name, value in values.items() if value]
+        told = [f"{name}={json.dumps(value)}" for name, value in values.items() if value]
         return {"FSE_SET": ",".join(told)} if told else {}
 
 
@@ -161,7 +161,7 @@ class Part(Settings):
     @property
     def resources(self) -> Dict[str, int]:
         """One of a stage on a host, which it keeps busy; another is for another host."""
-        return {"{}-{}".format(self.whole.name, os.uname().nodename): 1}
+        return {f"{self.whole.name}-{os.uname().nodename}": 1}
 
     def requires(self) -> List[luigi.Task]:
         """The stage before the stage."""
@@ -177,7 +177,7 @@ class Part(Settings):
         Raises:
           StageError: as the stage.
         """
-        self.whole.make(self, "part {}".format(self.part))
+        self.whole.make(self, f"part {self.part}")
         self._done = True
 
 
@@ -233,7 +233,7 @@ class Train(StageTask):
     @property
     def resources(self) -> Dict[str, int]:
         """One training per device at a time, as far as one scheduler knows."""
-        return {"{}-{}".format(self.experiment.train.device, os.uname().nodename): 1}
+        return {f"{self.experiment.train.device}-{os.uname().nodename}": 1}
 
     def hold_devices(self, stack: contextlib.ExitStack) -> List[int]:
         """One training per card at a time, whoever started it."""
@@ -328,7 +328,7 @@ class FullRun(Settings):
             for link, target in self._links().items():
                 point(link, target)
         except OSError as error:
-            raise StageError("{}: cannot be written: {}".format(error.filename, error.strerror)) from error
+            raise StageError(f"{error.filename}: cannot be written: {error.strerror}") from error
 
     def summary(self) -> str:
         """The main figures and the path of the report, in a few lines."""

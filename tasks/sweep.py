@@ -60,7 +60,7 @@ class Sweep(Settings):
         sources = [Path(fse.__file__).with_name("report") / name for name in ("sweep.py", "sweep.html.j2")]
         parts = [*self._made(), *(source.read_text(encoding="utf-8") for source in sources)]
         key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-        return self.root / self.experiment.experiment.name / "sweep-{}".format(key)
+        return self.root / self.experiment.experiment.name / f"sweep-{key}"
 
     def run(self) -> None:
         """Writes the comparison, unless the evaluations turned out as they were.
@@ -85,7 +85,7 @@ class Sweep(Settings):
     def begun(self) -> Path:
         """Says what a sweep that is not finished wants, so that Clean leaves its outputs alone."""
         name = hashlib.sha256(json.dumps([self.config, self.set, self.grid, self.seeds]).encode()).hexdigest()[:12]
-        return self.root / self.experiment.experiment.name / "sweep-{}.begun.json".format(name)
+        return self.root / self.experiment.experiment.name / f"sweep-{name}.begun.json"
 
     def summary(self) -> str:
         """The table in plain text, and where it is."""
@@ -93,9 +93,7 @@ class Sweep(Settings):
         with open(str(folder / "sweep.csv"), newline="", encoding="utf-8") as stream:
             rows = list(csv.reader(stream))
         first = rows[0].index("seeds") + 1  # of the columns that were measured
-        rows[1:] = [
-            row[:first] + ["{:.2f}".format(float(cell)) if cell else "" for cell in row[first:]] for row in rows[1:]
-        ]
+        rows[1:] = [row[:first] + [f"{float(cell):.2f}" if cell else "" for cell in row[first:]] for row in rows[1:]]
         widths = [max(map(len, column)) for column in zip(*rows)]
         lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows]
         places = ["table: {}".format(folder / "sweep.csv"), "page:  {}".format(folder / "sweep.html")]
@@ -124,15 +122,15 @@ def combinations(path: str, overrides: str, grid: str, seeds: int) -> Tuple[Comb
       ConfigError: grid or seeds cannot be meant, or the experiment with one of the values.
     """
     if seeds < 1:
-        raise ConfigError("--seeds must be at least 1, got {}".format(seeds))
+        raise ConfigError(f"--seeds must be at least 1, got {seeds}")
     first = configuration.load(path or None, overrides).train.seed
     axes = parse_grid(grid)
     points = []
     for values in itertools.product(*axes.values()):
         chosen = dict(zip(axes, values))
         settings = [overrides.rstrip(", ")] if overrides.strip(", ") else []
-        settings += ["{}={}".format(name, _toml(value)) for name, value in chosen.items()]
-        runs = tuple(",".join([*settings, "train.seed={}".format(first + number)]) for number in range(seeds))
+        settings += [f"{name}={_toml(value)}" for name, value in chosen.items()]
+        runs = tuple(",".join([*settings, f"train.seed={first + number}"]) for number in range(seeds))
         for run in runs:
             configuration.load(path or None, run)
         points.append(Combination(chosen, runs))
@@ -149,22 +147,22 @@ def parse_grid(text: str) -> Dict[str, List[Any]]:
         tables = configuration.tomllib.loads("grid = {" + text + "}")["grid"]
     except configuration.tomllib.TOMLDecodeError as error:
         raise ConfigError(
-            "--grid {!r}: wanted section.key=[value,…],… with every setting once and strings in quotes, for example "
-            "loss.diversity_weight=[20,50],network.landmarks=[10,30] ({})".format(text, error)
+            f"--grid {text!r}: wanted section.key=[value,…],… with every setting once and strings in quotes, for example "
+            f"loss.diversity_weight=[20,50],network.landmarks=[10,30] ({error})"
         ) from None
     axes: Dict[str, List[Any]] = {}
     for section, settings in tables.items():
         if not isinstance(settings, dict):
-            raise ConfigError("--grid {!r}: {} is not a setting; wanted section.key=[value,…]".format(text, section))
+            raise ConfigError(f"--grid {text!r}: {section} is not a setting; wanted section.key=[value,…]")
         for key, values in settings.items():
-            name = "{}.{}".format(section, key)
+            name = f"{section}.{key}"
             within = values if name in configuration.SECTIONS and isinstance(values, dict) else {}
-            axes.update({"{}.{}".format(name, inner): value for inner, value in within.items()} or {name: values})
+            axes.update({f"{name}.{inner}": value for inner, value in within.items()} or {name: values})
     for name, values in axes.items():
         if not isinstance(values, list) or not values:
-            raise ConfigError("--grid: {} wants a list of values to try, [value,…], got {!r}".format(name, values))
+            raise ConfigError(f"--grid: {name} wants a list of values to try, [value,…], got {values!r}")
         if any(value in values[:place] for place, value in enumerate(values)):
-            raise ConfigError("--grid: {} has a value twice: {!r}".format(name, values))
+            raise ConfigError(f"--grid: {name} has a value twice: {values!r}")
     if "train.seed" in axes:
         raise ConfigError("--grid: train.seed is varied by --seeds, beginning with the experiment's own")
     return axes
@@ -184,7 +182,7 @@ def wanted(root: Path) -> List[str]:
             try:
                 configuration.load(begun["config"] or None, overrides)
             except ConfigError as error:
-                print("{}: what that sweep wants is not known any more: {}".format(path, error))
+                print(f"{path}: what that sweep wants is not known any more: {error}")
                 break
             stages = FullRun(config=begun["config"], set=overrides, workspace=str(root)).stages()
             folders = (task.output().folder for task in stages.values())

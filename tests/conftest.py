@@ -43,17 +43,17 @@ def write_crops(folder: Path, train: int, test: int, size: int = 20, names: tupl
     """What align-crop writes: coloured noise with a bright dot at each landmark."""
     random = np.random.RandomState(5)
     (folder / "pictures").mkdir(parents=True)
-    rows = ["file,source,split" + "".join(",{0}_x,{0}_y".format(name) for name in names)]
+    rows = ["file,source,split" + "".join(f",{name}_x,{name}_y" for name in names)]
     for number in range(train + test):
         pixels = random.randint(0, 120, (size, size, 3)).astype(np.uint8)
         places = random.randint(4, size - 4, (len(names), 2))
         for x, y in places:
             pixels[y - 1 : y + 2, x - 1 : x + 2] = 255
         points = (2.0 * places + 1.0) / size - 1.0
-        Image.fromarray(pixels).save(str(folder / "pictures" / "{:04d}.png".format(number)))
+        Image.fromarray(pixels).save(str(folder / "pictures" / f"{number:04d}.png"))
         split = "train" if number < train else "test"
-        values = "".join(",{:.6f}".format(value) for value in points.ravel())
-        rows.append("{0:04d}.png,{0:04d}.jpg,{1}{2}".format(number, split, values))
+        values = "".join(f",{value:.6f}" for value in points.ravel())
+        rows.append(f"{number:04d}.png,{number:04d}.jpg,{split}{values}")
     (folder / "landmarks.csv").write_text("\n".join(rows) + "\n")
     description = {
         "pictures": train + test,

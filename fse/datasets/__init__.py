@@ -68,8 +68,8 @@ def check_evaluation(config: configuration.Config) -> None:
     counts = parts[dataset.part or next(iter(parts))]
     if counts and not counts["test"]:
         raise ConfigError(
-            "evaluate.dataset: {} has no test pictures; say what to evaluate on, for example "
-            "evaluate.dataset=mafl".format(dataset.name)
+            f"evaluate.dataset: {dataset.name} has no test pictures; say what to evaluate on, for example "
+            "evaluate.dataset=mafl"
         )
 
 
@@ -80,22 +80,22 @@ def _check_data_set(section: str, dataset: configuration.Dataset) -> None:
         if dataset.name != "synthetic" and not dataset.archive:
             names = ["synthetic", folder.NAME, *KNOWN]
             close = difflib.get_close_matches(dataset.name, names, n=1)
-            hint = "did you mean {}?".format(close[0]) if close else "known are: {}".format(", ".join(names))
+            hint = f"did you mean {close[0]}?" if close else "known are: {}".format(", ".join(names))
             if dataset.name == folder.NAME:
-                hint = "for example {}.archive=my/pictures".format(section)
-            raise ConfigError("{}.archive must say where the data set {!r} is; {}".format(section, dataset.name, hint))
+                hint = f"for example {section}.archive=my/pictures"
+            raise ConfigError(f"{section}.archive must say where the data set {dataset.name!r} is; {hint}")
         if dataset.part:
             raise ConfigError("{}.part: only known data sets have parts ({})".format(section, ", ".join(KNOWN)))
         if dataset.name == folder.NAME and dataset.images != configuration.Dataset.images:
             raise ConfigError(
-                "{0}.images: pictures of 'folder' are looked for everywhere; leave it out, or let {0}.archive name the "
-                "folder that they are in".format(section)
+                f"{section}.images: pictures of 'folder' are looked for everywhere; leave it out, or let {section}.archive name the "
+                "folder that they are in"
             )
         return
     if dataset.archive:
         raise ConfigError(
-            "{0}.archive: {1!r} is a known data set, whose files are looked for in download.data_path; leave "
-            "{0}.archive empty, or give the data set another name".format(section, dataset.name)
+            f"{section}.archive: {dataset.name!r} is a known data set, whose files are looked for in download.data_path; leave "
+            f"{section}.archive empty, or give the data set another name"
         )
     if dataset.part and dataset.part not in known.parts:
         raise ConfigError(
@@ -143,9 +143,7 @@ def download(config: configuration.Config, output: Path, cache: Optional[Path] =
         if configuration.is_remote(dataset.archive):
             source.discard(dataset.archive, cache)
     except OSError as error:
-        raise MachineError(
-            "the data set cannot be written to {}: {}".format(error.filename or output, error.strerror)
-        ) from error
+        raise MachineError(f"the data set cannot be written to {error.filename or output}: {error.strerror}") from error
 
 
 def _bring(config: configuration.Config, output: Path, cache: Path) -> Dict[str, Any]:
@@ -200,10 +198,10 @@ def _bring_known(config: configuration.Config, known: DataSet, output: Path, cac
     table = known.read(Given(noted, sorted(filter(pictures.is_picture, found)), lists), part)
     missing = sorted(set(table.files) - set(found))
     if missing:
-        raise DataError("{}: {:,} of its pictures are missing: {} …".format(name, len(missing), missing[0]))
+        raise DataError(f"{name}: {len(missing):,} of its pictures are missing: {missing[0]} …")
     counts = {split: table.splits.count(split) for split in annotations.SPLITS}
     if known.parts[part] and counts != known.parts[part]:
-        raise DataError("{}: {} pictures, wanted {}; is a file incomplete?".format(name, counts, known.parts[part]))
+        raise DataError(f"{name}: {counts} pictures, wanted {known.parts[part]}; is a file incomplete?")
     wanted = set(table.files)
     for package in packages:
         _extract(config, package, known, output / "images", wanted.__contains__, cache)
@@ -359,7 +357,5 @@ def _check_annotated(dataset: configuration.Dataset, output: Path) -> None:
     """Fails if an annotation file was named and is not there."""
     if dataset.annotations != configuration.Dataset.annotations and not (output / "landmarks.csv").is_file():
         raise DataError(
-            "{}: no annotation file {!r} beside folder {!r}; see dataset.annotations".format(
-                configuration.label(dataset.archive), dataset.annotations, dataset.images
-            )
+            f"{configuration.label(dataset.archive)}: no annotation file {dataset.annotations!r} beside folder {dataset.images!r}; see dataset.annotations"
         )

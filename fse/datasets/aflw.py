@@ -26,12 +26,12 @@ def read(given: Given, part: str) -> Annotations:
     """Annotations of AFLW's five-point crops."""
     for name in (_TRAIN, _TEST):
         if name not in given.notes:
-            raise DataError("aflw: {} is not in the archive".format(name))
+            raise DataError(f"aflw: {name} is not in the archive")
     train, photographs, points = _train(given.notes[_TRAIN])
     test, tested = _test(given.notes[_TEST])
     both = {PurePosixPath(name).name.split("-")[-1] for name in test} & set(photographs)
     if both:
-        raise DataError("aflw: {} photographs are in both splits: {} …".format(len(both), min(both)))
+        raise DataError(f"aflw: {len(both)} photographs are in both splits: {min(both)} …")
     splits = ["train"] * len(train) + ["test"] * len(test)
     placed = (
         np.concatenate([points, tested]).reshape(-1, 5, 2) - 0.5
@@ -45,17 +45,15 @@ def _train(path: Path) -> Tuple[List[str], List[str], np.ndarray]:
         with open(str(path), newline="", encoding="utf-8-sig") as stream:
             rows = list(csv.reader(stream))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError("{}: not a CSV file ({})".format(path, error)) from None
+        raise DataError(f"{path}: not a CSV file ({error})") from None
     header = [name.strip() for name in rows[0]] if rows else []
     if not {"image_file", "crop_file", "set"} <= set(header) or len(header) < 14:
-        raise DataError(
-            "{}: wanted columns image_file, crop_file, set and ten coordinates from the fifth on".format(path)
-        )
+        raise DataError(f"{path}: wanted columns image_file, crop_file, set and ten coordinates from the fifth on")
     crop, photograph, part = (header.index(name) for name in ("crop_file", "image_file", "set"))
     crops, photographs, points = [], [], []
     for line, row in enumerate(rows[1:], 2):
         if row and len(row) != len(header):
-            raise DataError("{}, line {}: {} cells, but the header has {}".format(path, line, len(row), len(header)))
+            raise DataError(f"{path}, line {line}: {len(row)} cells, but the header has {len(header)}")
         if row and row[part].strip() == "1":
             crops.append("aflw_cropped/" + row[crop].strip().replace("\\", "/"))
             photographs.append(row[photograph].strip())

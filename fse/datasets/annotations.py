@@ -68,18 +68,18 @@ def read(path: Path) -> Annotations:
         if not row:
             continue
         if len(row) != len(columns):
-            raise DataError("{}, row {}: {} cells, but the header has {}".format(path, line, len(row), len(columns)))
+            raise DataError(f"{path}, row {line}: {len(row)} cells, but the header has {len(columns)}")
         name = row[columns["file"]].strip()
         file = _file(name, path)
         if file in files:
-            raise DataError("{}: file {!r} has more than one row".format(path, name))
+            raise DataError(f"{path}: file {name!r} has more than one row")
         files[file] = _split(row[columns["split"]].strip(), name, path) if "split" in columns else SPLITS[0]
         try:
             numbers.extend([float(row[place]) for place in places])
         except ValueError:
             numbers.extend([_number(row[columns[column]].strip(), column, name, path) for column in measured])
     if not files:
-        raise DataError("{}: no rows below the header".format(path))
+        raise DataError(f"{path}: no rows below the header")
     values = np.frombuffer(numbers).reshape(len(files), len(measured)) if measured else np.zeros((len(files), 0))
     end = 2 * len(landmarks)
     return Annotations(
@@ -118,7 +118,7 @@ def write_table(path: Path, table: Annotations) -> None:
             values = list(table.points[row].ravel())
             if table.boxes is not None:
                 values = list(table.boxes[row]) + values
-            writer.writerow([file, split] + ["{:.3f}".format(value) for value in values])
+            writer.writerow([file, split] + [f"{value:.3f}" for value in values])
 
 
 def _rows(path: Path) -> Iterator[List[str]]:
@@ -127,9 +127,9 @@ def _rows(path: Path) -> Iterator[List[str]]:
         with open(str(path), newline="", encoding="utf-8-sig") as stream:
             yield from csv.reader(stream)
     except OSError as error:
-        raise DataError("{}: cannot be read ({})".format(path, error.strerror)) from None
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError("{}: not a CSV file in UTF-8 ({})".format(path, error)) from None
+        raise DataError(f"{path}: not a CSV file in UTF-8 ({error})") from None
 
 
 def _columns(header: List[str], path: Path) -> Dict[str, int]:
@@ -137,7 +137,7 @@ def _columns(header: List[str], path: Path) -> Dict[str, int]:
     names = [name.strip() for name in header]
     if len(set(names)) < len(names):
         doubled = sorted({name for name in names if names.count(name) > 1})
-        raise DataError("{}: column {!r} is there more than once".format(path, doubled[0]))
+        raise DataError(f"{path}: column {doubled[0]!r} is there more than once")
     if "file" not in names:
         raise DataError("{}: no column `file`; there are: {}".format(path, ", ".join(names) or "none"))
     return {name: place for place, name in enumerate(names)}
@@ -146,7 +146,7 @@ def _columns(header: List[str], path: Path) -> Dict[str, int]:
 def _file(name: str, path: Path) -> str:
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if not parts or name.startswith("/") or ".." in parts:
-        raise DataError("{}: file {!r} does not name a picture below the pictures' folder".format(path, name))
+        raise DataError(f"{path}: file {name!r} does not name a picture below the pictures' folder")
     return "/".join(parts)
 
 
@@ -154,7 +154,7 @@ def _split(split: str, file: str, path: Path) -> str:
     for known in SPLITS:
         if split == known:
             return known  # one string for all rows
-    raise DataError("{}: file {!r} has split {!r}; wanted `train` or `test`".format(path, file, split))
+    raise DataError(f"{path}: file {file!r} has split {split!r}; wanted `train` or `test`")
 
 
 def _landmarks(columns: Dict[str, int], path: Path) -> List[str]:
@@ -166,7 +166,7 @@ def _landmarks(columns: Dict[str, int], path: Path) -> List[str]:
             continue
         other = name + ("_y" if axis == "_x" else "_x")
         if other not in columns:
-            raise DataError("{}: column {!r} wants a column {!r} beside it".format(path, column, other))
+            raise DataError(f"{path}: column {column!r} wants a column {other!r} beside it")
         if name not in names:
             names.append(name)
     return names
@@ -186,6 +186,4 @@ def _number(text: str, column: str, file: str, path: Path) -> float:
     try:
         return float("nan" if text.lower() in _MISSING else text)
     except ValueError:
-        raise DataError(
-            "{}: file {!r} has {!r} in column {!r}; wanted a number".format(path, file, text, column)
-        ) from None
+        raise DataError(f"{path}: file {file!r} has {text!r} in column {column!r}; wanted a number") from None

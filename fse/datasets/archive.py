@@ -99,7 +99,7 @@ def unpack(
             needed = sum(member.size for member in members if wanted(member.name))
             if needed > max_bytes:
                 raise _too_large(archive, max_bytes)
-            disk.require(folder, needed, "{}, unpacked,".format(archive))
+            disk.require(folder, needed, f"{archive}, unpacked,")
         for member in _members(archive, stream, max_bytes, max_files):
             if wanted(member.name):
                 written += _write(
@@ -169,8 +169,8 @@ def is_archive(path: Path) -> bool:
 def parts(archive: Path) -> List[Path]:
     """The files of an archive: itself, and the parts that follow a first one, `NAME.001`, without a gap."""
     found = [archive]
-    while archive.suffix == ".001" and archive.with_suffix(".{:03d}".format(len(found) + 1)).is_file():
-        found.append(archive.with_suffix(".{:03d}".format(len(found) + 1)))
+    while archive.suffix == ".001" and archive.with_suffix(f".{len(found) + 1:03d}").is_file():
+        found.append(archive.with_suffix(f".{len(found) + 1:03d}"))
     return found
 
 
@@ -243,14 +243,10 @@ def _explained(archive: Path, folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (None, errno.EINVAL):  # a decompressor's, or a place that no file has; not the system's
             raise _corrupt(archive, error) from None
-        where = " ({})".format(error.filename) if error.filename else ""
-        raise MachineError(
-            "{}: cannot be unpacked into {}: {}{}".format(archive, folder, error.strerror, where)
-        ) from error
+        where = f" ({error.filename})" if error.filename else ""
+        raise MachineError(f"{archive}: cannot be unpacked into {folder}: {error.strerror}{where}") from error
     except NotImplementedError as error:
-        raise DataError(
-            "{}: {}; unpack it yourself and let dataset.archive name the folder".format(archive, error)
-        ) from None
+        raise DataError(f"{archive}: {error}; unpack it yourself and let dataset.archive name the folder") from None
     except _BROKEN as error:
         raise _corrupt(archive, error) from None
 
@@ -264,7 +260,7 @@ def _write(member: _Member, folder: Path, archive: Path, room: int, max_bytes: i
         try:
             output = stack.enter_context(open(str(target), "xb"))
         except FileExistsError:
-            raise DataError("{}: holds {!r} twice".format(archive, str(member.name))) from None
+            raise DataError(f"{archive}: holds {str(member.name)!r} twice") from None
         source = member.open()
         assert source is not None  # None is tarfile's answer for links and folders
         stack.enter_context(source)
@@ -290,9 +286,7 @@ def _members(archive: Path, stream: IO[bytes], max_bytes: int, max_files: int) -
         entries = _tar_members(archive, stream, max_bytes + 4 * _TAR_BLOCK * max_files + _CHUNK, max_bytes)
     for number, member in enumerate(entries, 1):
         if number > max_files:
-            raise DataError(
-                "{}: has more than {} entries; if that is meant, raise dataset.max_files".format(archive, max_files)
-            )
+            raise DataError(f"{archive}: has more than {max_files} entries; if that is meant, raise dataset.max_files")
         if member:
             yield member
 
@@ -307,9 +301,7 @@ def _zip_members(archive: Path, stream: IO[bytes]) -> Iterator[Optional[_Member]
                 raise _unusual(archive, name)
             if info.flag_bits & 1:
                 raise DataError(
-                    "{}: entry {!r} is encrypted; unpack it yourself and let dataset.archive name the folder".format(
-                        archive, str(name)
-                    )
+                    f"{archive}: entry {str(name)!r} is encrypted; unpack it yourself and let dataset.archive name the folder"
                 )
             yield None if info.is_dir() else _Member(name, info.file_size, functools.partial(package.open, info))
 
@@ -321,8 +313,8 @@ def _seven_members(archive: Path, stream: IO[bytes]) -> Iterator[Optional[_Membe
         import libarchive
     except (ImportError, OSError, AttributeError, TypeError):  # the module, or the system's library that it calls
         raise DataError(
-            "{0}: to read 7z archives, `pip install libarchive-c`, and the system's libarchive (Debian: libarchive13); or "
-            "unpack it yourself (`7z x {0}`) and give the folder instead".format(archive)
+            f"{archive}: to read 7z archives, `pip install libarchive-c`, and the system's libarchive (Debian: libarchive13); or "
+            f"unpack it yourself (`7z x {archive}`) and give the folder instead"
         ) from None
     reader = libarchive.stream_reader(stream, format_name="7zip", filter_name="none", block_size=_PIECE)
     with _seven_errors(), reader as package:
@@ -393,7 +385,7 @@ def _tar(archive: Path, plain: "_Forward") -> tarfile.TarFile:
     try:
         return tarfile.TarFile(fileobj=cast(IO[bytes], plain))
     except tarfile.ReadError:
-        raise ArchiveError("{}: no zip, tar or 7z archive, or truncated or corrupt".format(archive)) from None
+        raise ArchiveError(f"{archive}: no zip, tar or 7z archive, or truncated or corrupt") from None
 
 
 def _decompressed(stream: IO[bytes]) -> IO[bytes]:
@@ -418,7 +410,7 @@ class _Forward:
 
     def read(self, size: int) -> bytes:
         if not 0 <= size <= _LARGEST_READ:
-            raise ValueError("a header of {} bytes".format(size))
+            raise ValueError(f"a header of {size} bytes")
         self.last = self._stream.read(size)
         self._position += len(self.last)
         if self._position > self._limit:
@@ -438,29 +430,23 @@ class _Forward:
 def _checked_name(archive: Path, name: str) -> PurePosixPath:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", name) or "\0" in name:
-        raise DataError(
-            "{}: entry {!r} leaves the archive's folder; such an archive is not unpacked".format(archive, name)
-        )
+        raise DataError(f"{archive}: entry {name!r} leaves the archive's folder; such an archive is not unpacked")
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
-        raise DataError("{}: the name of entry {!r} is not UTF-8".format(archive, name)) from None
+        raise DataError(f"{archive}: the name of entry {name!r} is not UTF-8") from None
     return path
 
 
 def _unusual(archive: Path, name: PurePosixPath) -> DataError:
-    return DataError(
-        "{}: entry {!r} is a link or a device; only files and folders are unpacked".format(archive, str(name))
-    )
+    return DataError(f"{archive}: entry {str(name)!r} is a link or a device; only files and folders are unpacked")
 
 
 def _too_large(archive: Path, max_bytes: int) -> DataError:
     return DataError(
-        "{}: unpacks to more than {:.3g} GB; if that is meant, raise dataset.max_gigabytes".format(
-            archive, max_bytes / 1e9
-        )
+        f"{archive}: unpacks to more than {max_bytes / 1e9:.3g} GB; if that is meant, raise dataset.max_gigabytes"
     )
 
 
 def _corrupt(archive: Path, error: Exception) -> ArchiveError:
-    return ArchiveError("{}: the archive is truncated or corrupt ({})".format(archive, error or type(error).__name__))
+    return ArchiveError(f"{archive}: the archive is truncated or corrupt ({error or type(error).__name__})")

@@ -74,9 +74,9 @@ def lines(path: Path) -> Iterator[Tuple[int, List[str]]]:
                 if words:
                     yield number, words
     except OSError as error:
-        raise DataError("{}: cannot be read ({})".format(path, error.strerror)) from None
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
-        raise DataError("{}: not a text file".format(path)) from None
+        raise DataError(f"{path}: not a text file") from None
 
 
 def numbers(words: List[str], count: int, path: Path, line: int) -> np.ndarray:

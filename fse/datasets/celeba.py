@@ -102,7 +102,7 @@ def names_of(path: Path) -> List[str]:
             raise DataError("{}, line {}: wanted one name, got {!r}".format(path, line, " ".join(words)[:80]))
         names.append(words[0])
     if len(set(names)) < len(names):
-        raise DataError("{}: a name is there twice".format(path))
+        raise DataError(f"{path}: a name is there twice")
     return names
 
 
@@ -140,7 +140,7 @@ def chosen(points: Dict[str, np.ndarray], train: List[str], test: List[str]) -> 
     files = train + test
     missing = [name for name in files if name not in points]
     if missing:
-        raise DataError("{}: no landmarks of {} pictures: {} …".format(LANDMARKS.name, len(missing), missing[0]))
+        raise DataError(f"{LANDMARKS.name}: no landmarks of {len(missing)} pictures: {missing[0]} …")
     placed = np.stack([points[name] for name in files]) if files else np.zeros((0, 5, 2))
     return Annotations(files, ["train"] * len(train) + ["test"] * len(test), list(FIVE_POINTS), placed, None, None)
 

@@ -58,7 +58,7 @@ def _boxed(given: Given, table: Annotations) -> Annotations:
     boxes = table_of(given.lists[BOXES.name], 4)
     missing = [name for name in table.files if name not in boxes]
     if missing:
-        raise DataError("{}: no box of {} pictures: {} …".format(BOXES.name, len(missing), missing[0]))
+        raise DataError(f"{BOXES.name}: no box of {len(missing)} pictures: {missing[0]} …")
     return table._replace(boxes=np.stack([boxes[name] for name in table.files]) if table.files else None)
 
 

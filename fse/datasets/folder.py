@@ -58,5 +58,5 @@ def split(dataset: Dataset, names: List[str], table: Path) -> None:
 
 def drawn(name: str, share: float, seed: int) -> str:
     """`train` or `test`, by the name and the seed alone: other pictures that come or go change nothing."""
-    digest = hashlib.sha256("{}/{}".format(seed, name).encode()).digest()
+    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     return "test" if int.from_bytes(digest[:8], "big") < share * 2.0**64 else "train"

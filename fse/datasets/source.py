@@ -98,7 +98,7 @@ def fetch(dataset: Dataset, settings: Download, cache: Path) -> Tuple[Path, Opti
         path = _local(address)
     if path.is_dir():
         if dataset.sha256:
-            raise DataError("{}: a folder has no checksum; leave dataset.sha256 empty".format(path))
+            raise DataError(f"{path}: a folder has no checksum; leave dataset.sha256 empty")
         return path, None
     digest = _hash(path)
     if dataset.sha256 and digest != dataset.sha256.lower():
@@ -148,8 +148,8 @@ def by_hand(files: Sequence[File], settings: Download, page: str, terms: str) ->
     for file in files:
         own = next((address for address in file.addresses if address.startswith("http")), "")
         named.append(file.name + (" and the parts after it" if file.name.endswith(".001") else ""))
-        named[-1] += " (or the folder {!r}, unpacked)".format(file.folder) if file.folder else ""
-        named[-1] += " ({})".format(own) if own else ""
+        named[-1] += f" (or the folder {file.folder!r}, unpacked)" if file.folder else ""
+        named[-1] += f" ({own})" if own else ""
     where = settings.data_path or "a folder, and let download.data_path name it"
     return "{}: fetch by hand from {} ({}) and put into {}".format(", ".join(named), page, terms, where)
 
@@ -173,7 +173,7 @@ def obtain(file: File, settings: Download, cache: Path, page: str, most: int) ->
     if found:
         problem = _differs(found, file)
         if problem:
-            raise DataError("{}: {}; fetch {} again from {}".format(found, problem, file.name, page))
+            raise DataError(f"{found}: {problem}; fetch {file.name} again from {page}")
         return found
     kept = cache / "downloads" / file.name
     kept.parent.mkdir(parents=True, exist_ok=True)
@@ -190,10 +190,10 @@ def obtain(file: File, settings: Download, cache: Path, page: str, most: int) ->
                     os.replace(str(path), str(kept))
                     return kept
                 path.unlink()
-                failures.append("{}: {}".format(label(address), problem))
+                failures.append(f"{label(address)}: {problem}")
             except DownloadError as error:
                 failures.append(str(error))
-    raise DownloadError("; ".join("{}, {}".format(file.name, failure) for failure in failures))
+    raise DownloadError("; ".join(f"{file.name}, {failure}" for failure in failures))
 
 
 def _differs(path: Path, file: File) -> str:
@@ -202,13 +202,13 @@ def _differs(path: Path, file: File) -> str:
         return ""
     size = archive.size(path)
     if file.size and size != file.size:
-        parts = " in {} parts".format(len(archive.parts(path))) if path.suffix == ".001" else ""
-        return "{:,} bytes{}, wanted {:,}{}".format(size, parts, file.size, _looks_like(path))
+        parts = f" in {len(archive.parts(path))} parts" if path.suffix == ".001" else ""
+        return f"{size:,} bytes{parts}, wanted {file.size:,}{_looks_like(path)}"
     if not file.hash:
         return _looks_like(path).lstrip("; ")
     kind = {32: "md5", 40: "sha1", 64: "sha256"}[len(file.hash)]
     digest = _hash(path, kind)
-    return "" if digest == file.hash else "its {} is {}, wanted {}".format(kind, digest, file.hash) + _looks_like(path)
+    return "" if digest == file.hash else f"its {kind} is {digest}, wanted {file.hash}" + _looks_like(path)
 
 
 def _looks_like(path: Path) -> str:
@@ -223,17 +223,15 @@ def _local(address: str) -> Path:
         parts = urllib.parse.urlsplit(address)
         if parts.scheme.lower() != "file":
             raise DataError(
-                "dataset.archive {}: {}:// is not supported; wanted a path, file:// or http(s)://".format(
-                    label(address), parts.scheme
-                )
+                f"dataset.archive {label(address)}: {parts.scheme}:// is not supported; wanted a path, file:// or http(s)://"
             )
         if parts.netloc not in ("", "localhost"):
-            raise DataError("dataset.archive {}: a file:// address wants three slashes and a full path".format(address))
+            raise DataError(f"dataset.archive {address}: a file:// address wants three slashes and a full path")
         path = Path(urllib.parse.unquote(parts.path))
     else:
         path = Path(address).expanduser()
     if not path.is_dir() and not path.is_file():
-        raise DataError("{}: no such file or folder; dataset.archive names it".format(path))
+        raise DataError(f"{path}: no such file or folder; dataset.archive names it")
     return path
 
 
@@ -248,7 +246,7 @@ def _hash(path: Path, kind: str = "sha256") -> str:
                         digest.update(chunk)
                         progress.update(len(chunk))
     except OSError as error:
-        raise DataError("{}: cannot be read ({}); dataset.archive names it".format(path, error.strerror)) from None
+        raise DataError(f"{path}: cannot be read ({error.strerror}); dataset.archive names it") from None
     return digest.hexdigest()
 
 
@@ -267,9 +265,7 @@ def _download(wanted: _Wanted, cache: Path) -> Path:
                 os.replace(str(part), str(whole))
                 _notes(part).unlink()
     except OSError as error:
-        raise MachineError(
-            "{}: cannot be written into {}: {}; {}".format(url, cache, error.strerror, _came(part))
-        ) from error
+        raise MachineError(f"{url}: cannot be written into {cache}: {error.strerror}; {_came(part)}") from error
     return whole
 
 
@@ -288,9 +284,7 @@ def _alone(path: Path, what: str, until: float) -> Iterator[None]:
             logging.info("%s: another process is downloading it; waiting for that", what)
             lock.acquire(timeout=max(0.0, until - time.monotonic()))
     except filelock.Timeout:
-        raise StageError(
-            "{}: another process is downloading it into {}; wait for that".format(what, path.parent)
-        ) from None
+        raise StageError(f"{what}: another process is downloading it into {path.parent}; wait for that") from None
     try:
         yield
     finally:
@@ -309,13 +303,13 @@ def _persist(wanted: _Wanted, part: Path) -> None:
             pause = max(PAUSE * 2 ** (failures - 1), error.wait)
             problem = ""
             if pause > LONGEST_PAUSE:
-                problem = "{}, and to come back in {:g} seconds".format(error, error.wait)
+                problem = f"{error}, and to come back in {error.wait:g} seconds"
             elif time.monotonic() + pause >= wanted.until:
-                problem = "{}; download.timeout, {:g} seconds, is over".format(error, wanted.settings.timeout)
+                problem = f"{error}; download.timeout, {wanted.settings.timeout:g} seconds, is over"
             elif failures == ATTEMPTS:
-                problem = "{}, {} times in a row".format(error, ATTEMPTS)
+                problem = f"{error}, {ATTEMPTS} times in a row"
             if problem:
-                raise DownloadError("{}: {}; {}".format(label(wanted.url), problem, _came(part))) from None
+                raise DownloadError(f"{label(wanted.url)}: {problem}; {_came(part)}") from None
             logging.info("%s: %s; again in %g seconds", label(wanted.url), error, pause)
         time.sleep(pause)
 
@@ -341,7 +335,7 @@ def _attempt(wanted: _Wanted, part: Path) -> None:
     headers = {"Accept-Encoding": "identity"}
     validator = _read_notes(part).get("validator")
     if _size(part) and validator:
-        headers.update({"Range": "bytes={}-".format(_size(part)), "If-Range": validator})
+        headers.update({"Range": f"bytes={_size(part)}-", "If-Range": validator})
     url = label(wanted.url)
     location = _location(wanted.url)
     try:
@@ -351,11 +345,11 @@ def _attempt(wanted: _Wanted, part: Path) -> None:
             if confirmed:
                 page = _ask(session, confirmed, headers, wanted, part)
     except (requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema):
-        raise DownloadError("{}: it leads to an address of another kind than http(s)://".format(url)) from None
+        raise DownloadError(f"{url}: it leads to an address of another kind than http(s)://") from None
     except (ValueError, urllib3.exceptions.LocationValueError):  # requests' own InvalidURL, or urllib's
-        raise DownloadError("{}: it is, or leads to, no valid address".format(url)) from None
+        raise DownloadError(f"{url}: it is, or leads to, no valid address") from None
     except (requests.exceptions.SSLError, requests.exceptions.TooManyRedirects) as error:
-        raise DownloadError("{}: {}".format(url, _cause(error, wanted.settings))) from None
+        raise DownloadError(f"{url}: {_cause(error, wanted.settings)}") from None
     except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
         raise _Interrupted(_cause(error, wanted.settings)) from None
     if page:
@@ -367,7 +361,7 @@ def _ask(session: requests.Session, address: str, headers: Dict[str, str], wante
     stall = wanted.settings.stall
     with session.get(address, headers=headers, stream=True, timeout=(min(CONNECT, stall), stall)) as response:
         if _location(wanted.url).lower().startswith("https:") and not response.url.lower().startswith("https:"):
-            raise DownloadError("{}: it leads to an address that is not encrypted".format(label(wanted.url)))
+            raise DownloadError(f"{label(wanted.url)}: it leads to an address that is not encrypted")
         return _receive(wanted, response, part)
 
 
@@ -381,9 +375,9 @@ def _receive(wanted: _Wanted, response: requests.Response, part: Path) -> bytes:
         _begin(part, {})
         raise _Interrupted("the server sent another range, or of another file, than was asked for")
     if status >= 500 or status in (408, 429):
-        raise _Interrupted("the server answered {} {}".format(status, response.reason), _retry_after(response))
+        raise _Interrupted(f"the server answered {status} {response.reason}", _retry_after(response))
     if status not in (200, 206):
-        raise DownloadError("{}: the server answered {} {}".format(label(wanted.url), status, response.reason))
+        raise DownloadError(f"{label(wanted.url)}: the server answered {status} {response.reason}")
     length = response.headers.get("Content-Length", "")
     if length == "0":
         raise _Interrupted("the server sent nothing")
@@ -405,10 +399,10 @@ def _receive(wanted: _Wanted, response: requests.Response, part: Path) -> bytes:
     if total is None and time.monotonic() >= wanted.until:
         raise _Interrupted("the connection was cut off")
     if total is not None and size < total:
-        raise _Interrupted("the connection ended after {:,} of {:,} bytes".format(size, total))
+        raise _Interrupted(f"the connection ended after {size:,} of {total:,} bytes")
     if total is not None and size > total:
         _begin(part, {})
-        raise _Interrupted("{:,} bytes came instead of {:,}".format(size, total))
+        raise _Interrupted(f"{size:,} bytes came instead of {total:,}")
     return b""
 
 
@@ -428,9 +422,7 @@ def _cut_off(response: requests.Response, until: float) -> Iterator[None]:
 def _expect(wanted: _Wanted, total: Optional[int]) -> None:
     """Refuses a file of another length than the wanted one before it is brought."""
     if total and wanted.size and total != wanted.size:
-        raise DownloadError(
-            "{}: the server has a file of {:,} bytes, wanted {:,}".format(label(wanted.url), total, wanted.size)
-        )
+        raise DownloadError(f"{label(wanted.url)}: the server has a file of {total:,} bytes, wanted {wanted.size:,}")
     if total and total > wanted.most:
         raise _too_long(wanted)
 
@@ -449,17 +441,15 @@ def _store(pieces: Iterable[bytes], part: Path, wanted: _Wanted, total: Optional
 
 
 def _too_long(wanted: _Wanted) -> DownloadError:
-    what = "wanted {:,}".format(wanted.size) if wanted.size else "if that is meant, raise dataset.max_gigabytes"
-    return DownloadError("{}: more than {:,} bytes; {}".format(label(wanted.url), wanted.most, what))
+    what = f"wanted {wanted.size:,}" if wanted.size else "if that is meant, raise dataset.max_gigabytes"
+    return DownloadError(f"{label(wanted.url)}: more than {wanted.most:,} bytes; {what}")
 
 
 def _web_page(url: str, page: bytes) -> DownloadError:
     title = re.search(r"<title[^>]*>\s*(.*?)\s*</title>", page.decode("utf-8", "replace"), re.IGNORECASE | re.DOTALL)
     return DownloadError(
         "{}: the server sent a web page{} instead of the file (a quota, a log-in or a confirmation?); fetch it with a browser,"
-        " and give the path of what comes".format(
-            url, " ({!r})".format(html.unescape(title.group(1))[:100]) if title else ""
-        )
+        " and give the path of what comes".format(url, f" ({html.unescape(title.group(1))[:100]!r})" if title else "")
     )
 
 
@@ -472,7 +462,7 @@ def _location(url: str) -> str:
 
     def value(match: Match[str]) -> str:
         if match.group(1) not in os.environ:
-            raise DataError("{}: the environment variable {} is not set".format(label(url), match.group(1)))
+            raise DataError(f"{label(url)}: the environment variable {match.group(1)} is not set")
         return os.environ[match.group(1)]
 
     address = re.sub(r"\$\{(\w+)\}", value, url)
@@ -571,13 +561,13 @@ def _cause(error: BaseException, settings: Download) -> str:
     if isinstance(error, requests.exceptions.TooManyRedirects):
         return "redirected without end"
     if isinstance(error, (requests.exceptions.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError)):
-        return "no connection within {:g} seconds".format(min(CONNECT, settings.stall))
+        return f"no connection within {min(CONNECT, settings.stall):g} seconds"
     if isinstance(error, (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError)):
-        return "nothing came for {:g} seconds (download.stall)".format(settings.stall)
+        return f"nothing came for {settings.stall:g} seconds (download.stall)"
     root: Optional[BaseException] = error
     while root is not None:
         if isinstance(root, OSError) and root.strerror:
-            return "the connection failed ({})".format(root.strerror)
+            return f"the connection failed ({root.strerror})"
         root = root.__context__
     return "the connection was cut"
 

@@ -89,7 +89,7 @@ def render(settings: Dataset, folder: Path, processes: int = 0) -> None:
         )
         for job, points in zip(jobs, rows):
             writer.writerow(
-                [job.file.name, job.size, job.size, job.split] + ["{:.3f}".format(value) for value in points.ravel()]
+                [job.file.name, job.size, job.size, job.split] + [f"{value:.3f}" for value in points.ravel()]
             )
 
 
@@ -144,7 +144,7 @@ def _jobs(settings: Dataset, images: Path) -> Iterator[_Job]:
     faces = [("train", number) for number in range(settings.train)]
     faces += [("test", FIRST_TEST_INDEX + number) for number in range(settings.test)]
     for position, (split, number) in enumerate(faces):
-        yield _Job(images / "{:06d}.png".format(position), split, settings.seed, number, settings.size)
+        yield _Job(images / f"{position:06d}.png", split, settings.seed, number, settings.size)
 
 
 def _write(job: _Job) -> np.ndarray:

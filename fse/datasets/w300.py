@@ -19,7 +19,7 @@ from fse.datasets.catalogue import DataSet, File, Given, lines, numbers, tight_b
 from fse.errors import DataError
 
 POINTS = 68
-LANDMARKS = tuple("point_{:02d}".format(number) for number in range(1, POINTS + 1))
+LANDMARKS = tuple(f"point_{number:02d}" for number in range(1, POINTS + 1))
 _TRAIN = ("afw/", "helen/trainset/", "lfpw/trainset/")
 
 
@@ -40,7 +40,7 @@ def points_of(path: Path) -> np.ndarray:
         if words[0] not in ("{", "}") and not words[0].endswith(":"):
             rows.append(numbers(words, 2, path, line))
     if len(rows) != POINTS:
-        raise DataError("{}: {} points, wanted {}".format(path, len(rows), POINTS))
+        raise DataError(f"{path}: {len(rows)} points, wanted {POINTS}")
     return np.stack(rows) - 0.5
 
 

@@ -34,9 +34,9 @@ class Group:
     def configure(self, config: Any) -> Any:
         """Adds to a session's configuration what makes its collective operations meet those of the others."""
         if self.rank.size > 1:
-            config.experimental.collective_group_leader = "/job:{}/replica:0/task:0".format(_JOB)
+            config.experimental.collective_group_leader = f"/job:{_JOB}/replica:0/task:0"
             # Its graphs are for this process's devices: nothing of them is placed with, or waits for, another rank.
-            config.device_filters.append("/job:{}/task:{}".format(_JOB, self.rank.number))
+            config.device_filters.append(f"/job:{_JOB}/task:{self.rank.number}")
         return config
 
     def initialise(self, config: Any) -> str:
@@ -52,13 +52,11 @@ class Group:
             self._server = tf.distribute.Server(cluster, _JOB, self.rank.number, config=config)
         except tf.errors.OpError as error:
             raise DeviceError(
-                "rank {} cannot listen at {}: {}".format(
-                    self.rank.number, self.rank.addresses[self.rank.number], reason(error)
-                )
+                f"rank {self.rank.number} cannot listen at {self.rank.addresses[self.rank.number]}: {reason(error)}"
             ) from None
         # TensorFlow 1.15 fails to let go of a server when the interpreter has put its modules away.
         atexit.register(setattr, self, "_server", None)
-        with bounded(self.timeout, "the other {} ranks to begin".format(self.rank.size - 1)):
+        with bounded(self.timeout, f"the other {self.rank.size - 1} ranks to begin"):
             self._meet()
         return str(self._server.target)
 

@@ -26,8 +26,8 @@ def find(config: Config, rank: Rank) -> "Cpu":
     """
     if config.train.mixed_precision == "on" and not hasattr(_rewriting(tf.ConfigProto()), _BFLOAT16):
         raise DeviceError(
-            "train.mixed_precision is 'on', but TensorFlow {} offers none on processors; choose 'auto', or a current "
-            "TensorFlow".format(tf.__version__)
+            f"train.mixed_precision is 'on', but TensorFlow {tf.__version__} offers none on processors; choose 'auto', or a current "
+            "TensorFlow"
         )
     return Cpu(config, rank)
 

@@ -20,8 +20,8 @@ def find(config: Config, rank: Rank) -> "Gpu":
     """
     if not tf.test.is_gpu_available():
         raise DeviceError(
-            "train.device is 'gpu', but TensorFlow {} sees none; install the package's gpu extra and the NVIDIA driver, "
-            "or choose --set train.device=cpu".format(tf.__version__)
+            f"train.device is 'gpu', but TensorFlow {tf.__version__} sees none; install the package's gpu extra and the NVIDIA driver, "
+            "or choose --set train.device=cpu"
         )
     return Gpu(config, rank)
 

@@ -72,14 +72,14 @@ def check(cards: Sequence[str]) -> None:
     for number in map(int, cards):
         if number >= len(present):
             raise DeviceError(
-                "training wants card {}, but npu-smi shows {} cards; choose from 0 to {} by ASCEND_DEVICE_ID, "
-                "train.devices or train.rank_table".format(number, len(present), len(present) - 1)
+                f"training wants card {number}, but npu-smi shows {len(present)} cards; choose from 0 to {len(present) - 1} by ASCEND_DEVICE_ID, "
+                "train.devices or train.rank_table"
             )
         if present[number].processes:
-            users = ", ".join("{} ({})".format(user.name, user.pid) for user in present[number].processes)
+            users = ", ".join(f"{user.name} ({user.pid})" for user in present[number].processes)
             raise DeviceBusyError(
-                "card {} is in use by {}, as npu-smi says; wait for it or end it, or choose another card with "
-                "ASCEND_DEVICE_ID".format(number, users)
+                f"card {number} is in use by {users}, as npu-smi says; wait for it or end it, or choose another card with "
+                "ASCEND_DEVICE_ID"
             )
 
 
@@ -210,6 +210,6 @@ def _imported(name: str) -> Any:
 
 def _missing(why: Any) -> DeviceError:
     return DeviceError(
-        "train.device is 'npu', but npu_bridge cannot be imported ({}); install CANN's TF Adapter for TensorFlow 1.15 and "
-        "source its set_env.sh, or choose --set train.device=cpu".format(why)
+        f"train.device is 'npu', but npu_bridge cannot be imported ({why}); install CANN's TF Adapter for TensorFlow 1.15 and "
+        "source its set_env.sh, or choose --set train.device=cpu"
     )

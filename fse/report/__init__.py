@@ -159,9 +159,9 @@ def _json(file: Path) -> Dict[str, Any]:
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError("{}: cannot be read ({}); run the stage that writes it again".format(file, error)) from None
+        raise DataError(f"{file}: cannot be read ({error}); run the stage that writes it again") from None
     if not isinstance(value, dict):
-        raise DataError("{}: wanted a JSON object, got {}; run the stage that writes it again".format(file, value))
+        raise DataError(f"{file}: wanted a JSON object, got {value}; run the stage that writes it again")
     return value
 
 
@@ -173,7 +173,7 @@ def _table(file: Path) -> List[Dict[str, str]]:
         with open(str(file), newline="", encoding="utf-8") as stream:
             return list(csv.DictReader(stream))
     except (OSError, ValueError, csv.Error) as error:
-        raise DataError("{}: cannot be read ({}); run the stage that writes it again".format(file, error)) from None
+        raise DataError(f"{file}: cannot be read ({error}); run the stage that writes it again") from None
 
 
 def _floats(rows: List[Dict[str, str]], column: str) -> np.ndarray:
@@ -195,7 +195,7 @@ def _examples(file: Path) -> Dict[str, np.ndarray]:
         with np.load(str(file), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError("{}: cannot be read ({}); run Evaluate again".format(file, error)) from None
+        raise DataError(f"{file}: cannot be read ({error}); run Evaluate again") from None
 
 
 def _curves(inputs: Inputs) -> Dict[str, Optional[markupsafe.Markup]]:
@@ -295,7 +295,7 @@ def _annotated(inputs: Inputs) -> List[str]:
     """Names of the annotated landmarks in the examples; none if nothing is annotated."""
     count = inputs.examples["annotated"].shape[1] if "annotated" in inputs.examples else 0
     names = [str(name) for name in inputs.metrics.get("per_landmark") or inputs.data[-1].dataset.get("landmarks") or ()]
-    return names[:count] + ["point {}".format(number) for number in range(len(names), count)]
+    return names[:count] + [f"point {number}" for number in range(len(names), count)]
 
 
 def _both(

@@ -108,7 +108,7 @@ def sizes(folder: Path) -> str:
             found.append(pictures.size(folder / name))
         except PictureError:  # align-crop has said so
             continue
-    some = " ({:,} pictures looked at)".format(len(chosen)) if len(chosen) < len(names) else ""
+    some = f" ({len(chosen):,} pictures looked at)" if len(chosen) < len(names) else ""
     return sizes_in_words(found) + some
 
 
@@ -122,8 +122,8 @@ def sizes_in_words(found: List[Tuple[int, int]]) -> str:
         for place in (0, len(ordered) // 2, -1)
     )
     if len(set(ordered)) == 1:
-        return "{} pixels".format(smallest)
-    return "{} to {} pixels, median {}".format(smallest, largest, median)
+        return f"{smallest} pixels"
+    return f"{smallest} to {largest} pixels, median {median}"
 
 
 def reasons(texts: List[str]) -> List[Tuple[str, int]]:
@@ -139,7 +139,7 @@ def _crop(config: Config, crops: Path, name: str) -> np.ndarray:
     try:
         return pictures.decode(path, config.crop.size**2)
     except PictureError as error:
-        raise DataError("{}: {}; run AlignCrop again".format(path, error)) from None
+        raise DataError(f"{path}: {error}; run AlignCrop again") from None
 
 
 def _points(names: List[str], points: np.ndarray, view: float) -> List[Point]:

@@ -149,7 +149,7 @@ def _shots(axes: Axes, rows: List[Dict[str, Any]], suffix: str) -> None:
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(counts))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: "{:,.0f}".format(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     _errors_from(axes, np.concatenate(lines))
     axes.set(xlabel="annotated training pictures", ylabel="error (% of the inter-ocular distance)")
 
@@ -162,7 +162,7 @@ def _errors_from(axes: Axes, errors: np.ndarray) -> None:
         axes.set_ylim(0.8 * errors.min(), 1.4 * errors.max())
     else:
         axes.set_ylim(0.0, 1.25 * errors.max())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: "{:g}".format(value)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def _logarithmic(axes: Axes, values: np.ndarray) -> None:
@@ -183,8 +183,8 @@ def _course(axes: Axes, steps: np.ndarray, values: np.ndarray) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     if finite.min() > 0.0 and finite.max() > 5.0 * finite.min():
         _logarithmic(axes, finite)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: "{:g}".format(value)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: "{:,.0f}".format(value)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
 
 
 def _figure(height: float) -> Figure:
@@ -201,7 +201,7 @@ def _svg(figure: Figure, name: str) -> str:
     text = stream.getvalue()
     # Neither needed nor fit for use inside a page, where a style sheet acts on everything.
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text[text.index("<svg") :], flags=re.DOTALL)
-    text = re.sub(r'(\bid="|url\(#|href="#)', r"\g<1>{}-".format(name), text)
+    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
     for colour, variable in _VARIABLES.items():
-        text = text.replace(colour, "var({})".format(variable))
+        text = text.replace(colour, f"var({variable})")
     return text

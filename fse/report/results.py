@@ -70,7 +70,7 @@ def headline(metrics: Dict[str, Any]) -> str:
     )
     if missing(metrics.get("nme")):
         moved = number(metrics.get("equivariance_error"), 1, "%")
-        found = "are found again on warped pictures to within {} of the view's width on average; ".format(moved)
+        found = f"are found again on warped pictures to within {moved} of the view's width on average; "
         return learned + found + "without annotated points there is no error to report."
     return learned + "predict {} with an error of {} of the inter-ocular distance; {}.".format(
         count(len(metrics.get("per_landmark") or ()) or None, "annotated point"),
@@ -92,7 +92,7 @@ def highlights(metrics: Dict[str, Any]) -> List[Tuple[str, str, str]]:
         if not missing(metrics.get(key)):
             interval = _interval(metrics, key, 1, "%")
             constant = "mean shape {}".format(number(metrics.get("mean_shape_" + key), 1, "%"))
-            beside = "95\N{NO-BREAK SPACE}%: {}; {}".format(interval, constant) if interval else constant
+            beside = f"95\N{NO-BREAK SPACE}%: {interval}; {constant}" if interval else constant
             rows.append((label, number(metrics[key], 1, "%"), beside))
     moved = number(metrics.get("equivariance_error"), 1, "%")
     rows.append(("Equivariance error", moved, "of the view's width"))
@@ -224,7 +224,7 @@ def _interval(metrics: Dict[str, Any], key: str, digits: int, unit: str = "", fa
     ends = metrics.get(key + "_interval")
     if not ends or any(missing(end) for end in ends):
         return ""
-    return "{}\N{EN DASH}{}".format(number(factor * ends[0], digits), number(factor * ends[1], digits, unit))
+    return f"{number(factor * ends[0], digits)}\N{EN DASH}{number(factor * ends[1], digits, unit)}"
 
 
 def _with_deviation(value: Any, deviation: Any) -> str:
@@ -243,7 +243,7 @@ def _length(value: Any, longest: Optional[float]) -> Optional[float]:
 
 def _without_annotations(config: Config, metrics: Dict[str, Any]) -> List[Metric]:
     """The rows that every experiment has."""
-    window = "{0}\N{MULTIPLICATION SIGN}{0}".format(config.loss.diversity_window)
+    window = f"{config.loss.diversity_window}\N{MULTIPLICATION SIGN}{config.loss.diversity_window}"
     return [
         _error(
             metrics,
@@ -260,8 +260,8 @@ def _without_annotations(config: Config, metrics: Dict[str, Any]) -> List[Metric
         ),
         Metric(
             "Diversity loss",
-            "At the end of training: how many landmarks are lost to stronger ones in the same window of {} map cells, "
-            "summed over both views; 0 if each has its own place.".format(window),
+            f"At the end of training: how many landmarks are lost to stronger ones in the same window of {window} map cells, "
+            "summed over both views; 0 if each has its own place.",
             number(metrics.get("loss_diversity"), 3),
         ),
     ]

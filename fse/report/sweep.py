@@ -119,7 +119,7 @@ def draw(name: str, points: Sequence[Point], path: Path) -> None:
         panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
         for axes, (key, title, unit) in zip(panels, shown):
             _panel(axes, points, key)
-            axes.set(title=title, xlabel="% of the {}".format(unit))
+            axes.set(title=title, xlabel=f"% of the {unit}")
         panels[0].set_yticks(range(len(points)))
         panels[0].set_yticklabels([label(point).replace("$", r"\$") for point in points])
         panels[0].set_ylim(len(points) - 0.5, -0.5)
@@ -133,7 +133,7 @@ def label(point: Point) -> str:
     named = [name if keys.count(key) > 1 else key for name, key in zip(point.values, keys)]
     texts = [str(value) for value in point.values.values()]
     shortened = [text if len(text) <= _LONGEST else "…" + text[-_LONGEST:] for text in texts]
-    return ", ".join("{} {}".format(name, text) for name, text in zip(named, shortened))
+    return ", ".join(f"{name} {text}" for name, text in zip(named, shortened))
 
 
 def _panel(axes: Axes, points: Sequence[Point], key: str) -> None:
@@ -168,4 +168,4 @@ def _cell(key: str, value: Any) -> str:
     """A value in a CSV file: settings as they are, what was measured with six decimals, nothing for None."""
     if value is None:
         return ""
-    return str(value) if "." in key or key == "seeds" else "{:.6f}".format(value)
+    return str(value) if "." in key or key == "seeds" else f"{value:.6f}"

@@ -73,11 +73,11 @@ def run(hook: Hook, message: Dict[str, Any]) -> str:
             start_new_session=True,
         )
     except (OSError, ValueError) as error:
-        return "cannot be run: {}".format(error)
+        return f"cannot be run: {error}"
     try:
         said, _ = child.communicate(json.dumps(message).encode(), timeout=hook.seconds)
     except subprocess.TimeoutExpired:
-        return "did not end within {:g} s".format(hook.seconds)
+        return f"did not end within {hook.seconds:g} s"
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
@@ -90,7 +90,7 @@ def run(hook: Hook, message: Dict[str, Any]) -> str:
         return ""
     lines = said.decode(errors="replace").strip().splitlines()
     words = lines[-1][:_LONGEST] if lines else "it said nothing"
-    return "ended with exit code {}: {}".format(child.returncode, words)
+    return f"ended with exit code {child.returncode}: {words}"
 
 
 def text(message: Dict[str, Any]) -> str:
@@ -123,7 +123,7 @@ def _mail(message: Dict[str, Any]) -> str:
             warnings.filterwarnings("ignore", 'Parameter ".*" with value "None"')  # Luigi's own defaults
             notifications.send_error_email("{nightly} {date}: {verdict}".format(**message), text(message))
     except Exception as error:  # whatever a mail service's library raises, the night is over
-        return "cannot be sent: {}".format(error)
+        return f"cannot be sent: {error}"
     finally:
         notifications.logger = luigis
     return "; ".join(faults.said)

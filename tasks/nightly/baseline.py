@@ -60,7 +60,7 @@ def read(path: Path, nightly: str) -> List[Baseline]:
             for entry in entries
         ]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ConfigError("{}: not what AcceptBaseline writes: {!r}".format(path, error)) from None
+        raise ConfigError(f"{path}: not what AcceptBaseline writes: {error!r}") from None
     return [baseline for baseline in found if baseline.nightly == nightly]
 
 
@@ -83,9 +83,7 @@ def accept(path: Path, record: Dict[str, Any], about: str, why: str) -> Baseline
       StageError: the file cannot be written.
     """
     if not why.strip():
-        raise DataError(
-            "--reason: say why these figures are the normal state from now on; it is kept in {}".format(path)
-        )
+        raise DataError(f"--reason: say why these figures are the normal state from now on; it is kept in {path}")
     values: Dict[str, List[float]] = {}
     for play in record["plays"]:
         for metric, value in play["metrics"].items():
@@ -118,13 +116,13 @@ def accept(path: Path, record: Dict[str, Any], about: str, why: str) -> Baseline
             read(new, baseline.nightly)  # what cannot be read is not put in place
             os.replace(str(new), str(path))
     except OSError as error:
-        raise StageError("{}: cannot be written: {}".format(path, error.strerror)) from error
+        raise StageError(f"{path}: cannot be written: {error.strerror}") from error
     return baseline
 
 
 def _entry(baseline: Baseline, old: Optional[Baseline]) -> str:
     lines = ["", "[[accepted]]"]
-    lines += ["{} = {}".format(name, json.dumps(getattr(baseline, name), ensure_ascii=False)) for name in _TEXTS]
+    lines += [f"{name} = {json.dumps(getattr(baseline, name), ensure_ascii=False)}" for name in _TEXTS]
     lines.append("[accepted.values]")
     for name, values in sorted(baseline.values.items()):
         before = old.values.get(name) if old else None

@@ -40,7 +40,7 @@ def find(repository: Path, good: str, bad: str, measure: Measure, tolerance: flo
     """
     ends = [_git(repository, "rev-parse", "--verify", name + "^{commit}").strip() for name in (good, bad)]
     if subprocess.call(["git", "-C", str(repository), "merge-base", "--is-ancestor", *ends]) or ends[0] == ends[1]:
-        raise DataError("--good {}: is not an ancestor of --bad {}".format(good, bad))
+        raise DataError(f"--good {good}: is not an ancestor of --bad {bad}")
     values: Dict[str, float] = {}
     with worktree(repository, ends[0]) as folder:
         for commit in ends:
@@ -62,7 +62,7 @@ def find(repository: Path, good: str, bad: str, measure: Measure, tolerance: flo
             try:
                 values[commit] = measure(folder)
             except StageError as error:
-                print("{}: skipped: {}".format(commit[:12], error), flush=True)
+                print(f"{commit[:12]}: skipped: {error}", flush=True)
                 said = _git(folder, "bisect", "skip", permitted=(0, 2))
                 continue
             nearer_bad = abs(values[commit] - high) < abs(values[commit] - low)
@@ -89,9 +89,8 @@ def _git(folder: Path, *arguments: str, permitted: "tuple[int, ...]" = (0,)) -> 
     """
     done = subprocess.run(
         ["git", "-C", str(folder), *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        universal_newlines=True,
+        capture_output=True,
+        text=True,
     )
     if done.returncode not in permitted:
         raise StageError("git {}: {}".format(" ".join(arguments), done.stderr.strip() or done.stdout.strip()))

@@ -135,14 +135,14 @@ class NightlyRegression(_Nightly):
             processes.die_with_parent(os.getppid())
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with locks.held(self.folder / "lock", "nightly {}".format(self.folder), 0.0, error=BusyError):
+            with locks.held(self.folder / "lock", f"nightly {self.folder}", 0.0, error=BusyError):
                 reserve(self._reserve)
                 try:
                     record = self._play()
                 finally:
                     give_back(self._reserve)
         except OSError as error:
-            raise StageError("{}: cannot be written: {}".format(error.filename, error.strerror)) from error
+            raise StageError(f"{error.filename}: cannot be written: {error.strerror}") from error
         print(summary(record, self.folder), flush=True)
         if record["verdict"] not in GOOD:
             raise VerdictError(record["verdict"], alarms.text(record))
@@ -239,18 +239,16 @@ class NightlyRegression(_Nightly):
 
     def _run(self, run: Run, seed: int, occasion: str) -> night.Played:
         nightly = self.plan.nightly.name  # in the occasion too: two nightlies of a workspace train each for itself
-        more = "train.seed={},train.occasion='{} {}',experiment.name='nightly-{}-{}'".format(
-            seed, nightly, occasion, nightly, run.name
-        )
+        more = f"train.seed={seed},train.occasion='{nightly} {occasion}',experiment.name='nightly-{nightly}-{run.name}'"
         name = "{}-{}{}".format(run.name, seed, "-repeat" if occasion.endswith("repeat") else "")
-        log = self.root / "logs" / "nightly-{}-{}-{}.log".format(nightly, self.date, name)
+        log = self.root / "logs" / f"nightly-{nightly}-{self.date}-{name}.log"
         folder = self.folder / str(self.date) / name
         overrides = run.overrides(",".join(filter(None, (self.set.strip(", "), more))))
-        print("{}: {}, seed {} (log: {})".format(occasion, run.name, seed, log), file=sys.stderr, flush=True)
+        print(f"{occasion}: {run.name}, seed {seed} (log: {log})", file=sys.stderr, flush=True)
         try:
             played = runner.run(run, overrides, self.root, self.plan.nightly.device_wait, log, folder)
         except OSError as error:
-            words = "{}: cannot be written: {}".format(error.filename or folder, error.strerror)
+            words = f"{error.filename or folder}: cannot be written: {error.strerror}"
             played = night.Played(night.INFRASTRUCTURE, words)
         if played.outcome != "ok":  # perhaps for want of room
             give_back(self._reserve)
@@ -286,10 +284,10 @@ class AcceptBaseline(_Command):
         """
         record = self.history().record(str(self.date))
         if record is None:
-            raise DataError("--date {}: {} has no such night".format(self.date, self.folder))
+            raise DataError(f"--date {self.date}: {self.folder} has no such night")
         about = environment.in_words(record["environment"])
         accepted = baseline.accept(self.plan.baselines, record, about, self.reason)
-        print("{}: {} accepted: {}".format(self.plan.baselines, accepted.date, accepted.why))
+        print(f"{self.plan.baselines}: {accepted.date} accepted: {accepted.why}")
         print("commit that file: later nights are compared with it")
 
 
@@ -318,17 +316,17 @@ class Bisect(_Command):
             value = statistics.mean(
                 runner.at_commit(run, self._overrides(run, seed), self.root, code, log, name) for seed in run.seeds
             )
-            print("{}  {} = {:.6g}".format(commit[:12], self.metric, value), flush=True)
+            print(f"{commit[:12]}  {self.metric} = {value:.6g}", flush=True)
             return value
 
-        print("log: {}".format(log), flush=True)
+        print(f"log: {log}", flush=True)
         found = bisect.find(CODE, self.good, self.bad, measure, run.gates[name].noise)
         print("the first bad commit{}:".format(", one of" if len(found.commits) > 1 else ""))
         for commit in found.commits:
             print(environment.git(CODE, "log", "-1", "--format=%H %an %ad%n    %s", commit))
 
     def _overrides(self, run: Run, seed: int) -> str:
-        more = "train.seed={},experiment.name='bisect-{}'".format(seed, run.name)
+        more = f"train.seed={seed},experiment.name='bisect-{run.name}'"
         return run.overrides(",".join(filter(None, (self.set.strip(", "), more))))
 
 
@@ -348,7 +346,7 @@ class ExportHistory(_Command):
         path = Path(self.output_file)
         writers = {".csv": History.write_csv, ".jsonl": History.write_lines}
         if path.suffix not in writers:
-            raise DataError("--output-file {}: wanted *.csv or *.jsonl".format(path))
+            raise DataError(f"--output-file {path}: wanted *.csv or *.jsonl")
         history = self.history()
         new = path.with_name(path.name + ".new")
         try:
@@ -356,8 +354,8 @@ class ExportHistory(_Command):
                 writers[path.suffix](history, stream)
             os.replace(str(new), str(path))
         except OSError as error:
-            raise StageError("{}: cannot be written: {}".format(path, error.strerror)) from error
-        print("{}: {} nights".format(path, len(history.records())))
+            raise StageError(f"{path}: cannot be written: {error.strerror}") from error
+        print(f"{path}: {len(history.records())} nights")
 
 
 def reserve(path: Path) -> None:
@@ -403,6 +401,6 @@ def forget_old(folder: Path, keep: int, accepted: "set[str]") -> None:
         if date not in accepted:
             for path in links[date]:
                 shutil.rmtree(str(path))
-            for log in logs.glob("nightly-{}-{}-*.log*".format(folder.name, date)):
+            for log in logs.glob(f"nightly-{folder.name}-{date}-*.log*"):
                 with contextlib.suppress(FileNotFoundError):  # logrotate has renamed it
                     log.unlink()

@@ -36,7 +36,7 @@ def describe(devices: Iterable[str], versions: Dict[str, str]) -> Dict[str, str]
     found = {
         **{name: versions.get(name, "") for name in _VERSIONS},
         "device": ", ".join(sorted({*devices})),
-        "machine": "{} with {} processors".format(platform.machine(), os.cpu_count()),
+        "machine": f"{platform.machine()} with {os.cpu_count()} processors",
         "host": socket.gethostname(),
     }
     return {name: value for name, value in found.items() if value}
@@ -49,7 +49,7 @@ def fingerprint(environment: Dict[str, str]) -> str:
 
 def in_words(environment: Dict[str, str]) -> str:
     """An environment in one line."""
-    return ", ".join("{} {}".format(name, value) for name, value in environment.items())
+    return ", ".join(f"{name} {value}" for name, value in environment.items())
 
 
 def commit(folder: Path) -> Tuple[str, bool]:
@@ -60,11 +60,7 @@ def commit(folder: Path) -> Tuple[str, bool]:
 
 def commits(folder: Path, good: str, bad: str) -> List[str]:
     """The commits after `good` up to `bad`, newest first, one line each; none if git does not know them."""
-    lines = (
-        git(folder, "log", "--format=%h %an: %s", "-n", str(_COMMITS), "{}..{}".format(good, bad))
-        if good and bad
-        else ""
-    )
+    lines = git(folder, "log", "--format=%h %an: %s", "-n", str(_COMMITS), f"{good}..{bad}") if good and bad else ""
     return lines.splitlines()
 
 
@@ -101,9 +97,9 @@ def fit(config: str, overrides: str, root: Path, wait: float) -> Tuple[Dict[str,
         if not failed or not all(check["busy"] for check in failed):
             return found, ill
         if left <= 0.0:
-            return found, "{}; waited {:.0f} seconds".format(ill, wait)
+            return found, f"{ill}; waited {wait:.0f} seconds"
         if not told:
-            print("waiting: {}".format(ill), file=sys.stderr, flush=True)
+            print(f"waiting: {ill}", file=sys.stderr, flush=True)
             told = True
         time.sleep(min(_PAUSE_SECONDS, left))
 
@@ -127,7 +123,7 @@ def doctor(config: str, overrides: str, root: Path) -> Tuple[Dict[str, Any], str
     if ended.code == 0:
         return found, ""
     if ended.code is None:
-        return found, "fse doctor did not end within {:.0f} seconds".format(_DOCTOR_SECONDS)
+        return found, f"fse doctor did not end within {_DOCTOR_SECONDS:.0f} seconds"
     failed = ["{name}: {found}".format(**check) for check in found.get("checks", ()) if check["status"] == "failed"]
-    said = ended.errors.strip().splitlines() or ["exit code {}".format(ended.code)]
+    said = ended.errors.strip().splitlines() or [f"exit code {ended.code}"]
     return found, "fse doctor: " + ("; ".join(failed) if ended.code == MACHINE and failed else said[-1])

@@ -83,9 +83,9 @@ def judge(
 
 def _bounds(gate: Gate, mean: float) -> List[Finding]:
     if mean > gate.maximum:
-        return [Finding("bounds", REGRESSION, "{} is above its maximum {}".format(figure(mean), figure(gate.maximum)))]
+        return [Finding("bounds", REGRESSION, f"{figure(mean)} is above its maximum {figure(gate.maximum)}")]
     if mean < gate.minimum:
-        return [Finding("bounds", REGRESSION, "{} is below its minimum {}".format(figure(mean), figure(gate.minimum)))]
+        return [Finding("bounds", REGRESSION, f"{figure(mean)} is below its minimum {figure(gate.minimum)}")]
     return []
 
 
@@ -94,17 +94,17 @@ def _baseline(gate: Gate, tonight: Sequence[float], baseline: Sequence[float]) -
     worse = _sign(gate) * (mean - accepted)
     if worse <= gate.tolerance * abs(accepted):
         return []
-    words = "{} is {} worse than the baseline's {}".format(figure(mean), _share(worse, accepted), figure(accepted))
+    words = f"{figure(mean)} is {_share(worse, accepted)} worse than the baseline's {figure(accepted)}"
     several = len(tonight) > 1 and len(baseline) > 1
     if several and worse <= CERTAIN * math.sqrt(_squared_error(tonight) + _squared_error(baseline)):
         return [Finding("baseline", NOTE, words + ", but the seeds differ among themselves too much to tell")]
-    return [Finding("baseline", REGRESSION, "{} (tolerance {:.3g} %)".format(words, 100.0 * gate.tolerance))]
+    return [Finding("baseline", REGRESSION, f"{words} (tolerance {100.0 * gate.tolerance:.3g} %)")]
 
 
 def _step(gate: Gate, mean: float, past: Sequence[float], limit: float) -> List[Finding]:
     recent = past[-WINDOW:]
     if len(recent) < FEWEST:
-        return [Finding("step", NOTE, "no trend yet: {} of {} nights".format(len(recent), FEWEST))]
+        return [Finding("step", NOTE, f"no trend yet: {len(recent)} of {FEWEST} nights")]
     level = statistics.median(recent)
     worse = _sign(gate) * (mean - level)
     z = _over(worse, spread(gate, past) * math.sqrt(1.0 + _MEDIAN / len(recent)))
@@ -144,7 +144,7 @@ def spread(gate: Gate, past: Sequence[float]) -> float:
 
 def figure(value: float) -> str:
     """A value as it is written in reasons: four digits."""
-    return "{:.4g}".format(value)
+    return f"{value:.4g}"
 
 
 def _sign(gate: Gate) -> float:
@@ -153,7 +153,7 @@ def _sign(gate: Gate) -> float:
 
 
 def _share(difference: float, level: float) -> str:
-    return "{:.1f} %".format(100.0 * difference / abs(level)) if level else figure(difference)
+    return f"{100.0 * difference / abs(level):.1f} %" if level else figure(difference)
 
 
 def _over(value: float, unit: float) -> float:

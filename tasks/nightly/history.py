@@ -91,7 +91,7 @@ class History:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StageError("{}: cannot be written: {}".format(path.parent, error.strerror)) from error
+            raise StageError(f"{path.parent}: cannot be written: {error.strerror}") from error
         with self._changing() as connection:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version > len(MIGRATIONS):
@@ -103,7 +103,7 @@ class History:
                     continue
                 for statement in _statements(migration):
                     connection.execute(statement)
-            connection.execute("PRAGMA user_version = {}".format(len(MIGRATIONS)))
+            connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
     def save(self, record: Dict[str, Any]) -> None:
         """Keeps a night's record, in place of an earlier one of its date.
@@ -174,7 +174,7 @@ class History:
 
     def _records(self, where: str, *values: str) -> List[Dict[str, Any]]:
         with self._reading() as connection:
-            rows = connection.execute("SELECT record FROM nights WHERE {} ORDER BY date".format(where), values)
+            rows = connection.execute(f"SELECT record FROM nights WHERE {where} ORDER BY date", values)
             return [json.loads(text) for (text,) in rows]
 
     @contextlib.contextmanager
@@ -186,7 +186,7 @@ class History:
                 connection.execute("PRAGMA foreign_keys = ON")
                 yield connection
         except sqlite3.OperationalError as error:
-            raise StageError("{}: cannot be read or written: {}".format(self.path, error)) from OSError(str(error))
+            raise StageError(f"{self.path}: cannot be read or written: {error}") from OSError(str(error))
         except sqlite3.DatabaseError as error:
             words = "{}: is not a nightly's history ({}); move it away and a new one is begun"
             raise DataError(words.format(self.path, error)) from error

@@ -184,7 +184,7 @@ def _judge(
                 words = "seed {}: {}".format(one["seed"], one["words"])
                 findings.append(_reason(run.name, "run", gates.REGRESSION, words))
         for name, gate in run.gates.items():
-            metric = "{}.{}".format(run.name, name)
+            metric = f"{run.name}.{name}"
             values = [
                 math.nan if name in one.get("no_numbers", ()) else one["metrics"][name]
                 for one in played

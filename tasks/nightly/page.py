@@ -110,7 +110,7 @@ def chart(metric: str, gate: gates.Gate, records: Sequence[Dict[str, Any]], acce
         if value is not None
     ]
     marks = [
-        (across(_day(entry.date)), "{} accepted: {}".format(entry.date, entry.why))
+        (across(_day(entry.date)), f"{entry.date} accepted: {entry.why}")
         for entry in accepted
         if days[0] <= _day(entry.date) <= days[-1] and metric in entry.values
     ]
@@ -125,7 +125,7 @@ def chart(metric: str, gate: gates.Gate, records: Sequence[Dict[str, Any]], acce
         _beside(value, usual, values[:-1]),
         next((level for level in (gates.REGRESSION, gates.WARN) if level in levels), ""),
         dots,
-        " ".join("{},{}".format(dot.x, dot.y) for dot in dots),
+        " ".join(f"{dot.x},{dot.y}" for dot in dots),
         rules,
         marks,
         [(down(tick), gates.figure(tick)) for tick in ((low + margin, high - margin) if there else ())],
@@ -141,7 +141,7 @@ def _beside(value: Optional[float], usual: Optional[float], before: Sequence[Opt
         ("the night before", next((v for v in reversed(before) if v is not None), None)),
     ):
         if value is not None and other:
-            words.append("{:+.1f} % against {}".format(100.0 * (value - other) / abs(other), name))
+            words.append(f"{100.0 * (value - other) / abs(other):+.1f} % against {name}")
     return ", ".join(words)
 
 

@@ -80,7 +80,7 @@ def run(run_: Run, overrides: str, workspace: Path, wait: int, log: Path, folder
     figures = measure(folders)
     kind, metrics = ("acc", folders["Evaluate"] / "metrics.json") if run_.kind == "accuracy" else ("perf", None)
     modelzoo.write_case_log(folder, *modelzoo.read(folders["Train"], kind, figures["end_to_end_seconds"], metrics))
-    return Played("ok", "", stages, figures, "{}/Report/report.html".format(folder.name))
+    return Played("ok", "", stages, figures, f"{folder.name}/Report/report.html")
 
 
 def at_commit(run_: Run, overrides: str, workspace: Path, code: Path, log: Path, metric: str) -> float:
@@ -110,7 +110,7 @@ def at_commit(run_: Run, overrides: str, workspace: Path, code: Path, log: Path,
     folders = {stage: evaluated.parents[1] / stage / before[stage.lower()]["key"] for stage in ("Train", "Export")}
     value = measure(dict(folders, Evaluate=evaluated))[metric]
     if value is None:
-        raise StageError("it has no {}".format(metric))
+        raise StageError(f"it has no {metric}")
     return value
 
 

@@ -109,7 +109,7 @@ class Settings(NamedTuple):
 
     def gates(self) -> Dict[str, Gate]:
         """All gates, by `run.metric`."""
-        return {"{}.{}".format(run.name, name): gate for run in self.runs for name, gate in run.gates.items()}
+        return {f"{run.name}.{name}": gate for run in self.runs for name, gate in run.gates.items()}
 
     def metric(self, name: str) -> str:
         """The `run.metric` that `name` means: itself, or the metric's name alone if one run only has it.
@@ -154,13 +154,11 @@ def load(path: str) -> Settings:
         file = configuration.folder() / (path + ".toml")
     if not file.is_file() or not file.stem:
         known = ", ".join(sorted(found.stem for found in configuration.folder().glob("nightly*.toml")))
-        raise ConfigError(
-            "nightly {}: no such file, and no shipped one of that name (there are: {})".format(path, known)
-        )
+        raise ConfigError(f"nightly {path}: no such file, and no shipped one of that name (there are: {known})")
     tables, source = configuration.read(file), str(file)
     unknown = sorted({*tables} - {"nightly", "run", "hook"})
     if unknown:
-        raise ConfigError("{}: unknown section [{}]; known: nightly, run, hook".format(source, unknown[0]))
+        raise ConfigError(f"{source}: unknown section [{unknown[0]}]; known: nightly, run, hook")
     nightly = configuration.checked_section(
         Nightly, "nightly", _table(tables.get("nightly", {}), "nightly", source), source
     )
@@ -170,10 +168,10 @@ def load(path: str) -> Settings:
     )
     names = [run.name for run in runs]
     if not runs or len({*names}) < len(names):
-        raise ConfigError("{}: wanted [[run]] sections, each of another name, got {}".format(source, names))
+        raise ConfigError(f"{source}: wanted [[run]] sections, each of another name, got {names}")
     for name in [nightly.name, *names]:
         if not re.match(r"[A-Za-z0-9][\w-]*\Z", name):
-            raise ConfigError("{}: name {!r} must be letters, digits, '_' and '-'".format(source, name))
+            raise ConfigError(f"{source}: name {name!r} must be letters, digits, '_' and '-'")
     return Settings(file, nightly, runs, hooks)
 
 
@@ -188,12 +186,12 @@ def _run(values: Dict[str, Any], file: Path) -> Run:
         section = "run.metrics." + name
         checked = configuration.checked_section(_Limits, section, _table(limits, section, source), source)
         if checked.minimum > checked.maximum:
-            raise ConfigError("{}: {}: minimum is above maximum".format(source, section))
+            raise ConfigError(f"{source}: {section}: minimum is above maximum")
         gates[name] = Gate(METRICS[name].better, **asdict(checked))
     if not gates:
-        raise ConfigError("{}: run {!r} has no [run.metrics.NAME]: it would judge nothing".format(source, run.name))
+        raise ConfigError(f"{source}: run {run.name!r} has no [run.metrics.NAME]: it would judge nothing")
     if not run.seeds or len({*run.seeds}) < len(run.seeds):
-        raise ConfigError("{}: run {!r}: seeds must be at least one and all different".format(source, run.name))
+        raise ConfigError(f"{source}: run {run.name!r}: seeds must be at least one and all different")
     beside = file.resolve().parent / run.config
     config = str(beside) if run.config and beside.is_file() else run.config
     return Run(run.name, run.kind, config, run.set, run.seeds, gates)
@@ -202,17 +200,17 @@ def _run(values: Dict[str, Any], file: Path) -> Run:
 def _hook(values: Dict[str, Any], source: str) -> Hook:
     hook = configuration.checked_section(Hook, "hook", values, source)
     if bool(hook.command) == bool(hook.url):
-        raise ConfigError("{}: a [[hook]] has a command or a url".format(source))
+        raise ConfigError(f"{source}: a [[hook]] has a command or a url")
     return hook
 
 
 def _table(value: Any, name: str, source: str) -> Dict[str, Any]:
     if not isinstance(value, dict):
-        raise ConfigError("{}: {} must be a section, [{}], not a value".format(source, name, name))
+        raise ConfigError(f"{source}: {name} must be a section, [{name}], not a value")
     return dict(value)
 
 
 def _list(value: Any, name: str, source: str) -> List[Any]:
     if not isinstance(value, list):
-        raise ConfigError("{}: {} must be sections, [[{}]]".format(source, name, name))
+        raise ConfigError(f"{source}: {name} must be sections, [[{name}]]")
     return value

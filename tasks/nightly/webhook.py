@@ -19,7 +19,7 @@ def post(address: str, body: bytes) -> str:
     """
     whole = os.path.expandvars(address)
     if not whole.startswith(("http://", "https://")):
-        return "{}: is no http(s) address; is what it names set?".format(address)
+        return f"{address}: is no http(s) address; is what it names set?"
     try:
         answer = requests.post(
             whole,
@@ -29,8 +29,8 @@ def post(address: str, body: bytes) -> str:
             allow_redirects=False,
         )
     except (requests.RequestException, ValueError) as error:  # the latter of an address that is none
-        return "no answer: {}".format(type(error).__name__)
-    return "" if answer.status_code // 100 == 2 else "the answer was {} {}".format(answer.status_code, answer.reason)
+        return f"no answer: {type(error).__name__}"
+    return "" if answer.status_code // 100 == 2 else f"the answer was {answer.status_code} {answer.reason}"
 
 
 if __name__ == "__main__":

@@ -20,9 +20,8 @@ def fse(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", "fse", *arguments],
         env=dict(os.environ, PYTHONPATH=str(root)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        universal_newlines=True,
+        capture_output=True,
+        text=True,
         timeout=300,
     )
 
@@ -32,7 +31,7 @@ def pictures(folder: Path, count: int = 8) -> Path:
     random = np.random.RandomState(0)
     for number in range(count):
         pixels = random.randint(0, 256, (40, 30, 3)).astype(np.uint8)
-        Image.fromarray(pixels).save(str(folder / "{}.jpg".format(number)))
+        Image.fromarray(pixels).save(str(folder / f"{number}.jpg"))
     return folder
 
 
@@ -73,7 +72,7 @@ def test_every_flag_of_the_replaced_codes_is_taken_and_explained(name: str) -> N
     options = cli._parser().parse_args(["train", "--" + name, value])
     assert str(getattr(options, name.replace("-", "_"))) in (value, value + ".0")
     explained = (Path(__file__).resolve().parents[2] / "docs" / "replaced-codes.md").read_text()
-    assert "`--{}`".format(name) in explained
+    assert f"`--{name}`" in explained
 
 
 @pytest.mark.slow
@@ -84,7 +83,7 @@ def test_a_device_in_use_is_refused(verb: str, tmp_path: Path, monkeypatch: pyte
     with locks.devices("cpu", ["0"], 0.0):
         assert cli.main([verb, "--records", str(tmp_path), "--output", str(tmp_path / "out")]) == 3
     said = capsys.readouterr().err
-    assert "error: device cpu of this host is in use by process {} of ".format(os.getpid()) in said
+    assert f"error: device cpu of this host is in use by process {os.getpid()} of " in said
     assert "try again when that has ended" in said
     assert not (tmp_path / "out").exists()
 
@@ -103,7 +102,7 @@ def test_a_folder_of_pictures_trains_and_tests_as_in_the_replaced_codes(tmp_path
     drawn = fse("train", *FLAGS, "--mode", "test", "--checkpoint", str(tmp_path / "out"), *folders)
     assert drawn.returncode == 0, drawn.stderr
     made = sorted(path.name for path in (tmp_path / "out" / "images").iterdir())
-    assert made == ["{}-outputs.png".format(number) for number in range(8)]
+    assert made == [f"{number}-outputs.png" for number in range(8)]
 
     # Another training that begins with the first one's weights goes on at its step.
     longer = [*FLAGS, "--max_epochs", "3", "--checkpoint", str(tmp_path / "out"), *folders[:2]]

@@ -107,7 +107,7 @@ def test_a_relative_archive_is_relative_to_its_file_or_to_the_current_folder(
     monkeypatch.chdir(tmp_path)
     assert config.load(file, 'dataset.archive="b.zip"').dataset.archive == str(tmp_path.resolve() / "b.zip")
     address = "https://example.org/a.zip"
-    assert config.load(file, 'dataset.archive="{}"'.format(address)).dataset.archive == address
+    assert config.load(file, f'dataset.archive="{address}"').dataset.archive == address
 
 
 def test_a_configuration_survives_json(tmp_path: Path) -> None:
@@ -196,14 +196,12 @@ def test_crops_that_read_test_annotations_are_refused_unless_it_is_said(mode: st
         with pytest.raises(ConfigError, match="reads_test_annotations = true, which the report repeats"):
             config.load("synthetic", overrides)
         section = "evaluate.crop" if overrides.startswith("evaluate") else "crop"
-        config.load("synthetic", "{},{}.reads_test_annotations=true".format(overrides, section))
+        config.load("synthetic", f"{overrides},{section}.reads_test_annotations=true")
     # Nobody's test pictures are cropped by annotations here.
-    config.load("synthetic", "{},evaluate.crop.mode=centre,{}".format(by_annotations, MAFL))
+    config.load("synthetic", f"{by_annotations},evaluate.crop.mode=centre,{MAFL}")
 
 
 def test_addresses_of_both_data_sets_are_shown_without_what_they_may_hide() -> None:
     query = "'https://host/a.zip?token=secret'"
-    overrides = "dataset.name=mine,dataset.archive={0},evaluate.dataset=other,evaluate.dataset.archive={0}".format(
-        query
-    )
+    overrides = f"dataset.name=mine,dataset.archive={query},evaluate.dataset=other,evaluate.dataset.archive={query}"
     assert "secret" not in str(config.shown(config.load("synthetic", overrides)))

@@ -73,7 +73,7 @@ def faces(folder, count=6, size=(120, 100)):
         turn = zoom * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         place = np.round(FACE @ turn.T + np.array(size) / 2.0 - [0.0, 12.0], 3)
         split = "test" if number % 3 == 2 else "train"
-        rows.append(("{}.png".format(number), dotted(size, place), [split] + place.ravel().tolist()))
+        rows.append((f"{number}.png", dotted(size, place), [split] + place.ravel().tolist()))
         points.append(place)
     return make(folder, rows), np.array(points)
 
@@ -169,7 +169,7 @@ def test_every_protocol_shows_its_landmarks_to_a_hundredth_of_a_pixel(tmp_path, 
         points = np.round(FACE @ turn.T + [145.0, 90.0] + random.uniform(-4.0, 4.0, 2), 3)
         box = [*points.min(0) - 40.0, 170.0, 150.0]
         picture = dotted(size, points, radius=9.0)
-        rows.append(("{}.png".format(number), picture, ["train", *box, *points.ravel()]))
+        rows.append((f"{number}.png", picture, ["train", *box, *points.ravel()]))
     columns = "file,split,box_x,box_y,box_width,box_height," + ",".join(
         name + axis for name in NAMES for axis in ("_x", "_y")
     )
@@ -315,7 +315,7 @@ def test_centre(tmp_path):
     dataset, points = faces(tmp_path / "data")
     crop.align_crop(settings(scale=0.9), dataset, tmp_path / "out")
     rows = table(tmp_path / "out")
-    assert [row["source"] for row in rows] == ["{}.png".format(number) for number in range(6)]
+    assert [row["source"] for row in rows] == [f"{number}.png" for number in range(6)]
     assert [row["split"] for row in rows] == ["train", "train", "test"] * 2
     for row, place in zip(rows, points):
         wanted = (place - [60.0, 50.0]) / 45.0
@@ -431,9 +431,7 @@ PLACE = ["train", 20, 20, 40, 20, 30, 40]
     ],
 )
 def test_what_is_skipped_and_why(tmp_path, picture, cells, values, reason):
-    dataset = make(
-        tmp_path / "data", [("bad.png", picture, cells)] + [("{}.png".format(i), GOOD, PLACE) for i in range(3)]
-    )
+    dataset = make(tmp_path / "data", [("bad.png", picture, cells)] + [(f"{i}.png", GOOD, PLACE) for i in range(3)])
     crop.align_crop(settings(max_skipped=0.25, **values), dataset, tmp_path / "out")
     assert [row["source"] for row in table(tmp_path / "out")] == ["0.png", "1.png", "2.png"]
     (skipped,) = table(tmp_path / "out", "skipped.csv")

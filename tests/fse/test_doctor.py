@@ -30,7 +30,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("PATH", "{}:/usr/bin:/bin".format(tmp_path))
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setattr(doctor, "ASCEND", tmp_path / "Ascend")
     monkeypatch.setattr(rank_table, "ADDRESSES", tmp_path / "hccn.conf")
     monkeypatch.setattr(doctor, "_python", lambda device: Check("python", "ok", "3.7.5"))
@@ -170,7 +170,7 @@ def test_the_card_that_is_chosen_must_be_well_and_free(
 def test_an_ill_card_that_is_not_needed_is_a_warning_only(host: Path) -> None:
     ascend_host.npu_smi(host, ascend_host.USED)
     checks = found(NPU, host)
-    assert [checks["card {}".format(number)].status for number in range(4)] == ["ok", "warning", "ok", "ok"]
+    assert [checks[f"card {number}"].status for number in range(4)] == ["ok", "warning", "ok", "ok"]
 
 
 def test_memory_in_use_by_nobody_seen_is_a_warning() -> None:
@@ -200,7 +200,7 @@ def test_a_rank_table_that_is_right(host: Path, monkeypatch: pytest.MonkeyPatch)
     checks = found(settings, host)
     assert checks["ranks"].found == "2 in all, here 2 on 0, 1"
     assert checks["HCCL ports"].found == "50000-50015 are free"
-    assert [checks["card {}".format(number)].found for number in (1, 2)] == ["910A, OK", "910A, OK, not needed"]
+    assert [checks[f"card {number}"].found for number in (1, 2)] == ["910A, OK", "910A, OK, not needed"]
     assert faults(settings, host) == []
 
 
@@ -261,12 +261,12 @@ def test_hosts_and_their_ports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         busy.bind(("", 0))
         busy.listen(1)
         port = busy.getsockname()[1]
-        told = checks("127.0.0.1:{}".format(min(port, 65_000)), "127.0.0.2:1")
+        told = checks(f"127.0.0.1:{min(port, 65_000)}", "127.0.0.2:1")
         assert told["ranks"].found == "4 in all, here 2 on 0, 1"
         assert told["hosts"].status == "ok"
         assert told["host ports"].status == ("failed" if port <= 65_000 else "ok")
         # A rank's own port, one after the host's.
-        assert checks("127.0.0.1:{}".format(min(port - 1, 65_000)), "127.0.0.2:1")["host ports"].status == (
+        assert checks(f"127.0.0.1:{min(port - 1, 65_000)}", "127.0.0.2:1")["host ports"].status == (
             "failed" if port <= 65_001 else "ok"
         )
     assert checks("127.0.0.1:1000", "b.invalid:1")["hosts"].found.startswith("b.invalid:1: ")
@@ -307,12 +307,12 @@ def test_a_disk_that_is_full_or_has_no_room_for_files(tmp_path: Path, monkeypatc
     Disk.f_favail = 10**6
     assert doctor._disk(tmp_path).status == "warning"
     Disk.f_bavail = 10
-    assert doctor._disk(tmp_path)[1:3] == ("failed", "0.0 GB free at {}".format(tmp_path))
+    assert doctor._disk(tmp_path)[1:3] == ("failed", f"0.0 GB free at {tmp_path}")
 
 
 def test_folders_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FSE_LOCKS", str(tmp_path / "none"))
     workspace, locks = doctor._write_access(tmp_path / "new" / "workspace")
-    assert workspace == Check("workspace", "ok", "{} can be written and locked".format(tmp_path))
+    assert workspace == Check("workspace", "ok", f"{tmp_path} can be written and locked")
     assert locks[1:3] == ("failed", "{}: No such file or directory".format(tmp_path / "none"))
     assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ from fse.errors import ConfigError, DeviceBusyError, DownloadError, StageError, 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE])
 def test_a_disk_that_takes_nothing_is_the_machines_though_only_words_tell(number: int) -> None:
-    assert is_machines(TrainingError("training stopped: checkpoints/model-2; {}".format(os.strerror(number))))
+    assert is_machines(TrainingError(f"training stopped: checkpoints/model-2; {os.strerror(number)}"))
 
 
 def test_the_cause_of_an_error_counts() -> None:

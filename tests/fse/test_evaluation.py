@@ -26,7 +26,7 @@ def settings(**evaluate) -> config.Config:
 
 
 def seen(discovered: np.ndarray, annotated: np.ndarray) -> Seen:
-    names = np.array(["{}.png".format(number) for number in range(len(discovered))])
+    names = np.array([f"{number}.png" for number in range(len(discovered))])
     return Seen(names, discovered, annotated, np.zeros((0, 8, 8, 3), np.uint8), np.zeros((0, 4, 4, 2)))
 
 
@@ -99,7 +99,7 @@ def test_shots_beyond_the_annotations_are_left_out() -> None:
     [([1, 0], "must be at least 1|between 1"), (["all"], "list of whole numbers"), (5, "list of whole numbers")],
 )
 def test_shots_that_cannot_be_meant_are_refused(shots: object, message: str) -> None:
-    with pytest.raises(ConfigError, match="evaluate.shots.*({})".format(message)):
+    with pytest.raises(ConfigError, match=f"evaluate.shots.*({message})"):
         config.from_tables({"evaluate": {"shots": shots}})
 
 

@@ -39,7 +39,7 @@ def test_a_training_begun_on_the_other_tensorflow_goes_on_here(
     command += ["--records", str(shards), "--output", str(tmp_path / "theirs")]
     environment = dict(os.environ, PYTHONPATH=str(ROOT), PYTHONWARNINGS="")
     done = subprocess.run(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True, timeout=300
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300
     )
     assert done.returncode == 0, done.stdout
     made = json.loads((tmp_path / "theirs" / "manifest.json").read_text())

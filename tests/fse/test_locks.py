@@ -39,12 +39,12 @@ def test_a_lock_is_held_by_one_and_says_by_whom(tmp_path: Path, capsys) -> None:
     process = holder(tmp_path / "a.lock")
     try:
         assert not locks.is_free(tmp_path / "a.lock")
-        message = r"npu is in use by process {} of .* \(the thing\); waited 0 seconds".format(process.pid)
+        message = rf"npu is in use by process {process.pid} of .* \(the thing\); waited 0 seconds"
         with pytest.raises(DeviceBusyError, match=message), locks.held(
             tmp_path / "a.lock", "npu", 0.3, error=DeviceBusyError
         ):
             pass
-        assert "waiting for npu, in use by process {}".format(process.pid) in capsys.readouterr().err
+        assert f"waiting for npu, in use by process {process.pid}" in capsys.readouterr().err
     finally:
         process.kill()
         process.wait()
@@ -56,7 +56,7 @@ def test_a_killed_holder_frees_it(tmp_path: Path) -> None:
     process.wait()
     assert locks.is_free(tmp_path / "a.lock")
     with locks.held(tmp_path / "a.lock", "it", 0.0):
-        assert "process {} ".format(os.getpid()) in locks.holder(tmp_path / "a.lock")
+        assert f"process {os.getpid()} " in locks.holder(tmp_path / "a.lock")
     assert (tmp_path / "a.lock").read_text() == ""
 
 

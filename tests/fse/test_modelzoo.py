@@ -38,11 +38,9 @@ def folder(root: Path, annotated: bool) -> Path:
     random = np.random.RandomState(0)
     lines = ["file,split,left_eye_x,left_eye_y,right_eye_x,right_eye_y"]
     for number in range(24):
-        Image.fromarray(random.randint(0, 256, (30, 30, 3)).astype(np.uint8)).save(
-            str(images / "{}.jpg".format(number))
-        )
+        Image.fromarray(random.randint(0, 256, (30, 30, 3)).astype(np.uint8)).save(str(images / f"{number}.jpg"))
         split = "train" if number < 16 else "test"
-        lines.append("{}.jpg,{},{},12,{},12".format(number, split, 8 + number % 3, 20 + number % 2))
+        lines.append(f"{number}.jpg,{split},{8 + number % 3},12,{20 + number % 2},12")
     if annotated:
         (root / "data" / "landmarks.csv").write_text("\n".join(lines) + "\n")
     return root / "data"
@@ -61,9 +59,8 @@ def script(name: str, cwd: Path, card: str, *options: str) -> "subprocess.Comple
         ["bash", str(ROOT / "scripts" / name), *options],
         cwd=str(cwd),
         env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        universal_newlines=True,
+        capture_output=True,
+        text=True,
         timeout=300,
     )
 
@@ -211,7 +208,7 @@ def test_every_option_of_modelzoo_is_taken(capsys) -> None:
     explained = (ROOT / "docs" / "replaced-codes.md").read_text()
     for name in names.split():
         assert "--" + name in shown
-        assert "`--{}`".format(name) in explained
+        assert f"`--{name}`" in explained
 
 
 @pytest.mark.slow
@@ -278,7 +275,7 @@ def test_a_training_that_fails_leaves_the_logs_of_all_cards(
         (workspace / "logs").mkdir()
         (workspace / "logs" / "train-key.log").write_text("of the stage")
         for card in range(3):
-            (building / "train_{}.log".format(card)).write_text("of card {}".format(card))
+            (building / f"train_{card}.log").write_text(f"of card {card}")
         log.write(b"of luigi\n")
         error = StageError("luigi Train ended with exit code 55")
         error.code = 55

@@ -11,7 +11,7 @@ from tests import ascend_host
 @pytest.fixture()
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of programs, first on the PATH."""
-    monkeypatch.setenv("PATH", "{}:/usr/bin:/bin".format(tmp_path))
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     return tmp_path
 
 

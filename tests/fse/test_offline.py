@@ -52,7 +52,7 @@ def test_without_atc_the_command_is_left_and_said_not_to_have_run(model: Path) -
 
 @pytest.mark.parametrize("written", ["model.om", "model_linux_aarch64.om"])
 def test_with_atc_the_model_is_made_for_the_card_that_is_there(model: Path, written: str) -> None:
-    stand_in(model, "atc", "echo om > {}\n".format(written))
+    stand_in(model, "atc", f"echo om > {written}\n")
     ascend_host.npu_smi(model.parent / "host", ascend_host.TWO_CHIPS)
     told = offline.convert(SETTINGS, model)
     assert (told["was_run"], told["soc_version"], told["soc_version_from"]) == (True, "Ascend910", "npu-smi")

@@ -21,10 +21,7 @@ def test_a_program_that_hangs_is_stopped_with_what_it_started(tmp_path: Path) ->
     assert time.monotonic() - began < 20.0
     pid = int((tmp_path / "pid").read_text())
     for _ in range(100):
-        if (
-            not os.path.exists("/proc/{}".format(pid))
-            or "Z" in Path("/proc/{}/stat".format(pid)).read_text().split()[2]
-        ):
+        if not os.path.exists(f"/proc/{pid}") or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2]:
             return
         time.sleep(0.05)
     pytest.fail("the program's own child goes on")

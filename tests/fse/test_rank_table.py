@@ -14,10 +14,10 @@ def two_servers() -> Dict[str, Any]:
     servers = []
     for server in range(2):
         devices = [
-            {"device_id": str(card), "device_ip": "10.0.{}.{}".format(server, card), "rank_id": str(2 * server + card)}
+            {"device_id": str(card), "device_ip": f"10.0.{server}.{card}", "rank_id": str(2 * server + card)}
             for card in range(2)
         ]
-        servers.append({"server_id": "node_{}".format(server), "device": devices})
+        servers.append({"server_id": f"node_{server}", "device": devices})
     return {"status": "completed", "version": "1.0", "server_count": "2", "server_list": servers}
 
 

@@ -17,9 +17,9 @@ def table(*servers: list) -> dict:
     for host, cards in enumerate(servers):
         devices = []
         for card in cards:
-            devices.append({"device_id": card, "device_ip": "10.0.{}.{}".format(host, card), "rank_id": str(number)})
+            devices.append({"device_id": card, "device_ip": f"10.0.{host}.{card}", "rank_id": str(number)})
             number += 1
-        listed.append({"server_id": "node_{}".format(host), "device": devices})
+        listed.append({"server_id": f"node_{host}", "device": devices})
     return {"status": "completed", "version": "1.0", "server_count": str(len(listed)), "server_list": listed}
 
 
@@ -79,7 +79,7 @@ def test_ranks_that_cannot_be_are_refused(values: dict, environment: dict, messa
 
 def test_more_ranks_than_cards_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for card in range(4):
-        (tmp_path / "davinci{}".format(card)).touch()
+        (tmp_path / f"davinci{card}").touch()
     monkeypatch.setitem(ranks._DEVICE_FILES, "npu", str(tmp_path / "davinci[0-9]*"))
     with pytest.raises(ConfigError, match="train.devices is 8, but this host has 4 cards"):
         ranks.team(settings(device="npu", devices=8), {})
@@ -111,7 +111,7 @@ def test_a_rank_finds_itself_in_its_environment(tmp_path: Path) -> None:
     }
     assert ranks.current(train, environment) == rank
     for name in ("RANK_ID", "JOB_ID", "ASCEND_DEVICE_ID", "RANK_TABLE_FILE"):
-        with pytest.raises(DeviceError, match="needs {} in its environment".format(name)):
+        with pytest.raises(DeviceError, match=f"needs {name} in its environment"):
             ranks.current(train, {key: value for key, value in environment.items() if key != name})
     for name, value, message in (
         ("RANK_ID", "2", "RANK_ID is 2 and RANK_SIZE 2"),
@@ -129,7 +129,7 @@ def test_a_rank_finds_itself_in_its_environment(tmp_path: Path) -> None:
 
 def test_a_wait_that_takes_too_long_ends_the_process_and_says_what_for() -> None:
     code = "import time\nfrom fse import ranks\nwith ranks.bounded(0.2, 'a sign'):\n    time.sleep(60)"
-    done = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, universal_newlines=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, timeout=30)
     assert done.returncode == 1
     assert done.stderr == "\nerror: waited 0 seconds for a sign; gave up\n"
 

@@ -24,7 +24,7 @@ def test_shards_hold_every_picture_and_its_landmarks(few_shards: Path, tmp_path:
     table = pd.read_csv(str(tmp_path / "crops" / "landmarks.csv")).set_index("file")
     with tf.Graph().as_default():
         ((names, pictures, points),) = collected(records.in_order(data, "train", 9), 1)
-    assert sorted(names) == ["{:04d}.png".format(number).encode() for number in range(9)]
+    assert sorted(names) == [f"{number:04d}.png".encode() for number in range(9)]
     for name, picture, point in zip(names, pictures, points):
         original = Image.open(str(tmp_path / "crops" / "pictures" / name.decode()))
         np.testing.assert_array_equal(picture, np.asarray(original))

@@ -78,7 +78,7 @@ def test_which_checkpoint_is_meant(tmp_path: Path) -> None:
 def test_relative_paths_are_of_the_file_and_names_of_the_workspace(tmp_path: Path) -> None:
     for given, found in (("../other/run", str(tmp_path / "other" / "run")), ("faces", "faces")):
         (tmp_path / "configs").mkdir(exist_ok=True)
-        (tmp_path / "configs" / "a.toml").write_text("[train]\nstart_from = {}".format(json.dumps(given)))
+        (tmp_path / "configs" / "a.toml").write_text(f"[train]\nstart_from = {json.dumps(given)}")
         assert config.load(tmp_path / "configs" / "a.toml").train.start_from == found
 
 

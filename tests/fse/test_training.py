@@ -66,7 +66,7 @@ def test_resuming_gives_what_an_uninterrupted_run_gives(
         data.write_bytes(data.read_bytes()[:1000])
     caplog.set_level("INFO")
     training.train(tiny, shards, tmp_path / "run")
-    assert "going on from step {} of 6".format(2 if broken else 4) in caplog.text
+    assert f"going on from step {2 if broken else 4} of 6" in caplog.text
     assert ("model-4 cannot be read" in caplog.text) == broken
     one, other = stored(trained), stored(tmp_path / "run")
     assert all((one[name] == other[name]).all() for name in one)
@@ -114,8 +114,8 @@ def test_what_a_stopped_save_leaves_is_gone_in_the_end(tiny, shards: Path, train
     folder = tmp_path / "run" / "checkpoints"
     shutil.copytree(str(trained), str(tmp_path / "run"))
     for suffix in ("index", "data-00000-of-00001"):
-        (folder / "model-6.{}".format(suffix)).rename(folder / "model-6.{}.tempstate77".format(suffix))
-        shutil.copy(str(folder / "model-4.{}".format(suffix)), str(folder / "model-1.{}".format(suffix)))
+        (folder / f"model-6.{suffix}").rename(folder / f"model-6.{suffix}.tempstate77")
+        shutil.copy(str(folder / f"model-4.{suffix}"), str(folder / f"model-1.{suffix}"))
     training.train(tiny, shards, tmp_path / "run")
     assert sorted(path.name for path in folder.iterdir()) == sorted(
         path.name for path in (trained / "checkpoints").iterdir()

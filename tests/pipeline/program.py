@@ -61,9 +61,8 @@ def luigi(folder: Path, *arguments: str, code: Path = ROOT, **options: Any) -> "
         command(*arguments),
         cwd=str(folder),
         env=environment(folder, code),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        universal_newlines=True,
+        capture_output=True,
+        text=True,
         timeout=300,
         **options,
     )

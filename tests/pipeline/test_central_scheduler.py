@@ -30,9 +30,9 @@ def scheduler(tmp_path: Path) -> Iterator[str]:
     folder = tmp_path / "luigid"
     folder.mkdir()
     # Here two programs on one host are two hosts, and one that was killed is not waited for long.
-    limits = "".join("{}-{} = 2\n".format(name, os.uname().nodename) for name in ("AlignCrop", "ConvertTFRecord"))
+    limits = "".join(f"{name}-{os.uname().nodename} = 2\n" for name in ("AlignCrop", "ConvertTFRecord"))
     patience = "worker_disconnect_delay = 5\nretry_delay = 1\n"
-    (folder / "luigi.cfg").write_text("[scheduler]\n{}[resources]\n{}".format(patience, limits))
+    (folder / "luigi.cfg").write_text(f"[scheduler]\n{patience}[resources]\n{limits}")
     program = [sys.executable, "-c", "from luigi.cmdline import luigid; luigid()", "--address", "127.0.0.1"]
     settings = dict(environment(folder), LUIGI_CONFIG_PATH=str(ROOT / "luigi.cfg"))
     with open(str(folder / "log"), "wb") as log:
@@ -53,7 +53,7 @@ def scheduler(tmp_path: Path) -> Iterator[str]:
 def tasks(address: str, status: str) -> Dict[str, Any]:
     """The scheduler's tasks in a state, as its page asks for them."""
     data = urllib.parse.quote(json.dumps({"status": status, "upstream_status": "", "search": ""}))
-    with urllib.request.urlopen("{}/api/task_list?data={}".format(address, data), timeout=10) as answer:
+    with urllib.request.urlopen(f"{address}/api/task_list?data={data}", timeout=10) as answer:
         return dict(json.loads(answer.read().decode())["response"])
 
 
@@ -90,7 +90,7 @@ def test_its_page_shows_progress_message_and_log(copy: Path, scheduler: str) -> 
     said = finish(run).stderr
     assert "train:" in seen.get("status_message", ""), said
     assert 0 <= seen["progress_percentage"] <= 100
-    assert seen["tracking_url"].startswith("file://{}/workspace/logs/train-".format(copy))
+    assert seen["tracking_url"].startswith(f"file://{copy}/workspace/logs/train-")
 
 
 def test_two_workers_share_a_workspace(copy: Path, scheduler: str) -> None:

@@ -105,7 +105,7 @@ def test_a_busy_device_has_its_own_exit_code(ran: Path, workers: str) -> None:
     with locks.held(lock, "somebody's training", 1.0):
         busy = luigi(ran, *arguments)
     assert busy.returncode == 50, busy.stderr
-    assert "device cpu of this host is in use by process {} ".format(os.getpid()) in busy.stderr
+    assert f"device cpu of this host is in use by process {os.getpid()} " in busy.stderr
     assert "Traceback" not in busy.stderr
 
 
@@ -189,17 +189,17 @@ def test_scheduling_imports_nothing_large(ran: Path) -> None:
     code = (
         "import sys; sys.argv = ['luigi']\n"
         "from luigi.cmdline import luigi_run\n"
-        "try: luigi_run({!r})\n"
+        f"try: luigi_run({arguments!r})\n"
         "except SystemExit as end: assert end.code == 0\n"
         "print([name for name in ('tensorflow', 'pandas', 'matplotlib', 'jinja2', 'PIL') "
-        "if name in sys.modules])".format(arguments)
+        "if name in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=str(ran),
         env=environment(ran),
         stdout=subprocess.PIPE,
-        universal_newlines=True,
+        text=True,
         timeout=60,
     )
     assert done.stdout.splitlines()[-1] == "[]"

@@ -77,7 +77,7 @@ def test_the_next_run_goes_on_from_the_last_checkpoint_that_can_be_read(copy: Pa
     run.wait(10)
     assert kill_test.problems(copy) == []
     steps = sorted(int(path.stem.split("-")[1]) for path in newest[0].parent.glob("*.index"))
-    data = newest[0].parent / "model-{}.data-00000-of-00001".format(steps[-1])
+    data = newest[0].parent / f"model-{steps[-1]}.data-00000-of-00001"
     data.write_bytes(data.read_bytes()[:100])
     run = begin(copy)
     deadline = time.monotonic() + 180
@@ -87,9 +87,9 @@ def test_the_next_run_goes_on_from_the_last_checkpoint_that_can_be_read(copy: Pa
     run.wait(10)
     said = (copy / "log").read_text()
     assert "Train: started: it was interrupted" in said
-    assert "model-{} cannot be read".format(steps[-1]) in said
+    assert f"model-{steps[-1]} cannot be read" in said
     assert "trying the one before" in said
-    assert "going on from step {} of 100000".format(steps[-2]) in said
+    assert f"going on from step {steps[-2]} of 100000" in said
 
 
 def test_random_stops_change_nothing_in_what_comes_out(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:

@@ -12,7 +12,7 @@ from tests.pipeline.program import luigi
 
 
 def test_what_has_to_be_fetched_by_hand_is_told(tmp_path: Path) -> None:
-    done = luigi(tmp_path, "Download", "--config", "300w", "--set", "download.data_path={}".format(tmp_path))
+    done = luigi(tmp_path, "Download", "--config", "300w", "--set", f"download.data_path={tmp_path}")
     assert done.returncode == 20, done.stderr
     assert "helen.zip (or the folder 'helen', unpacked): fetch by hand from https://ibug" in done.stderr
     assert "Traceback" not in done.stderr
@@ -26,7 +26,7 @@ def test_a_mistake_ends_the_program_before_anything_runs(tmp_path: Path) -> None
 
 def test_cats_from_their_archives_to_records(tmp_path: Path) -> None:
     layouts.cats(tmp_path)
-    overrides = "download.data_path={},crop.max_skipped=0.2".format(tmp_path)
+    overrides = f"download.data_path={tmp_path},crop.max_skipped=0.2"
     done = luigi(tmp_path, "ConvertTFRecord", "--config", "cats", "--set", overrides)
     assert done.returncode == 0, done.stderr
     stages = tmp_path / "workspace" / "cats" / "stages"
@@ -52,13 +52,13 @@ def test_what_an_address_hides_is_seen_nowhere(tmp_path: Path) -> None:
     (tmp_path / "served").mkdir()
     with zipfile.ZipFile(str(tmp_path / "served" / "set.zip"), "w") as package:
         for number in range(3):
-            package.writestr("images/{}.jpg".format(number), layouts.picture(number))
+            package.writestr(f"images/{number}.jpg", layouts.picture(number))
     handler = functools.partial(Quiet, directory=str(tmp_path / "served"))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = "http://127.0.0.1:{}/set.zip?token=s3cr3t".format(server.server_port)
-        done = luigi(tmp_path, "Download", "--set", "dataset.name=mine,dataset.archive='{}'".format(address))
-        lost = luigi(tmp_path, "Download", "--set", "dataset.name=mine,dataset.archive='{}s'".format(address[:-3]))
+        address = f"http://127.0.0.1:{server.server_port}/set.zip?token=s3cr3t"
+        done = luigi(tmp_path, "Download", "--set", f"dataset.name=mine,dataset.archive='{address}'")
+        lost = luigi(tmp_path, "Download", "--set", f"dataset.name=mine,dataset.archive='{address[:-3]}s'")
         server.shutdown()
     assert done.returncode == 0, done.stderr
     assert lost.returncode == 55, lost.stderr

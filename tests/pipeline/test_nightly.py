@@ -70,7 +70,7 @@ def verdict(folder: Path, date: str) -> Dict[str, Any]:
 
 def began(folder: Path, date: str, name: str = "accuracy-1") -> List[str]:
     """The stages that a night ran, of those that it needed."""
-    log = folder / "workspace" / "logs" / "nightly-n-{}-{}.log".format(date, name)
+    log = folder / "workspace" / "logs" / f"nightly-n-{date}-{name}.log"
     return [stage for stage in STAGES if stage + ": started" in log.read_text()]
 
 
@@ -204,7 +204,7 @@ def test_nights_without_data_or_with_a_history_that_is_newer(tmp_path: Path, mon
         assert [verdict(tmp_path, "2026-01-0" + day)["verdict"] for day in "12"] == ["no-data"] * 2
         assert nothing.stdout.count("nowhere.zip: no such file") == 2
         assert nothing.stdout.index("n 2026-01-01: no-data") < nothing.stdout.index("n 2026-01-02: no-data")
-        address = "http://127.0.0.1:{}/no-such.zip".format(web.server_address[1])
+        address = f"http://127.0.0.1:{web.server_address[1]}/no-such.zip"
         nobody = night(tmp_path, "2026-01-01", "--set", archive.format(address))
         web.shutdown()
         assert nobody.returncode == 61, nobody.stderr
@@ -238,7 +238,7 @@ def test_bisect_runs_what_a_commit_changes(finished: Path, tmp_path: Path) -> No
     ends = ["--good", commits[0], "--bad", commits[-1]]
     found = luigi(tmp_path, "Bisect", "--config", "n.toml", "--metric", "nme", *ends, code=code)
     assert found.returncode == 0, found.stderr
-    assert "the first bad commit:\n{}".format(commits[2]) in found.stdout
+    assert f"the first bad commit:\n{commits[2]}" in found.stdout
     log = (tmp_path / "workspace" / "logs" / "bisect.log").read_text()
     assert [stage for stage in STAGES for _ in range(log.count(stage + ": started"))] == ["Evaluate"]
     assert git(code, "worktree", "list").count("\n") == 0

@@ -55,9 +55,8 @@ def test_a_full_disk(tmp_path: Path) -> None:
         ["unshare", "-Urm", "sh", "-c", ON_A_SMALL_DISK, "sh", *command(*NIGHT)],
         cwd=str(tmp_path),
         env=environment(tmp_path),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        universal_newlines=True,
+        capture_output=True,
+        text=True,
         timeout=300,
     )
     assert done.returncode == 61, done.stderr

@@ -43,7 +43,7 @@ def test_the_crontabs_line_as_cron_runs_it(tmp_path: Path) -> None:
     """In cron's environment, with the shipped configuration for Ascend, on a machine that is none."""
     folder = installed(tmp_path)
     ascend_host.npu_smi(tmp_path, ascend_host.USED)
-    (tmp_path / "set_env.sh").write_text('export PATH={}:$PATH NEVER="$NEVER_SET"\nfalse\n'.format(folder))
+    (tmp_path / "set_env.sh").write_text(f'export PATH={folder}:$PATH NEVER="$NEVER_SET"\nfalse\n')
     variables, command = crontab(folder)
     cron = {"HOME": folder, "LOGNAME": "fse", "SHELL": "/bin/sh", "PATH": "/usr/bin:/bin", **variables}
     cron.update(CANN=folder + "/set_env.sh", FSE_LOCKS=folder)
@@ -60,7 +60,7 @@ def test_the_crontabs_line_as_cron_runs_it(tmp_path: Path) -> None:
     assert '"name": "910A"' in verdict.read_text()  # so CANN's set_env.sh was sourced
     with locks.held(tmp_path / "data" / "nightly.flock", "another night", 1.0):
         assert run() == 10
-    assert log.read_text() == said + "a nightly of {}/data is running\n".format(folder)
+    assert log.read_text() == said + f"a nightly of {folder}/data is running\n"
 
 
 def test_systemd_takes_the_units(tmp_path: Path) -> None:

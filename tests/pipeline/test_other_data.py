@@ -25,7 +25,7 @@ def archive(ran: Path) -> str:
     for number in range(12):
         stream = io.BytesIO()
         Image.fromarray(random.randint(0, 256, (30, 40, 3)).astype(np.uint8)).save(stream, "PNG")
-        contents["images/{}.png".format(number)] = stream.getvalue()
+        contents[f"images/{number}.png"] = stream.getvalue()
         points = ",".join(str(value) for value in random.randint(8, 22, 4))
         rows.append("{}.png,{},{}".format(number, "train" if number < 8 else "test", points))
     contents["landmarks.csv"] = "\n".join(rows).encode()

@@ -34,7 +34,7 @@ def watched(settings: config.Config, read: Set[str]) -> config.Config:
         class Watched(type(values)):  # type: ignore[misc]
             def __getattribute__(self, name: str) -> Any:
                 if name in names:
-                    read.add("{}.{}".format(section, name))
+                    read.add(f"{section}.{name}")
                 return super().__getattribute__(name)
 
         return Watched(**dataclasses.asdict(values))
@@ -99,8 +99,8 @@ def test_where_the_files_of_a_known_data_set_lie_makes_no_difference_and_what_is
     for folder, text in (("a", "1"), ("b", "1"), ("c", "2")):
         (tmp_path / folder).mkdir()
         for number in "12":
-            (tmp_path / folder / "CAT_DATASET_0{}.zip".format(number)).write_text(text)
-        overrides = "dataset.name=cats,download.data_path={}".format(tmp_path / folder)
+            (tmp_path / folder / f"CAT_DATASET_0{number}.zip").write_text(text)
+        overrides = f"dataset.name=cats,download.data_path={tmp_path / folder}"
         task = stages.Download(set=overrides, workspace=str(tmp_path))
         assert task.requires() == []
         keys.append(task.settings())
@@ -108,7 +108,7 @@ def test_where_the_files_of_a_known_data_set_lie_makes_no_difference_and_what_is
 
 
 def test_files_that_have_to_be_fetched_by_hand_are_required(tmp_path: Path) -> None:
-    missing = stages.Download(set="dataset.name=aflw,download.data_path={}".format(tmp_path)).requires()
+    missing = stages.Download(set=f"dataset.name=aflw,download.data_path={tmp_path}").requires()
     assert len(missing) == 1
     assert "fetch by hand from http://www.robots" in missing[0].advice
     named = stages.Download(set="dataset.name=aflw,download.mirrors=['http://localhost/']").requires()
@@ -126,7 +126,7 @@ def test_what_an_address_may_hide_is_in_no_key_and_no_report() -> None:
 
 
 def test_how_test_pictures_are_drawn_from_a_folder_counts(tmp_path: Path) -> None:
-    overrides = "dataset.name=folder,dataset.archive={}".format(tmp_path)
+    overrides = f"dataset.name=folder,dataset.archive={tmp_path}"
     keys = [
         stages.Download(set=overrides + more, workspace=str(tmp_path)).settings()
         for more in ("", ",dataset.seed=7", ",dataset.test_share=0.2", ",dataset.train=7")

@@ -39,9 +39,7 @@ def test_every_line_is_reported_also_one_that_is_redrawn(tmp_path: Path) -> None
 
 def test_the_child_has_the_locks_it_is_given(tmp_path: Path) -> None:
     with open(str(tmp_path / "lock"), "w") as lock:
-        children.run(
-            python("import os; os.write({}, b'x')".format(lock.fileno())), tmp_path / "a.log", locks=[lock.fileno()]
-        )
+        children.run(python(f"import os; os.write({lock.fileno()}, b'x')"), tmp_path / "a.log", locks=[lock.fileno()])
     assert (tmp_path / "lock").read_text() == "x"
 
 
@@ -58,7 +56,7 @@ def test_a_killed_child_is_told_as_such(tmp_path: Path) -> None:
 
 def alive(pid: int) -> bool:
     try:
-        return Path("/proc/{}/stat".format(pid)).read_text().split(") ")[1][0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] != "Z"
     except OSError:
         return False
 
@@ -69,7 +67,7 @@ def test_the_child_ends_with_its_parent(tmp_path: Path, number: int) -> None:
     mark = tmp_path / "pid"
     child = (
         "import os, time; from fse import processes; processes.die_with_parent(int(os.environ['FSE_PARENT']));"
-        "open({!r}, 'w').write(str(os.getpid())); time.sleep(60)".format(str(mark))
+        f"open({str(mark)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     )
     parent_code = "from pathlib import Path; from tasks import children; import sys; children.run({!r}, Path({!r}))"
     parent = subprocess.Popen(
@@ -91,6 +89,6 @@ def test_the_child_ends_with_its_parent(tmp_path: Path, number: int) -> None:
 
 
 def test_an_npu_that_was_not_used_is_an_error_of_its_own(tmp_path: Path) -> None:
-    code = "import sys; print('error: nothing was compiled', file=sys.stderr); sys.exit({})".format(NOT_USED)
+    code = f"import sys; print('error: nothing was compiled', file=sys.stderr); sys.exit({NOT_USED})"
     with pytest.raises(DeviceUnusedError, match="nothing was compiled"):
         children.run([sys.executable, "-c", code], tmp_path / "log")

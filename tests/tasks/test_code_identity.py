@@ -88,7 +88,7 @@ def test_modules_chosen_by_name_count_whole(toy) -> None:
     }
     assert set(toy(a=a, **modules)) == {"toy.a.run", "toy.devices.cpu.f", "toy.devices.gpu.g"}
     for text in ("'toy.devices.{}'.format(name)", "'toy.devices.%s' % name", "f'toy.devices.{name}'"):
-        a = "import importlib\ndef run(name):\n    return importlib.import_module({})\n".format(text)
+        a = f"import importlib\ndef run(name):\n    return importlib.import_module({text})\n"
         assert set(toy(a=a, **modules)) == {"toy.a.run", "toy.devices.cpu.f", "toy.devices.gpu.g"}
     whole = "import importlib\ndef run():\n    return importlib.import_module('toy.devices.cpu')\n"
     assert set(toy(a=whole)) == {"toy.a.run", "toy.devices.cpu.f"}

@@ -89,7 +89,7 @@ def test_an_output_that_was_edited_is_not_accepted(capsys) -> None:
 def test_an_accepted_output_can_be_forced_and_accepted_again(capsys) -> None:
     toy.run()
     for number in (3, 4):
-        toy.sources["third"] = toy.sources["third"].replace("y // {}".format(number - 1), "y // {}".format(number))
+        toy.sources["third"] = toy.sources["third"].replace(f"y // {number - 1}", f"y // {number}")
         do(Accept(reason="again"), capsys)
         assert toy.run() == []
     assert len(outputs.read_manifest(toy.folder())["accepted"]) == 2
@@ -108,7 +108,7 @@ def test_verify_reads_everything_and_names_what_differs(capsys) -> None:
     assert toy.run() == []
     with pytest.raises(StageError, match="1 outputs differ from their manifests"):
         do(Verify(), capsys)
-    assert "DIFFERS   {}  number".format(file.parent) in capsys.readouterr().out
+    assert f"DIFFERS   {file.parent}  number" in capsys.readouterr().out
     assert toy.run() == ["second"]
 
 
@@ -164,7 +164,7 @@ def test_clean_lists_and_deletes_what_nothing_leads_to(capsys) -> None:
     assert len(there()) == 4
     assert do(Clean(delete=True), capsys)[1].endswith("in 1 outputs; deleted")
     assert there() == {toy.folder(name).name for name in toy.KINDS}
-    assert not list(Path("workspace/artifacts").glob("*/{}*".format(old)))
+    assert not list(Path("workspace/artifacts").glob(f"*/{old}*"))
     assert toy.run() == []
 
 
@@ -199,7 +199,7 @@ def test_clean_keeps_the_outputs_of_the_last_nights_and_of_accepted_ones(tmp_pat
     (tmp_path / "n.toml").write_text('[nightly]\nname = "n"\n[[run]]\nname = "a"\n[run.metrics.nme]\n')
     nights = [datetime.date(2026, 1, 1) + datetime.timedelta(days=number) for number in range(33)]
     for date in nights:
-        key = "{:016x}".format(date.toordinal())
+        key = f"{date.toordinal():016x}"
         output = Path("workspace").absolute() / "artifacts" / "Train" / key
         output.mkdir(parents=True)
         played = NightlyRegression(date, config="n.toml")
@@ -216,7 +216,7 @@ def test_clean_keeps_the_outputs_of_the_last_nights_and_of_accepted_ones(tmp_pat
     assert do(Clean(), capsys)[-1].startswith("    0.0 MB  in 0 outputs")
     forget_old(played.folder, 30, {"2026-01-02"})
     do(Clean(delete=True), capsys)
-    assert there() == {"{:016x}".format(date.toordinal()) for date in [nights[1], *nights[3:]]}
+    assert there() == {f"{date.toordinal():016x}" for date in [nights[1], *nights[3:]]}
     assert all((played.folder / str(date) / "verdict.json").is_file() for date in nights)
     assert sorted(log.name[10:20] for log in logs.iterdir()) == ["2026-01-02", "2026-01-04"]
 

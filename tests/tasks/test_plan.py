@@ -32,7 +32,7 @@ def planned() -> List[str]:
     steps = [plan.step(kind()) for kind in toy.KINDS.values()]
     assert {path: path.lstat().st_mtime_ns for path in Path.cwd().rglob("*")} == before
     assert toy.made == []
-    return ["{}: {}".format(step.does, step.why) if step.why else step.does for step in steps]
+    return [f"{step.does}: {step.why}" if step.why else step.does for step in steps]
 
 
 def test_nothing_was_run_yet() -> None:
@@ -109,7 +109,7 @@ def test_a_stage_was_interrupted() -> None:
     assert planned()[2] == "will resume: after 1 finished shard: it was interrupted"
     (folder / "checkpoints").mkdir()
     for step in (900, 1000):
-        (folder / "checkpoints" / "model-{}.index".format(step)).write_text("")
+        (folder / "checkpoints" / f"model-{step}.index").write_text("")
     assert planned()[2] == "will resume: from step 1000: it was interrupted"
 
 
@@ -118,7 +118,7 @@ def test_a_stage_is_running() -> None:
     building(toy.folder()).mkdir(parents=True)
     toy.made.clear()
     with locks.held(lock_of(toy.folder()), "Third", 0.0):
-        assert planned()[2].startswith("is running: in process {} of ".format(os.getpid()))
+        assert planned()[2].startswith(f"is running: in process {os.getpid()} of ")
     assert planned()[2] == "will run: it was interrupted"
 
 
@@ -146,7 +146,7 @@ def test_another_tensorflow_is_a_reason() -> None:
 
 
 def test_many_changes_of_code_are_counted() -> None:
-    changes = ["a 1 → 2", *("code of f{} changed".format(number) for number in range(5))]
+    changes = ["a 1 → 2", *(f"code of f{number} changed" for number in range(5))]
     assert in_words(changes) == (
         "a 1 → 2, code of f0 changed, code of f1 changed, code of f2 changed, 2 more of its functions"
     )

@@ -45,17 +45,17 @@ def celeba(folder: Path, count: int = 12) -> List[np.ndarray]:
     Returns the landmarks [5, 2] as they are in the file.
     """
     random = np.random.RandomState(0)
-    names = ["{:06d}.jpg".format(number) for number in range(1, count + 1)]
+    names = [f"{number:06d}.jpg" for number in range(1, count + 1)]
     points = [random.randint(60, 110, (5, 2)) for _ in names]
     header = "lefteye_x lefteye_y righteye_x righteye_y nose_x nose_y leftmouth_x leftmouth_y rightmouth_x rightmouth_y"
     rows = ["{} {}".format(name, "  ".join(map(str, place.ravel()))) for name, place in zip(names, points)]
     for kind in ("list_landmarks_align_celeba.txt", "list_landmarks_celeba.txt"):
         (folder / kind).write_bytes("\r\n".join([str(count), header, *rows, ""]).encode())
-    boxes = ["{}    {}  71 226 313".format(name, number) for number, name in enumerate(names)]
+    boxes = [f"{name}    {number}  71 226 313" for number, name in enumerate(names)]
     (folder / "list_bbox_celeba.txt").write_bytes(
         "\r\n".join([str(count), "image_id x_1 y_1 width height", *boxes, ""]).encode()
     )
-    parts = ["{} {}".format(name, 0 if place < 8 else 1 if place < 10 else 2) for place, name in enumerate(names)]
+    parts = [f"{name} {0 if place < 8 else 1 if place < 10 else 2}" for place, name in enumerate(names)]
     (folder / "list_eval_partition.txt").write_bytes(("\r\n".join(parts) + "\r\n").encode())
     (folder / "training.txt").write_text("000010.jpg\n000003.jpg\n000012.jpg")
     (folder / "testing.txt").write_text("000009.jpg\n000002.jpg")
@@ -76,7 +76,7 @@ def parts_of_img_celeba(folder: Path) -> None:
     (folder / "whole").unlink()
     length = len(data) // 3 + 1
     for number in range(3):
-        (folder / "img_celeba.7z.00{}".format(number + 1)).write_bytes(data[number * length : (number + 1) * length])
+        (folder / f"img_celeba.7z.00{number + 1}").write_bytes(data[number * length : (number + 1) * length])
     shutil.rmtree(str(folder / "img_celeba"))
 
 
@@ -87,14 +87,14 @@ def aflw(folder: Path, train: int = 3, test: int = 2) -> np.ndarray:
     contents: Dict[str, bytes] = {}
     for number in range(train):
         rows.append("photo{0}.jpg,crops/{0}.png,1,{0},{1}".format(number, ",".join(map(str, points[number].ravel()))))
-        contents["aflw_cropped/crops/{}.png".format(number)] = picture(number, 150, 150, "PNG")
+        contents[f"aflw_cropped/crops/{number}.png"] = picture(number, 150, 150, "PNG")
     rows.append("photo90.jpg,crops/90.png,2,90," + ",".join(["1"] * 10))
     contents["aflw_cropped/facedata_cropped.csv"] = "\n".join(rows).encode()
     lines = [" lfw_5590\\Someone_0001.jpg " + " ".join(["1"] * 10) + " 1 2 2 3"]
     for number in range(test):
-        name = "{:04d}-photo{}.jpg".format(number + 1, 90 + number)
+        name = f"{number + 1:04d}-photo{90 + number}.jpg"
         values = " ".join(map(str, points[train + number].T.ravel()))
-        lines.append(" AFLW\\{} {} 1 1 2 3".format(name, values))
+        lines.append(f" AFLW\\{name} {values} 1 1 2 3")
         contents["MTFL/AFLW/" + name] = picture(number, 150, 150)
     contents["MTFL/testing.txt"] = ("\r\n".join([*lines, " "])).encode()
     contents["MTFL/net_7876/other.jpg"] = picture(1)
@@ -115,8 +115,8 @@ def w300(folder: Path) -> np.ndarray:
         kind = "png" if name.startswith("lfpw") else "jpg"
         rows = "\n".join("{:.6f} {:.6f}".format(*point) for point in points[number])
         contents = archives[name.split("/")[0]]
-        contents["{}.{}".format(name, kind)] = picture(number, 100, 100, "PNG" if kind == "png" else "JPEG")
-        contents[name + ".pts"] = "version: 1\nn_points:  68\n{{\n{}\n}}\n".format(rows).encode()
+        contents[f"{name}.{kind}"] = picture(number, 100, 100, "PNG" if kind == "png" else "JPEG")
+        contents[name + ".pts"] = f"version: 1\nn_points:  68\n{{\n{rows}\n}}\n".encode()
     archives["ibug"].update({"ibug/4_Other.jpg": b"", "ibug/4_Other.pts": b""})
     for name, contents in archives.items():
         zipped(folder / (name + ".zip"), contents)
@@ -128,7 +128,7 @@ def cats(folder: Path, count: int = 8) -> np.ndarray:
     points = np.random.RandomState(3).randint(10, 90, (count, 9, 2))
     halves: List[Dict[str, bytes]] = [{"CAT_00/99.jpg": picture(0)}, {}]
     for number, place in enumerate(points):
-        name = "CAT_0{}/{:08d}_000.jpg".format(2 * number // count, number)
+        name = f"CAT_0{2 * number // count}/{number:08d}_000.jpg"
         contents = halves[2 * number // count]
         contents[name] = picture(number, 100, 100)
         contents[name + ".cat"] = "9 {} ".format(" ".join(map(str, place.ravel()))).encode()
@@ -139,7 +139,7 @@ def cats(folder: Path, count: int = 8) -> np.ndarray:
 
 def shoes(folder: Path, count: int = 20) -> None:
     """UT Zappos50K, packed on macOS, which adds hidden files."""
-    names = ["Shoes/Boat Shoes/A.B. & Co./{:04d}.1.jpg".format(number) for number in range(count)]
+    names = [f"Shoes/Boat Shoes/A.B. & Co./{number:04d}.1.jpg" for number in range(count)]
     root = "ut-zap50k-images-square/"
     contents = {root + name: picture(1, 136, 136) for name in names}
     contents["__MACOSX/" + root + "Shoes/Boat Shoes/A.B. & Co./._0000.1.jpg"] = b"Mac OS X"

@@ -139,9 +139,9 @@ def test_archives_in_parts(tmp_path, kind, length):
     whole = pack(tmp_path / "whole", {**FILES, "more.jpg": b"m" * 5000}, kind)
     data = whole.read_bytes()
     length = max(length, len(data) // 90)
-    path = tmp_path / "set.{}.001".format(kind)
+    path = tmp_path / f"set.{kind}.001"
     for number, start in enumerate(range(0, len(data), length), 1):
-        path.with_suffix(".{:03d}".format(number)).write_bytes(data[start : start + length])
+        path.with_suffix(f".{number:03d}").write_bytes(data[start : start + length])
     assert archive.size(path) == len(data)
     assert archive.is_archive(path) or length < 300  # what tells a tar is in its 257th byte
     assert unpack(path, tmp_path / "out") == {**FILES, "more.jpg": b"m" * 5000}
@@ -219,7 +219,7 @@ def test_a_giant_header_is_not_read_into_memory(tmp_path):
 
 @pytest.mark.parametrize("kind", ["zip", "tar.gz", SEVEN])
 def test_too_many_entries(tmp_path, kind):
-    path = pack(tmp_path / "archive", {"{}.txt".format(number): b"" for number in range(101)}, kind)
+    path = pack(tmp_path / "archive", {f"{number}.txt": b"" for number in range(101)}, kind)
     with pytest.raises(DataError, match=r"more than 100 entries.*dataset.max_files"):
         unpack(path, tmp_path / "out", lambda name: False)
 
@@ -232,7 +232,7 @@ def test_every_truncation_is_noticed(tmp_path, kind):
     for number, length in enumerate(range(0, end, max(1, end // 40))):
         (tmp_path / "cut").write_bytes(data[:length])
         with pytest.raises(DataError, match="truncated or corrupt"):
-            unpack(tmp_path / "cut", tmp_path / "out{}".format(number))
+            unpack(tmp_path / "cut", tmp_path / f"out{number}")
 
 
 @pytest.mark.parametrize("kind", KINDS)

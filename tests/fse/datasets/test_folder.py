@@ -30,7 +30,7 @@ def rows_of(path):
 def mine(tmp_path):
     """Twenty pictures of 40 x 30 pixels in nested folders."""
     for number in range(20):
-        path = tmp_path / "mine" / "year {}".format(number % 3) / ("a" if number % 2 else "") / "{}.png".format(number)
+        path = tmp_path / "mine" / f"year {number % 3}" / ("a" if number % 2 else "") / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (40, 30), (10 * number, 80, 90)).save(str(path))
     return tmp_path / "mine"
@@ -74,7 +74,7 @@ def test_pictures_that_come_or_go_leave_the_others_where_they_are(bring, mine):
 
 
 def test_the_share_is_drawn(bring):
-    splits = [folder.drawn("{}.jpg".format(number), 0.1, 1234) for number in range(20_000)]
+    splits = [folder.drawn(f"{number}.jpg", 0.1, 1234) for number in range(20_000)]
     assert splits.count("test") == pytest.approx(2000, abs=4 * np.sqrt(1800))
     assert folder.drawn("a", 0.0, 0) == "train"
     assert folder.drawn("a", 1.0, 0) == "test"

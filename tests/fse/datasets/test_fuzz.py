@@ -109,7 +109,7 @@ def test_annotations_of_known_data_sets(made, tmp_path, name, data):
     broken = data.draw(damaged(pool[chosen]))
     written = {}
     for number, (key, text) in enumerate(sorted(pool.items())):
-        written[key] = tmp_path / "{}.txt".format(number)
+        written[key] = tmp_path / f"{number}.txt"
         written[key].write_bytes(broken if key == chosen else text)
     given_ = Given({}, pictures, written) if lists else Given(written, pictures, {})
     part = data.draw(st.sampled_from(sorted(KNOWN[name].parts)))
@@ -125,9 +125,9 @@ def test_annotations_of_known_data_sets(made, tmp_path, name, data):
 
 
 TABLE = (
-    "file,width,height,split,left_eye_x,left_eye_y,nose_x,nose_y,box_x,box_y,box_width,box_height\r\n"
-    'a/1.jpg,320,200,train,1,2.5,3,4,0,0,10,20\r\n"b, c.jpg",100,100,test,,nan,7,8e1,1,2,3,4\r\n'
-).encode()
+    b"file,width,height,split,left_eye_x,left_eye_y,nose_x,nose_y,box_x,box_y,box_width,box_height\r\n"
+    b'a/1.jpg,320,200,train,1,2.5,3,4,0,0,10,20\r\n"b, c.jpg",100,100,test,,nan,7,8e1,1,2,3,4\r\n'
+)
 
 
 @given(data=st.one_of(damaged(TABLE), st.binary(max_size=200), st.text(max_size=100).map(str.encode)))

@@ -67,7 +67,7 @@ def points_of(row):
 def test_parts_of_celeba(bring, tmp_path, part, wanted):
     points = layouts.celeba(tmp_path / "data")
     rows, summary = bring("celeba", part, {"train": len(wanted), "test": 0})
-    assert list(rows) == ["{:06d}.jpg".format(number) for number in wanted]
+    assert list(rows) == [f"{number:06d}.jpg" for number in wanted]
     for row, number in zip(rows.values(), wanted):
         assert row["split"] == "train"
         assert points_of(row).tolist() == (points[number - 1] + 0.5).ravel().tolist()  # a pixel's centre
@@ -106,7 +106,7 @@ def test_celeba_in_the_wild_is_read_from_its_archive_in_parts(bring, tmp_path):
 def test_parts_that_are_not_all_there(tmp_path):
     assert celeba_wild.PICTURES.size == 10_191_072_466
     for number in (1, 2, 4):
-        (tmp_path / "img_celeba.7z.00{}".format(number)).write_bytes(b"1234567")
+        (tmp_path / f"img_celeba.7z.00{number}").write_bytes(b"1234567")
     with pytest.raises(DataError, match=r"img_celeba\.7z\.001: 14 bytes in 2 parts, wanted 10,191,072,466; fetch "):
         datasets.source.obtain(celeba_wild.PICTURES, config.Download(str(tmp_path)), tmp_path, "page", 0)
     (tmp_path / "img_celeba.7z.001").unlink()
@@ -132,8 +132,8 @@ def test_an_unpacked_folder_does_for_an_archive_at_any_depth(bring, tmp_path):
 def test_aflw(bring, tmp_path):
     points = layouts.aflw(tmp_path / "data")
     rows, _ = bring("aflw", "", {"train": 3, "test": 2})
-    files = ["aflw_cropped/crops/{}.png".format(number) for number in range(3)]
-    files += ["MTFL/AFLW/000{}-photo9{}.jpg".format(number + 1, number) for number in range(2)]
+    files = [f"aflw_cropped/crops/{number}.png" for number in range(3)]
+    files += [f"MTFL/AFLW/000{number + 1}-photo9{number}.jpg" for number in range(2)]
     assert list(rows) == files
     assert [row["split"] for row in rows.values()] == ["train"] * 3 + ["test"] * 2
     for row, place in zip(rows.values(), points):
@@ -214,8 +214,8 @@ def test_sizes_and_hashes_are_those_of_the_real_files():
 def full_lists(tmp_path_factory):
     """CelebA's and MAFL's lists at full length, with the real ones' overlaps; each has the size of the real one."""
     folder = tmp_path_factory.mktemp("lists")
-    names = ["{:06d}.jpg".format(number) for number in range(1, 202_600)]
-    lines = ["{} {}\r\n".format(name, part) for name, part in zip(names, np.repeat([0, 1, 2], PARTITION))]
+    names = [f"{number:06d}.jpg" for number in range(1, 202_600)]
+    lines = [f"{name} {part}\r\n" for name, part in zip(names, np.repeat([0, 1, 2], PARTITION))]
     (folder / "list_eval_partition.txt").write_bytes("".join(lines).encode())
     train, test, first = [], [], 0
     for count, fitted, tested in zip(PARTITION, MAFL_TRAIN, MAFL_TEST):
@@ -251,7 +251,7 @@ def test_300_w_at_full_length(monkeypatch):
         "helen/testset": 330,
         "ibug": 135,
     }
-    names = ["{}/{}.jpg".format(folder, number) for folder, count in counts.items() for number in range(count)]
+    names = [f"{folder}/{number}.jpg" for folder, count in counts.items() for number in range(count)]
     monkeypatch.setattr(w300, "points_of", lambda _: np.zeros((68, 2)))
     found = w300.read(Given({name[:-4] + ".pts": None for name in names}, names, {}), "")
     assert {split: found.splits.count(split) for split in ("train", "test")} == w300.DATASET.parts[""]
@@ -285,7 +285,7 @@ def test_every_data_set_has_a_card(name):
     for part, counts in known.parts.items():
         assert not counts or set(counts) == {"train", "test"}, part
     with open(str(Path(__file__).resolve().parents[3] / "docs" / "datasets.md"), encoding="utf-8") as stream:
-        assert "`{}`".format(name) in stream.read()
+        assert f"`{name}`" in stream.read()
 
 
 def test_a_set_that_is_not_whole_is_refused(bring, tmp_path):
@@ -322,13 +322,13 @@ def test_all_that_cannot_be_downloaded_is_told_at_once(tmp_path, monkeypatch):
 
     def refused(wanted, cache):
         asked.append(wanted.url)
-        raise DownloadError("{}: a quota".format(wanted.url))
+        raise DownloadError(f"{wanted.url}: a quota")
 
     monkeypatch.setattr(datasets.source, "_download", refused)
     with pytest.raises(DownloadError) as caught:
         datasets.download(settings("celeba", tmp_path), tmp_path / "out")
     for file in celeba.DATASET.files:
-        assert "{}, {}: a quota".format(file.name, file.addresses[0]) in str(caught.value)
+        assert f"{file.name}, {file.addresses[0]}: a quota" in str(caught.value)
     told = (
         "Run again, or list_landmarks_align_celeba.txt, list_eval_partition.txt, training.txt ({}), testing.txt ({}), "
     )

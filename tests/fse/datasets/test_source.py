@@ -72,8 +72,8 @@ def serve_well(handler, end=None, etag='"one"', ranges=True, close=True):
     if ranges and wanted and handler.headers.get("If-Range") in (etag, headers["Last-Modified"]):
         start = int(wanted[len("bytes=") : -1])
         if start >= len(data):
-            return handler.answer(416, {"Content-Range": "bytes */{}".format(len(data))}, b"")
-        headers["Content-Range"] = "bytes {}-{}/{}".format(start, len(data) - 1, len(data))
+            return handler.answer(416, {"Content-Range": f"bytes */{len(data)}"}, b"")
+        headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
     headers["Content-Length"] = len(data) - start
     return handler.answer(206 if start else 200, headers, data[start:end], close)
 
@@ -93,7 +93,7 @@ def server(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     running.data, running.script, running.requests, running.over = PAYLOAD, [], [], threading.Event()
-    running.url = "http://127.0.0.1:{}/a/set.zip".format(running.server_port)
+    running.url = f"http://127.0.0.1:{running.server_port}/a/set.zip"
     thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield running
@@ -703,14 +703,12 @@ sys.exit(cli.main(sys.argv[1:]))
 def test_a_disk_that_is_full_in_the_middle(server, tmp_path):
     """No file may be longer than a megabyte, which to a program is what a full disk is."""
     server.data = zipped(dict(files(), **{"images/large.png": PAYLOAD}))
-    settings = "dataset.name=mine,dataset.archive={}".format(server.url)
+    settings = f"dataset.name=mine,dataset.archive={server.url}"
     command = ["download", "--set", settings, "--output", str(tmp_path / "out")]
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED, *command], stderr=subprocess.PIPE, universal_newlines=True, timeout=100
-    )
+    done = subprocess.run([sys.executable, "-c", LIMITED, *command], stderr=subprocess.PIPE, text=True, timeout=100)
     assert done.returncode == MACHINE, done.stderr
     assert "Traceback" not in done.stderr
-    assert "set.zip: cannot be written into {}: File too large; 1,000,000 of 3,00".format(tmp_path) in done.stderr
+    assert f"set.zip: cannot be written into {tmp_path}: File too large; 1,000,000 of 3,00" in done.stderr
     assert "bytes came and are kept; run again to go on from there" in done.stderr
     assert cli.main(command) == 0
     assert ranges(server) == [None, "bytes=1000000-"]
@@ -720,11 +718,9 @@ def test_a_disk_that_is_full_in_the_middle(server, tmp_path):
 
 def test_a_disk_that_is_full_while_the_archive_is_unpacked(server, tmp_path):
     server.data = zipped(dict(files(), **{"images/large.png": bytes(3_000_000)}), zipfile.ZIP_DEFLATED)
-    settings = "dataset.name=mine,dataset.archive={}".format(server.url)
+    settings = f"dataset.name=mine,dataset.archive={server.url}"
     command = ["download", "--set", settings, "--output", str(tmp_path / "out")]
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED, *command], stderr=subprocess.PIPE, universal_newlines=True, timeout=100
-    )
+    done = subprocess.run([sys.executable, "-c", LIMITED, *command], stderr=subprocess.PIPE, text=True, timeout=100)
     assert done.returncode == MACHINE, done.stderr
     assert re.search(r"archive: cannot be unpacked into .*: File too large", done.stderr)
     assert not (tmp_path / "out").exists()
@@ -880,7 +876,7 @@ def test_download_keeps_what_a_later_attempt_can_use(server, tmp_path):
     server.data = server.data[:-30]
     for number in (5, 6):
         with pytest.raises(DataError, match="truncated or corrupt"):
-            datasets.download(settings(server.url), tmp_path / "out{}".format(number), tmp_path / "cache")
+            datasets.download(settings(server.url), tmp_path / f"out{number}", tmp_path / "cache")
     assert len(server.requests) == 4
 
 

@@ -145,7 +145,7 @@ def test_corners_do_not_tell_the_position():
 def test_render_writes_pictures_and_their_landmarks(tmp_path):
     synthetic.render(config.Dataset(train=5, test=3, size=40, seed=SEED), tmp_path, processes=1)
     rows = rows_of(tmp_path)
-    assert [row["file"] for row in rows] == ["{:06d}.png".format(number) for number in range(8)]
+    assert [row["file"] for row in rows] == [f"{number:06d}.png" for number in range(8)]
     assert [row["split"] for row in rows] == ["train"] * 5 + ["test"] * 3
     assert {(row["width"], row["height"]) for row in rows} == {("40", "40")}
     assert list(rows[0])[4:8] == ["left_eye_x", "left_eye_y", "right_eye_x", "right_eye_y"]

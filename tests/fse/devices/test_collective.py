@@ -203,7 +203,7 @@ def test_killing_one_rank_ends_the_others_and_says_so(tiny, shards: Path, tmp_pa
     assert process.returncode == 1
     assert "error: rank 1 of 2: it was ended by signal SIGKILL (log: " in said
     assert "Traceback" not in said
-    assert not any(Path("/proc/{}".format(child)).exists() for child in found)
+    assert not any(Path(f"/proc/{child}").exists() for child in found)
 
 
 @pytest.mark.parametrize(("change", "dead"), [("dies first", 1), ("dies in broadcast", 0), ("dies in broadcast", 1)])
@@ -212,7 +212,7 @@ def test_a_rank_that_dies_at_the_start_ends_the_others(
 ) -> None:
     """Killed while the other one waits to meet it, or in the middle of the broadcast of the first weights."""
     monkeypatch.setenv("ALTERED_RANK", str(dead))
-    with pytest.raises(TrainingError, match="rank {} of 2: it was ended by signal SIGKILL".format(dead)):
+    with pytest.raises(TrainingError, match=f"rank {dead} of 2: it was ended by signal SIGKILL"):
         run_ranks(change, single(tiny, devices=2), shards, tmp_path)
     died = [path.stat().st_mtime for path in tmp_path.glob("dying")]
     assert len(died) == 1
@@ -243,7 +243,7 @@ def ports(count: int) -> List[int]:
 
 def two_hosts(settings: config.Config, **train) -> config.Config:
     first, second = ports(2)
-    return single(settings, hosts=("127.0.0.1:{}".format(first), "127.0.0.1:{}".format(second)), **train)
+    return single(settings, hosts=(f"127.0.0.1:{first}", f"127.0.0.1:{second}"), **train)
 
 
 @contextlib.contextmanager
@@ -255,7 +255,7 @@ def hosts(shards: Sequence[Path], configs: Sequence[str], folder: Path, **second
     with contextlib.ExitStack() as stack:
         processes = []
         for number, verb in enumerate(("train", "join")):
-            locks, environment = folder / "locks-{}".format(number), second if number else {}
+            locks, environment = folder / f"locks-{number}", second if number else {}
             locks.mkdir()
             options = ["--config", configs[number], "--records", str(shards[number]), "--output", str(folder / verb)]
             environment = dict({"FSE_HOST": str(number), "FSE_LOCKS": str(locks)}, **environment)
@@ -336,7 +336,7 @@ def test_a_host_that_does_not_come_is_told(tiny, shards: Path, tmp_path: Path, m
 def test_a_rank_that_waits_in_vain_says_for_what(tiny, shards: Path, tmp_path: Path) -> None:
     settings = single(tiny, devices=2, connect_timeout=2)
     first, second = ports(2)
-    place = ranks.Rank(0, 2, "0", ("127.0.0.1:{}".format(first), "127.0.0.1:{}".format(second)))
+    place = ranks.Rank(0, 2, "0", (f"127.0.0.1:{first}", f"127.0.0.1:{second}"))
     options = ["--config", experiment(settings, tmp_path), "--records", str(shards), "--output", str(tmp_path / "out")]
     with started("rank", *options, **ranks.environment_of(place, settings.train, None)) as process:
         said, _ = process.communicate(timeout=60)
@@ -353,9 +353,9 @@ def test_a_port_that_is_taken_is_told(tiny) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen(1)
         port = taken.getsockname()[1]
-        rank = ranks.Rank(0, 2, "0", ("127.0.0.1:{}".format(port), "127.0.0.1:1"))
+        rank = ranks.Rank(0, 2, "0", (f"127.0.0.1:{port}", "127.0.0.1:1"))
         device = devices.find(single(tiny, devices=2), rank)
-        with pytest.raises(DeviceError, match="rank 0 cannot listen at 127.0.0.1:{}".format(port)):
+        with pytest.raises(DeviceError, match=f"rank 0 cannot listen at 127.0.0.1:{port}"):
             device.initialise()
 
 

@@ -60,7 +60,7 @@ def problems(operations: List[Any]) -> List[str]:
         seen.add(operation)
         waiting.extend([tensor.op for tensor in operation.inputs] + list(operation.control_inputs))
         if operation.type not in TYPES:
-            found.append("{}: {}".format(operation.name, operation.type))
+            found.append(f"{operation.name}: {operation.type}")
         # Batch norm's last outputs are scratch space between it and its gradient.
         for tensor in operation.outputs[:3] if "BatchNorm" in operation.type else operation.outputs:
             if tensor.dtype.base_dtype == tf.float64 or not tensor.shape.is_fully_defined():
@@ -186,7 +186,7 @@ def test_options_that_npu_bridge_would_ignore_are_errors(options: Dict[str, Any]
 
 def test_a_card_in_use_or_missing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(STAND_IN))
-    monkeypatch.setenv("PATH", "{}:/usr/bin:/bin".format(tmp_path))
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     npu.check(["7"])  # nobody knows
     ascend_host.npu_smi(tmp_path, ascend_host.USED)
     npu.check(["0", "3"])
@@ -200,7 +200,7 @@ def test_the_page_lists_what_nobody_has_run() -> None:
     page = (ROOT / "docs" / "ascend.md").read_text()
     listed = " ".join(page.partition("## What no one has run on hardware")[2].split())
     for item in npu.UNVERIFIED:
-        assert "- {}".format(item) in listed, item
+        assert f"- {item}" in listed, item
 
 
 def fse(folder: Path, settings: config.Config, shards: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -209,10 +209,9 @@ def fse(folder: Path, settings: config.Config, shards: Path, **environment: str)
     return subprocess.run(
         [sys.executable, "-m", "fse", "train", "--config", str(folder / "experiment.json"), "--records", str(shards)]
         + ["--output", str(folder / "out")],
-        env=dict(os.environ, PYTHONPATH="{}:{}".format(STAND_IN, ROOT), PYTHONWARNINGS="", **environment),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        universal_newlines=True,
+        env=dict(os.environ, PYTHONPATH=f"{STAND_IN}:{ROOT}", PYTHONWARNINGS="", **environment),
+        capture_output=True,
+        text=True,
         timeout=300,
     )
 
@@ -285,9 +284,7 @@ def test_a_run_that_was_not_compiled_for_the_npu_fails(tiny, shards: Path, tmp_p
 
 @pytest.mark.slow
 def test_two_npus_train_what_two_ranks_of_the_processor_do(tiny, shards: Path, tmp_path: Path) -> None:
-    device = [
-        {"device_id": str(card), "device_ip": "127.0.0.{}".format(card + 1), "rank_id": str(card)} for card in range(2)
-    ]
+    device = [{"device_id": str(card), "device_ip": f"127.0.0.{card + 1}", "rank_id": str(card)} for card in range(2)]
     table = {"status": "completed", "version": "1.0", "server_count": "1"}
     table["server_list"] = [{"server_id": "node_0", "device": device}]  # type: ignore[assignment]
     (tmp_path / "table.json").write_text(json.dumps(table))
@@ -295,7 +292,7 @@ def test_two_npus_train_what_two_ranks_of_the_processor_do(tiny, shards: Path, t
     assert done.returncode == 0, done.stderr
     # The same settings go on from its fourth step on the processor, with one rank.
     for card in range(2):
-        assert "compiled on the Ascend" in (tmp_path / "out" / "logs" / "train_{}.log".format(card)).read_text()
+        assert "compiled on the Ascend" in (tmp_path / "out" / "logs" / f"train_{card}.log").read_text()
     for file in (tmp_path / "out" / "checkpoints").glob("model-6.*"):
         file.unlink()
     training.train(tiny, shards, tmp_path / "out")

@@ -89,7 +89,7 @@ def write_crops(folder, points):
     (folder / "pictures").mkdir()
     rows = [["file", "source", "split", *(point + axis for point in points for axis in ("_x", "_y"))]]
     for number in range(9):
-        name = "{}.png".format(number)
+        name = f"{number}.png"
         Image.fromarray(random.randint(0, 256, (32, 32, 3)).astype(np.uint8)).save(str(folder / "pictures" / name))
         x = 0.95 if number in (0, 8) else 0.1
         rows.append([name, name, "train" if number < 6 else "test"] + [x, -0.2] * len(points))
@@ -117,7 +117,7 @@ def write_inputs(root, points=POINTS, name="faces", steps=(20, 40, 60)):
     write_crops(folders["AlignCrop"], points)
     (folders["Download"] / "images").mkdir()
     for number, size in enumerate([(30, 40), (60, 40), (50, 50)]):
-        Image.new("RGB", size).save(str(folders["Download"] / "images" / "{}.png".format(number)))
+        Image.new("RGB", size).save(str(folders["Download"] / "images" / f"{number}.png"))
     training = {"steps": 1, "epochs": 2.5, "train_images": 6, "batch_size": 2, "seconds": 61.0, "pairs_per_second": 3.3}
     write_json(folders["Train"] / "training.json", **training)
     columns = ["step", "loss_align", "loss_diversity", "loss_decay", "learning_rate", "pairs_per_second"]
@@ -272,7 +272,7 @@ def test_the_data_is_shown(faces):
     smallest, largest, median = (
         "{} \N{MULTIPLICATION SIGN} {}".format(*size) for size in ((30, 40), (50, 50), (60, 40))
     )
-    assert "Sizes{} to {} pixels, median {}".format(smallest, largest, median) in text
+    assert f"Sizes{smallest} to {largest} pixels, median {median}" in text
     assert "train: 6 of 6 pictures test: 3 of 3 pictures" in text
     assert "mean of 6 training pictures" in text
     # x is 0.1 five times and 0.95 once over the crop; the network sees the middle three quarters.
@@ -281,7 +281,7 @@ def test_the_data_is_shown(faces):
 
 def test_pictures_left_out_are_counted_by_reason_and_named(tmp_path):
     folders = write_inputs(tmp_path)
-    rows = [["{}.jpg".format(number), "{0} x 9 pixels, more than 8".format(number)] for number in range(25)]
+    rows = [[f"{number}.jpg", f"{number} x 9 pixels, more than 8"] for number in range(25)]
     write_table(folders["AlignCrop"] / "skipped.csv", [["source", "reason"], ["z.jpg", "the file is empty"], *rows])
     text = plain(written(tmp_path, folders))
     assert "26 pictures could not be used: Reason Pictures … x … pixels, more than … 25 the file is empty 1" in text

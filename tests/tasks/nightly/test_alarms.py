@@ -48,7 +48,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     Receiver.hang.clear()
     running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
     threading.Thread(target=running.serve_forever, daemon=True).start()
-    yield "http://127.0.0.1:{}".format(running.server_address[1])
+    yield f"http://127.0.0.1:{running.server_address[1]}"
     Receiver.hang.set()
     running.shutdown()
     running.server_close()
@@ -105,7 +105,7 @@ def test_a_webhook_that_hangs_refuses_or_is_none(server: str, monkeypatch: pytes
     assert time.monotonic() - began < 30.0
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        refused = alarms.run(Hook(url="http://127.0.0.1:{}/secret".format(closed.getsockname()[1])), {})
+        refused = alarms.run(Hook(url=f"http://127.0.0.1:{closed.getsockname()[1]}/secret"), {})
     assert refused == "ended with exit code 1: no answer: ConnectionError"
     assert "$NO_SUCH: is no http(s) address" in alarms.run(Hook(url="$NO_SUCH"), {})
     assert "no answer: " in alarms.run(Hook(url="http://["), {})

@@ -22,7 +22,7 @@ def repository(folder: Path, values: List[str]) -> List[str]:
         (folder / "metric").write_text(value)
         (folder / "number").write_text(str(number))
         git(folder, "add", "-A")
-        git(folder, "commit", "-q", "-m", "commit {}".format(number))
+        git(folder, "commit", "-q", "-m", f"commit {number}")
         commits.append(git(folder, "rev-parse", "HEAD"))
     return commits
 

@@ -49,7 +49,7 @@ def test_a_card_in_use_is_waited_for(
 ) -> None:
     found, ill = environment.fit("", NPU, host, 3600.0)
     assert (found["fit"], ill, len(looks)) == (True, "", 3)
-    assert capsys.readouterr().err == "waiting: {}\n".format(IN_USE)
+    assert capsys.readouterr().err == f"waiting: {IN_USE}\n"
 
 
 @pytest.mark.parametrize("wait", [0.0, 1e-6])

@@ -13,7 +13,7 @@ from tasks.nightly.gates import Gate, judge, spread
 
 def levels(*arguments: object, **more: object) -> List[str]:
     return [
-        "{}: {}".format(found.gate, found.level)
+        f"{found.gate}: {found.level}"
         for found in judge(*arguments, **more)
         if found.level != "note"  # type: ignore[arg-type]
     ]

@@ -148,7 +148,7 @@ def test_a_killed_writer_leaves_a_history_that_opens_with_whole_nights(tmp_path:
         table = io.StringIO()
         kept.write_csv(table)
         assert len(table.getvalue().splitlines()) == 1 + 20 * len(nights)
-        kept.save(record("2026-12-0{}".format(round_)))
+        kept.save(record(f"2026-12-0{round_}"))
         path.unlink()
 
 

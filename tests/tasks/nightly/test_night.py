@@ -69,7 +69,7 @@ class Toy:
     def player(self, run: settings.Run, seed: int, occasion: str) -> Played:
         values = self.nme if run.name == "accuracy" else self.speed
         value = values.pop(0) if len(values) > 1 else values[0]
-        self.played.append("{} {} {}".format(occasion, run.name, seed))
+        self.played.append(f"{occasion} {run.name} {seed}")
         if isinstance(value, BaseException):
             raise value
         if isinstance(value, Played):
@@ -77,13 +77,11 @@ class Toy:
         name = "nme" if run.name == "accuracy" else "pairs_per_second"
         stages = {"Train": {"key": "0" * 16, "seconds": 1.0, "reused": False, "resumed": False}}
         stages["Download"] = dict(stages["Train"], reused=True)
-        return Played("ok", "", stages, {name: value}, "{}-{}/Report/report.html".format(run.name, seed))
+        return Played("ok", "", stages, {name: value}, f"{run.name}-{seed}/Report/report.html")
 
     def play(self, day: int) -> Dict[str, Any]:
         date = str(datetime.date(2026, 1, 1) + datetime.timedelta(days=day - 1))
-        now = Circumstances(
-            HERE, self.environment, "k", "c{}".format(day), True, ["abc someone: a change"], [DOCTOR], self.ill
-        )
+        now = Circumstances(HERE, self.environment, "k", f"c{day}", True, ["abc someone: a change"], [DOCTOR], self.ill)
         night.close_unfinished(self.history, date)
         return night.play(self.plan, date, self.history, self.accepted, now, self.player)
 
@@ -332,7 +330,7 @@ def test_shipped_nightlies_can_be_loaded(name: str) -> None:
 
 
 def test_hooks_are_told_of_changes_only(toy: Toy, tmp_path: Path) -> None:
-    hooks = [Hook(command="sh -c 'cat >> {}/told'".format(tmp_path))]
+    hooks = [Hook(command=f"sh -c 'cat >> {tmp_path}/told'")]
 
     def told(day: int, nme: float) -> List[str]:
         toy.nme = [nme]
@@ -383,7 +381,7 @@ def picture(browser: str, html: Path, width: int, dark: bool, tmp_path: Path) ->
         options += " --disable-component-update --disable-sync --hide-scrollbars --disable-dev-shm-usage"
         command = [browser, *options.split(), "--user-data-dir=" + profile, "--screenshot=" + str(shot)]
         command += [
-            "--window-size={},1600".format(width),
+            f"--window-size={width},1600",
             *(["--force-dark-mode", "--blink-settings=preferredColorScheme=0"] if dark else []),
         ]
         subprocess.run(

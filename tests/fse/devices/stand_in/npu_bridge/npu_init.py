@@ -54,7 +54,7 @@ def _check(operation):
     # Batch norm's last outputs are scratch space between it and its gradient.
     for tensor in operation.outputs[:3] if "BatchNorm" in operation.type else operation.outputs:
         if tensor.dtype.base_dtype == tf.float64 or not tensor.shape.is_fully_defined():
-            raise RuntimeError("stand-in: float64, or a shape that is not known: {}".format(tensor))
+            raise RuntimeError(f"stand-in: float64, or a shape that is not known: {tensor}")
 
 
 def _flat(fetches):

@@ -24,8 +24,6 @@ def npu_allreduce(values, reduction="mean", fusion=1, fusion_id=-1, group="hccl_
     listed = values if isinstance(values, list) else [values]
     for value in listed:
         if value.op.type == "VariableV2" or value.dtype.base_dtype != tf.float32:
-            raise RuntimeError(
-                "stand-in: an all-reduce takes float32 tensors, and no variable itself: {}".format(value)
-            )
+            raise RuntimeError(f"stand-in: an all-reduce takes float32 tensors, and no variable itself: {value}")
     means = ranks.group.average(listed)
     return means if isinstance(values, list) else means[0]
