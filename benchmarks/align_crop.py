@@ -22,7 +22,10 @@ import numpy as np
 from PIL import Image
 
 import fse
-from fse import config, crop, pictures, processes, squares
+from fse import config
+from fse.datasets import images
+from fse.preprocessing import align_crop, crop_frame
+from fse.runtime import processes
 
 SIZE, VIEW, BATCH = 146, 128, 32
 
@@ -41,7 +44,7 @@ def write(folder: Path, count: int, size: Tuple[int, int], grain: int, kind: str
 def stage(paths: List[Path], folder: Path, count: int) -> None:
     """The stage on a data set of the pictures at `paths`, which are in a folder `images`."""
     settings = config.from_tables({"crop": {"size": SIZE, "format": "jpeg", "processes": count}})
-    crop.align_crop(settings, paths[0].parent.parent, folder)
+    align_crop.align_crop(settings, paths[0].parent.parent, folder)
 
 
 def loop(paths: List[Path], folder: Path, count: int) -> None:
@@ -59,12 +62,12 @@ def align(paths: List[Path]) -> None:
     square = np.zeros((2, 3))
 
     def coarsest(width: int, height: int) -> float:
-        square[:] = squares.upright_square(np.array([width, height]) / 2.0, min(width, height))
+        square[:] = crop_frame.upright_square(np.array([width, height]) / 2.0, min(width, height))
         return min(width, height) / (2.0 * SIZE)
 
     for path in paths:
-        picture, factor = pictures.decode_coarsely(path, 10**8, coarsest)
-        save(crop.sample(picture, square / factor, SIZE), path)
+        picture, factor = images.decode_coarsely(path, 10**8, coarsest)
+        save(align_crop.sample(picture, square / factor, SIZE), path)
 
 
 def plain(paths: List[Path]) -> None:

@@ -25,7 +25,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from fse import locks, outputs  # noqa: E402
+from fse.runtime import locks, outputs
 
 PROGRAM = [sys.executable, "-c", "from luigi.cmdline import luigi_run; luigi_run()", "--module", "pipeline", "FullRun"]
 # One thread: then a training gives the same bits whenever it is stopped.

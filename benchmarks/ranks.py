@@ -13,7 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from fse import config, training
+from fse import config
+from fse.training import train
 
 WANTED = 0.9
 
@@ -41,7 +42,7 @@ def speed(options: argparse.Namespace, ranks: int) -> float:
     overrides = f"train.steps={options.steps},train.devices={ranks},train.threads={2 // ranks},train.summary_freq={every},train.save_freq=100000"
     settings = config.load(options.config, overrides)
     with tempfile.TemporaryDirectory() as folder:
-        training.train(settings, options.records, Path(folder))
+        train.train(settings, options.records, Path(folder))
         with open(str(Path(folder) / "losses.csv"), newline="") as stream:
             rows = list(csv.DictReader(stream))
     first, last = rows[1], rows[-1]

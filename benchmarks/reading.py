@@ -22,10 +22,13 @@ import numpy as np
 import replaced
 from align_crop import clocks, write
 
-from fse import config, conversion, devices, records, training
+from fse import config, devices
 from fse.config import Config
 from fse.datasets import annotations
+from fse.inputs import records
+from fse.preprocessing import tfrecord
 from fse.tf1 import tf
+from fse.training import train
 
 SIZE, VIEW = 146, 128
 
@@ -51,14 +54,14 @@ def write_records(experiment: Config, folder: Path, count: int) -> records.Recor
     annotations.write(crops / "landmarks.csv", [], rows)
     (crops / "crop.json").write_text(json.dumps({"size": SIZE, "landmarks": []}))
     (folder / "records").mkdir()
-    conversion.convert(experiment, crops, folder / "records")
+    tfrecord.convert(experiment, crops, folder / "records")
     return records.read(folder / "records")
 
 
 def batches(experiment: Config, data: records.Records) -> Any:
     """Batches of our input pipeline: one number each, the rest need not leave TensorFlow."""
     first = tf.constant(0, tf.int64)
-    following = tf.data.make_one_shot_iterator(training.batches(experiment, data, first, 10**6)).get_next()
+    following = tf.data.make_one_shot_iterator(train.batches(experiment, data, first, 10**6)).get_next()
     return tf.reshape(following.views, [-1])[0]
 
 
@@ -93,7 +96,7 @@ def waiting(experiment: Config, data: records.Records, steps: int) -> List[Tuple
     """Seconds that each step waits for its batch, the batch's way to Python included, and that it takes in all."""
     device = devices.find(experiment)
     with tf.Graph().as_default(), tf.Session(device.initialise(), config=device.session_config()) as session:
-        graph = training.build(experiment, data, experiment.train.steps, device)
+        graph = train.build(experiment, data, experiment.train.steps, device)
         session.run(tf.get_collection(tf.GraphKeys.INIT_OP)[0])
         session.run(graph.begin, {graph.first_step: 0})
         (following,) = (op for op in tf.get_default_graph().get_operations() if op.type == "IteratorGetNext")

@@ -18,11 +18,15 @@ from typing import Any, Callable, Dict, List
 
 import numpy as np
 
-from fse import config, conversion, devices, network, records, training
+from fse import config, devices
 from fse.config import Config
 from fse.datasets import annotations
 from fse.devices import cpu
+from fse.inputs import records
+from fse.model import network
+from fse.preprocessing import tfrecord
 from fse.tf1 import tf
+from fse.training import train
 
 
 def settings(options: argparse.Namespace) -> Config:
@@ -50,7 +54,7 @@ def write_records(experiment: Config, folder: Path, count: int) -> records.Recor
     annotations.write(folder / "crops" / "landmarks.csv", [], rows)
     (folder / "crops" / "crop.json").write_text(json.dumps({"size": size, "landmarks": []}))
     (folder / "records").mkdir()
-    conversion.convert(experiment, folder / "crops", folder / "records")
+    tfrecord.convert(experiment, folder / "crops", folder / "records")
     return records.read(folder / "records")
 
 
@@ -92,7 +96,7 @@ def training_step(experiment: Config, data: records.Records) -> Callable[[], Any
     with tf.Graph().as_default():
         device = devices.find(experiment)
         session = tf.Session(device.initialise(), config=device.session_config())
-        graph = training.build(experiment, data, experiment.train.steps, device)
+        graph = train.build(experiment, data, experiment.train.steps, device)
         session.run(tf.get_collection(tf.GraphKeys.INIT_OP)[0])
         session.run(graph.begin, {graph.first_step: 0})
     fetches = [graph.losses, graph.update]

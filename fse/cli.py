@@ -14,8 +14,12 @@ import sys
 from pathlib import Path
 from typing import Any, ContextManager, Dict, List, Optional
 
-from fse import __version__, config, datasets, doctor, locks, outputs, processes, ranks, seed_flags
+from fse import __version__, config, doctor
+from fse.compat import flags
+from fse.datasets import registry
+from fse.distributed import ranks
 from fse.errors import MACHINE, NOT_USED, ConfigError, DeviceUnusedError, FseError, StageError, is_machines
+from fse.runtime import locks, outputs, processes
 from fse.stages import DATA, EVALUATED, STAGES, Stage, flag_of
 
 
@@ -76,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--data_path", type=Path, metavar="DIR", help="download.data_path: where archives lie")
             command.set_defaults(run=_run_download)
         if verb == "train":
-            seed_flags.add(command)
+            flags.add(command)
             command.set_defaults(run=_run_train)
     command = verbs.add_parser("doctor", help="is this machine fit for an experiment? exit code 0 if it is")
     command.add_argument("--config", metavar="PATH", help="experiment file or shipped name (default: synthetic)")
@@ -111,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run_stage(options: argparse.Namespace) -> None:
     settings, stage = config.load(options.config, options.set), STAGES[options.verb]
-    datasets.check(settings)
+    registry.check(settings)
     if options.verb in DATA and options.data == "evaluate":
         settings = config.for_evaluation(settings)
     roles = (*stage.inputs, *(stage.also if config.evaluates_other_data(settings) else ()))
@@ -186,16 +190,16 @@ def _call(stage: Stage, function: str, settings: config.Config, inputs: Dict[str
 
 def _run_train(options: argparse.Namespace) -> None:
     """`fse train`: on shards as a stage, or on a folder of pictures as the replaced codes do it."""
-    settings = seed_flags.settings(options)
+    settings = flags.settings(options)
     with contextlib.ExitStack() as stack:
         if options.mode == "train" and not options.facts:  # a scheduler has locked the cards already
             stack.enter_context(_cards(settings))
         if options.records is None and options.output is None:
-            seed_flags.run(options, run_stage)
+            flags.run(options, run_stage)
         else:
             records, output = _given(options, "records"), _given(options, "output")
             if options.checkpoint and not output.exists():
-                seed_flags.begin_with(options.checkpoint, output)
+                flags.begin_with(options.checkpoint, output)
             run_stage("train", settings, {"convert": records}, output, _facts(options), options.replace)
 
 
@@ -225,7 +229,9 @@ def _run_doctor(options: argparse.Namespace) -> None:
 
 
 def _run_landmarks(options: argparse.Namespace) -> None:
-    importlib.import_module("fse.landmarks").landmarks(options.model, options.pictures, options.format, options.draw)
+    importlib.import_module("fse.inference.predict").landmarks(
+        options.model, options.pictures, options.format, options.draw
+    )
 
 
 def _run_inspect(options: argparse.Namespace) -> None:

@@ -85,7 +85,7 @@ class Download:
 
 @dataclass(frozen=True)
 class Crop:
-    """How a picture becomes a square; see `fse.squares`."""
+    """How a picture becomes a square; see `fse.preprocessing.crop_frame`."""
 
     mode: str = _setting("centre", "which square is cut out", choices=("centre", "squash", "box", "landmarks"))
     size: int = _setting(
@@ -122,7 +122,7 @@ class Crop:
 
 @dataclass(frozen=True)
 class Records:
-    """How TFRecord shards are cut; see `fse.conversion`."""
+    """How TFRecord shards are cut; see `fse.preprocessing.tfrecord`."""
 
     shards: int = _setting(4, "number of shards per split", 1, 10_000)
     processes: int = _setting(0, "parallel processes; 0 is one per processor", 0, 512)
@@ -130,7 +130,7 @@ class Records:
 
 @dataclass(frozen=True)
 class Augment:
-    """Random warps and photometric changes of a training view; see `fse.augment`. Standard deviations, cut off at two."""
+    """Random warps and photometric changes of a training view; see `fse.inputs.augment`. Standard deviations, cut off at two."""
 
     control_points: int = _setting(5, "thin-plate spline control points per side of the grid", 2, 20)
     rotation: float = _setting(0.2, "standard deviation of the rotation, in radians", 0.0, 1.5)
@@ -146,9 +146,9 @@ class Augment:
 
 @dataclass(frozen=True)
 class Network:
-    """The detector; see `fse.network`."""
+    """The detector; see `fse.model.network`."""
 
-    name: str = _setting("paper", "layer stack, one of fse.network.NETWORKS")
+    name: str = _setting("paper", "layer stack, one of fse.model.network.NETWORKS")
     landmarks: int = _setting(8, "K, the number of landmarks to discover", 1, 512)
     view: int = _setting(
         146, "pixels of the crop's centre that the network sees (the replaced codes' crop_size)", 16, 1024
@@ -161,7 +161,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Loss:
-    """Weights of the objective; see `fse.losses`."""
+    """Weights of the objective; see `fse.model.losses`."""
 
     align_weight: float = _setting(1.0, "weight of the alignment loss, in squared cells of 1/64 of the view", 0.0)
     variance_weight: float = _setting(
@@ -285,7 +285,7 @@ class Npu:
 
 @dataclass(frozen=True)
 class Export:
-    """See `fse.export`."""
+    """See `fse.inference.export`."""
 
     tolerance: float = _setting(1e-4, "largest permitted difference between checkpoint and exported model", 0.0)
     pictures: int = _setting(32, "number of pictures on which the two are compared", 1)

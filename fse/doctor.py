@@ -16,9 +16,12 @@ import tempfile
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from fse import __version__, npu_smi, outputs, processes, rank_table, ranks
+from fse import __version__
+from fse.ascend import npu_smi, rank_table
 from fse.config import Config, Train
+from fse.distributed import ranks
 from fse.errors import ConfigError, DeviceError, MachineError
+from fse.runtime import outputs, processes
 
 # Of the JSON.
 SCHEMA = 1

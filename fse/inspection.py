@@ -13,11 +13,12 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Se
 
 import numpy as np
 
-from fse import geometry, outputs, pictures
+from fse import geometry
 from fse.config import Crop, Dataset
-from fse.datasets import annotations, archive
+from fse.datasets import annotations, archive, images
 from fse.errors import ConfigError, DataError, PictureError, RecordError
 from fse.report import data, results
+from fse.runtime import outputs
 
 _LISTED = 12  # names of each kind that are shown
 _SHOWN, _COLUMNS, _TILE = 48, 8, 160  # of the contact sheet, the tile in pixels
@@ -135,7 +136,7 @@ def _pictures_in(folder: Path) -> _Found:
     if shards:
         return _shards(shards)
     root = next((folder / name for name in ("images", "pictures") if (folder / name).is_dir()), folder)
-    names = pictures.find(root)
+    names = images.find(root)
     if not names:
         return _Found([])
     lines = [("picture files", f"{len(names):,}"), ("sizes", data.sizes(root))]
@@ -152,7 +153,7 @@ def _pictures_in(folder: Path) -> _Found:
             name = names[place]
             placed = points.get(name, np.zeros((0, 2)))
             if in_pixels and len(placed):
-                placed = geometry.from_pixels(placed, pictures.size(root / name))
+                placed = geometry.from_pixels(placed, images.size(root / name))
             yield root / name, placed
 
     return _Found(lines, len(names), take)
@@ -169,7 +170,7 @@ def _records_file(path: Path) -> _Found:
 
 def _shards(paths: List[Path]) -> _Found:
     """TFRecord files, all of which are read and their checksums checked."""
-    from fse import records  # TensorFlow takes seconds to load
+    from fse.inputs import records
 
     counts = [records.count(path) for path in paths]
     lines = [("records in " + path.name, f"{n:,}, {_size(path.stat().st_size)}") for path, n in zip(paths, counts)]
@@ -181,7 +182,7 @@ def _shards(paths: List[Path]) -> _Found:
             for name, feature in sorted(example.features.feature.items())[:_LISTED]:
                 features.setdefault(name, set()).add(_kind(feature))
             try:
-                sizes.append(pictures.size(_encoded(example)))
+                sizes.append(images.size(_encoded(example)))
             except PictureError:
                 broken += 1
     listed = sorted(features)[:_LISTED]
@@ -223,24 +224,24 @@ def _archive(path: Path) -> _Found:
     for content in archive.contents(path, lambda name: False, *limits):
         names.append(content.name)
         total += content.size
-    images = [name for name in names if pictures.is_picture(name.name)]
-    others = [str(name) for name in names if not pictures.is_picture(name.name)]
+    chosen = [name for name in names if images.is_picture(name.name)]
+    others = [str(name) for name in names if not images.is_picture(name.name)]
     lines = [
         ("archive", f"{_size(archive.size(path))}, {_size(total)} unpacked"),
         ("files", f"{len(names):,}"),
-        ("pictures", f"{len(images):,}"),
+        ("pictures", f"{len(chosen):,}"),
     ]
-    folders = Counter(str(name.parent) for name in images)
+    folders = Counter(str(name.parent) for name in chosen)
     lines += [("pictures in " + folder, f"{count:,}") for folder, count in folders.most_common(_LISTED)]
     lines.append(("other files", _some(others)))
 
     def take(places: Set[int]) -> Iterator[_Picture]:
-        chosen = {images[place] for place in places}
-        for content in archive.contents(path, chosen.__contains__, *limits):
-            if content.name in chosen:
+        wanted = {chosen[place] for place in places}
+        for content in archive.contents(path, wanted.__contains__, *limits):
+            if content.name in wanted:
                 yield content.data, np.zeros((0, 2))
 
-    return _Found(lines, len(images), take)
+    return _Found(lines, len(chosen), take)
 
 
 def _write_sheet(path: Path, found: _Found, sheet: Path) -> None:
@@ -248,7 +249,7 @@ def _write_sheet(path: Path, found: _Found, sheet: Path) -> None:
     shown, points, reasons = [], [], []
     for picture, places in found.take(set(data.evenly(found.pictures, _SHOWN).tolist())):
         try:
-            shown.append(pictures.decode(picture, Crop.max_pixels))
+            shown.append(images.decode(picture, Crop.max_pixels))
             points.append(places)
         except PictureError as error:
             reasons.append(str(error))

@@ -2,7 +2,7 @@
 
 from typing import Dict, NamedTuple, Tuple
 
-from fse.outputs import Volatile
+from fse.runtime.outputs import Volatile
 
 
 class Stage(NamedTuple):
@@ -14,7 +14,7 @@ class Stage(NamedTuple):
     flag: how a stage that reads this one's output calls it on the command line.
     help: one line.
     summary: the JSON file in its output whose numbers sum it up.
-    volatile: what differs between runs that did the same (see `fse.outputs.Volatile`): times and what depends on them.
+    volatile: what differs between runs that did the same (see `fse.runtime.outputs.Volatile`): times and what depends on them.
     resumes: an attempt goes on with what an interrupted one left.
     share: `module:name` of a function, called as `function`, that makes those shards of the output that no other process
       is at; any number of them may run before `function` does.
@@ -36,27 +36,29 @@ DATA = ("download", "align-crop", "convert")
 EVALUATED = "-evaluate"  # ends the role of what such a stage made to evaluate on
 
 STAGES: Dict[str, Stage] = {
-    "download": Stage("fse.datasets:download", (), "dataset", "bring or render a data set", summary="dataset.json"),
+    "download": Stage(
+        "fse.datasets.download:download", (), "dataset", "bring or render a data set", summary="dataset.json"
+    ),
     "align-crop": Stage(
-        "fse.crop:align_crop",
+        "fse.preprocessing.align_crop:align_crop",
         ("download",),
         "crops",
         "cut a square of one size out of every picture",
         summary="crop.json",
         resumes=True,
-        share="fse.crop:share",
+        share="fse.preprocessing.align_crop:share",
     ),
     "convert": Stage(
-        "fse.conversion:convert",
+        "fse.preprocessing.tfrecord:convert",
         ("align-crop",),
         "records",
         "pack the crops into TFRecord shards",
         summary="records.json",
         resumes=True,
-        share="fse.conversion:share",
+        share="fse.preprocessing.tfrecord:share",
     ),
     "train": Stage(
-        "fse.training:train",
+        "fse.training.train:train",
         ("convert",),
         "trained",
         "learn landmarks",
@@ -71,7 +73,7 @@ STAGES: Dict[str, Stage] = {
         resumes=True,
     ),
     "export": Stage(
-        "fse.export:export",
+        "fse.inference.export:export",
         ("train", "convert"),
         "model",
         "freeze the detector and check it",
@@ -84,7 +86,7 @@ STAGES: Dict[str, Stage] = {
         },
     ),
     "evaluate": Stage(
-        "fse.evaluation:evaluate",
+        "fse.evaluation.evaluate:evaluate",
         ("export", "train", "convert"),
         "evaluation",
         "measure it on annotated pictures",
@@ -92,7 +94,7 @@ STAGES: Dict[str, Stage] = {
         volatile={"metrics.json": ("train_pairs_per_second", "train_seconds")},
     ),
     "report": Stage(
-        "fse.report:report",
+        "fse.report.report:report",
         ("download", "align-crop", "convert", "train", "export", "evaluate"),
         "report",
         "write a page that shows it all",

@@ -5,11 +5,11 @@ Importing this package also gives Luigi the settings that these commands need, w
 """
 
 from pipeline import defaults
-from tasks.housekeeping import Accept, Clean, Lineage, Verify
+from tasks.commands.housekeeping import Accept, Clean, Lineage, Verify
+from tasks.commands.plan import Plan, ShowConfig
 from tasks.nightly.commands import AcceptBaseline, Bisect, ExportHistory, NightlyRegression
-from tasks.plan import Plan, ShowConfig
-from tasks.stages import AlignCrop, ConvertTFRecord, Download, Evaluate, Export, FullRun, Report, Train
-from tasks.sweep import Sweep
+from tasks.stages.pipeline import AlignCrop, ConvertTFRecord, Download, Evaluate, Export, FullRun, Report, Train
+from tasks.stages.sweep import Sweep
 
 defaults.install()
 

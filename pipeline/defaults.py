@@ -13,9 +13,9 @@ import luigi.retcodes
 from luigi.cmdline_parser import CmdlineParser
 from luigi.task_register import Register, TaskClassException
 
-from fse import processes
 from fse.errors import FseError
-from tasks.stage import failure_code
+from fse.runtime import processes
+from tasks.stages.stage_task import failure_code
 
 # Stock Luigi exits with 0 whatever happens, believes that a task which ran also wrote its output, and asks for a
 # scheduler that nobody started.

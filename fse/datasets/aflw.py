@@ -16,7 +16,7 @@ from typing import List, Tuple
 import numpy as np
 
 from fse.datasets.annotations import Annotations
-from fse.datasets.catalogue import FIVE_POINTS, DataSet, File, Given, lines, numbers
+from fse.datasets.spec import FIVE_POINTS, DataSet, File, Given, lines, numbers
 from fse.errors import DataError
 
 _TRAIN, _TEST = "aflw_cropped/facedata_cropped.csv", "MTFL/testing.txt"

@@ -25,9 +25,9 @@ import zlib
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Callable, Iterator, List, NamedTuple, Optional, Tuple, cast
 
-from fse import disk
 from fse.errors import ArchiveError, DataError, MachineError
-from fse.progress import bar
+from fse.runtime import disk
+from fse.runtime.progress import bar
 
 _CHUNK = 1 << 20
 _PIECE = 1 << 16

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from fse.datasets.annotations import Annotations
-from fse.datasets.catalogue import DataSet, File, Given, lines, numbers, shares, tight_boxes
+from fse.datasets.spec import DataSet, File, Given, lines, numbers, shares, tight_boxes
 from fse.errors import DataError
 
 LANDMARKS = (

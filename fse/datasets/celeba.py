@@ -19,7 +19,7 @@ from typing import Dict, List, Set
 import numpy as np
 
 from fse.datasets.annotations import Annotations
-from fse.datasets.catalogue import FIVE_POINTS, DataSet, File, Given, lines, numbers
+from fse.datasets.spec import FIVE_POINTS, DataSet, File, Given, lines, numbers
 from fse.errors import DataError
 
 PAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"

@@ -12,7 +12,6 @@ CelebA's own, placed by hand, test pictures included.
 import numpy as np
 
 from fse.datasets.annotations import Annotations
-from fse.datasets.catalogue import FIVE_POINTS, DataSet, File, Given
 from fse.datasets.celeba import (
     MAFL_TEST,
     MAFL_TRAIN,
@@ -26,6 +25,7 @@ from fse.datasets.celeba import (
     table_of,
     unlabelled,
 )
+from fse.datasets.spec import FIVE_POINTS, DataSet, File, Given
 from fse.errors import DataError
 
 PICTURES = File("img_celeba.7z.001", 13 * 734_003_200 + 649_030_866, folder="img_celeba")

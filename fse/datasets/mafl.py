@@ -9,8 +9,8 @@ Landmarks: CelebA's five. Errors are divided by the distance of the eyes.
 """
 
 from fse.datasets.annotations import Annotations
-from fse.datasets.catalogue import FIVE_POINTS, DataSet, Given
 from fse.datasets.celeba import LANDMARKS, MAFL_TEST, MAFL_TRAIN, PAGE, PICTURES, TERMS, chosen, names_of, points_of
+from fse.datasets.spec import FIVE_POINTS, DataSet, Given
 
 
 def read(given: Given, part: str) -> Annotations:

@@ -9,7 +9,7 @@ Landmarks: none. So there are no errors: the report shows what was learned, and 
 import numpy as np
 
 from fse.datasets.annotations import Annotations
-from fse.datasets.catalogue import DataSet, File, Given, shares
+from fse.datasets.spec import DataSet, File, Given, shares
 
 _TEST_SHARE, _SEED = 0.05, 1234
 

@@ -28,12 +28,12 @@ import filelock
 import requests
 import urllib3
 
-from fse import disk, processes
 from fse.config import Dataset, Download, is_remote, label
 from fse.datasets import archive
-from fse.datasets.catalogue import File
+from fse.datasets.spec import File
 from fse.errors import DataError, DownloadError, MachineError, StageError
-from fse.progress import bar
+from fse.runtime import disk, processes
+from fse.runtime.progress import bar
 
 ATTEMPTS = 5
 # Seconds before the second attempt; each later wait is twice as long.

@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from fse.config import Dataset
-from fse.processes import in_order
-from fse.progress import bar
+from fse.runtime.processes import in_order
+from fse.runtime.progress import bar
 
 LANDMARKS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 

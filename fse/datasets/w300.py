@@ -15,7 +15,7 @@ from typing import List
 import numpy as np
 
 from fse.datasets.annotations import Annotations
-from fse.datasets.catalogue import DataSet, File, Given, lines, numbers, tight_boxes
+from fse.datasets.spec import DataSet, File, Given, lines, numbers, tight_boxes
 from fse.errors import DataError
 
 POINTS = 68

@@ -20,7 +20,7 @@ import importlib
 from typing import Any
 
 from fse.config import Config
-from fse.ranks import Rank
+from fse.distributed.ranks import Rank
 
 ALONE = Rank(0, 1)
 

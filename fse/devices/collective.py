@@ -11,8 +11,8 @@ from typing import Any, Callable, List
 
 import numpy as np
 
+from fse.distributed.ranks import Rank, bounded
 from fse.errors import DeviceError
-from fse.ranks import Rank, bounded
 from fse.tf1 import reason, tf
 
 _JOB = "worker"

@@ -7,8 +7,8 @@ from typing import Any, ContextManager, List
 
 from fse.config import Config
 from fse.devices import collective
+from fse.distributed.ranks import Rank
 from fse.errors import DeviceError
-from fse.ranks import Rank
 from fse.tf1 import tf
 
 # The field of TensorFlow's RewriterConfig that lowers operations on processors.

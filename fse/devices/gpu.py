@@ -4,8 +4,8 @@ from typing import Any
 
 from fse.config import Config
 from fse.devices.cpu import Cpu
+from fse.distributed.ranks import Rank
 from fse.errors import DeviceError
-from fse.ranks import Rank
 from fse.tf1 import tf
 
 # Of a loss scale that is found while training: TensorFlow's own defaults.

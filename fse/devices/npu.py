@@ -9,10 +9,10 @@ import importlib.util
 import logging
 from typing import Any, ContextManager, List, Sequence, Tuple
 
-from fse import npu_smi
+from fse.ascend import npu_smi
 from fse.config import Config, Npu, Train
+from fse.distributed.ranks import Rank, bounded
 from fse.errors import DeviceBusyError, DeviceError
-from fse.ranks import Rank, bounded
 from fse.tf1 import tf
 
 log = logging.getLogger(__name__)

@@ -8,9 +8,8 @@ from typing import List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 from PIL import Image
 
-from fse import pictures
 from fse.config import Config
-from fse.datasets import annotations
+from fse.datasets import annotations, images
 from fse.errors import DataError, PictureError
 from fse.report import drawing
 
@@ -53,7 +52,7 @@ def look(config: Config, crops: Path) -> Look:
 
     Args:
       config: the experiment.
-      crops: what `fse.crop.align_crop` wrote; it holds a training picture.
+      crops: what `fse.preprocessing.align_crop.align_crop` wrote; it holds a training picture.
 
     Raises:
       DataError: its annotations or a crop cannot be read.
@@ -100,12 +99,12 @@ def evenly(count: int, most: int) -> np.ndarray:
 
 def sizes(folder: Path) -> str:
     """The widths and heights of the pictures below a folder in words; of many, 1,000 are looked at."""
-    names = pictures.find(folder)
+    names = images.find(folder)
     chosen = [names[place] for place in evenly(len(names), _MEASURED)]
     found = []
     for name in chosen:
         try:
-            found.append(pictures.size(folder / name))
+            found.append(images.size(folder / name))
         except PictureError:  # align-crop has said so
             continue
     some = f" ({len(chosen):,} pictures looked at)" if len(chosen) < len(names) else ""
@@ -137,7 +136,7 @@ def reasons(texts: List[str]) -> List[Tuple[str, int]]:
 def _crop(config: Config, crops: Path, name: str) -> np.ndarray:
     path = crops / "pictures" / name
     try:
-        return pictures.decode(path, config.crop.size**2)
+        return images.decode(path, config.crop.size**2)
     except PictureError as error:
         raise DataError(f"{path}: {error}; run AlignCrop again") from None
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from fse import config as configuration
-from fse import locks
 from fse.errors import ConfigError, DataError, StageError
+from fse.runtime import locks
 
 _HEAD = (
     "# Accepted nights, oldest first; written by `luigi --module pipeline AcceptBaseline`. The last of a nightly and\n"

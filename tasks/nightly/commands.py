@@ -14,17 +14,17 @@ from typing import Any, Dict, Iterable, List, Tuple
 import luigi
 from luigi.worker import TaskProcess
 
-from fse import locks, outputs, processes
 from fse.config import Config
 from fse.doctor import installed
 from fse.errors import ConfigError, DataError, FseError, StageError, is_machines
-from tasks import fingerprint
+from fse.runtime import locks, outputs, processes
+from tasks.caching import fingerprint
 from tasks.nightly import alarms, baseline, bisect, environment, night, runner
 from tasks.nightly import settings as nightly_file
 from tasks.nightly.history import GOOD, History
 from tasks.nightly.runner import CODE
 from tasks.nightly.settings import Run
-from tasks.stage import BAD_CONFIGURATION, Command, Overrides, Settings, end, fail_with
+from tasks.stages.stage_task import BAD_CONFIGURATION, Command, Overrides, Settings, end, fail_with
 
 # Exit codes of a night's verdict; where there are several, the largest is the worst.
 CODES = {night.PASS: 0, night.WARN: 0, night.NO_DATA: 60, night.INFRASTRUCTURE: 61, night.REGRESSION: 62}

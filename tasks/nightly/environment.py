@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Tuple
 
-from fse import processes
 from fse.errors import MACHINE
+from fse.runtime import processes
 
 # Of the versions that `fse doctor` knows.
 _VERSIONS = ("python", "tensorflow", "npu_bridge", "cann", "driver", "firmware")

@@ -11,13 +11,13 @@ from typing import Dict, List, Optional
 
 import fse
 from fse import config as configuration
-from fse import outputs
 from fse.errors import MachineError, StageError
-from tasks import children
+from fse.runtime import outputs
+from tasks import child_process
 from tasks.nightly.night import INFRASTRUCTURE, NO_DATA, Played
 from tasks.nightly.settings import METRICS, Run
-from tasks.stage import DATA_MISSING, DEVICE_BUSY, DEVICE_UNUSED, MACHINE_FAILED, StageTask, point
-from tasks.stages import FullRun
+from tasks.stages.pipeline import FullRun
+from tasks.stages.stage_task import DATA_MISSING, DEVICE_BUSY, DEVICE_UNUSED, MACHINE_FAILED, StageTask, point
 
 # Where the code is: a checkout, if it has a commit.
 CODE = Path(fse.__file__).resolve().parents[1]
@@ -45,7 +45,7 @@ def run(run_: Run, overrides: str, workspace: Path, wait: int, log: Path, folder
     Raises:
       OSError: log or links cannot be written.
     """
-    from fse import modelzoo  # brings Pillow, which scheduling does without
+    from fse.compat import modelzoo
 
     tasks = FullRun(config=run_.config, set=overrides, workspace=str(workspace)).stages()
     before = {name: _inodes(task.folder) for name, task in tasks.items()}
@@ -53,7 +53,7 @@ def run(run_: Run, overrides: str, workspace: Path, wait: int, log: Path, folder
     if run_.kind == "performance":  # they are measured, so they run though their outputs are there
         arguments += ["--Export-force", "--Evaluate-force"]
     try:
-        children.run([*_COMMAND, *arguments, "--Train-device-wait", str(wait)], log)
+        child_process.run([*_COMMAND, *arguments, "--Train-device-wait", str(wait)], log)
     except MachineError as error:
         return Played(INFRASTRUCTURE, str(error))
     except StageError as error:
@@ -102,7 +102,7 @@ def at_commit(run_: Run, overrides: str, workspace: Path, code: Path, log: Path,
         with contextlib.suppress(ValueError):  # it is no file of this repository
             config = str(code / Path(config).resolve().relative_to(CODE))
     arguments = ["Evaluate", "--config", config, "--set", overrides, "--workspace", str(workspace)]
-    children.run([*_COMMAND, *arguments], log, folder=code)
+    child_process.run([*_COMMAND, *arguments], log, folder=code)
     name = configuration.parse_overrides(overrides)["experiment"]["name"]
     evaluated = (workspace / name / "stages" / "Evaluate").resolve()
     # Links to the stages before may be another seed's: a finished evaluation is not asked how it was made.

@@ -5,14 +5,15 @@ from pathlib import Path
 import pytest
 from conftest import write_crops
 
-from fse import config, conversion
+from fse import config
+from fse.preprocessing import tfrecord
 
 
 @pytest.fixture(scope="session")
 def shards(tiny: config.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The records of 18 + 4 pictures of the tiny experiment. Not to be changed."""
     folder = tmp_path_factory.mktemp("records")
-    conversion.convert(tiny, write_crops(tmp_path_factory.mktemp("data") / "crops", 18, 4), folder)
+    tfrecord.convert(tiny, write_crops(tmp_path_factory.mktemp("data") / "crops", 18, 4), folder)
     return folder
 
 
@@ -21,5 +22,5 @@ def few_shards(tiny: config.Config, tmp_path: Path) -> Path:
     """The records of 9 + 4 pictures of the tiny experiment, the test's own."""
     folder = tmp_path / "records"
     folder.mkdir()
-    conversion.convert(tiny, write_crops(tmp_path / "crops", 9, 4), folder)
+    tfrecord.convert(tiny, write_crops(tmp_path / "crops", 9, 4), folder)
     return folder

@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fse import checkpoints, cli, config, locks, seed_flags
+from fse import cli, config
+from fse.compat import flags
+from fse.runtime import locks
+from fse.training import checkpoint_paths
 
 
 def fse(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -43,7 +46,7 @@ FLAGS = (
 
 
 def parsed(*arguments: str) -> config.Config:
-    return seed_flags.settings(cli._parser().parse_args(["train", *arguments]))
+    return flags.settings(cli._parser().parse_args(["train", *arguments]))
 
 
 def test_train_without_flags_has_the_replaced_codes_defaults() -> None:
@@ -96,7 +99,7 @@ def test_a_folder_of_pictures_trains_and_tests_as_in_the_replaced_codes(tmp_path
     assert lines[-4].startswith("progress  epoch 2  step 2  image/sec ")
     assert [line.split()[0] for line in lines[-3:]] == ["loss_align", "loss_diversity", "loss_decay"]
     for folder in ("out", "url"):
-        assert [checkpoints.step_of(path) for path in checkpoints.found(tmp_path / folder)] == [4]
+        assert [checkpoint_paths.step_of(path) for path in checkpoint_paths.found(tmp_path / folder)] == [4]
     assert list((tmp_path / "out" / "logs").glob("events.*"))
 
     drawn = fse("train", *FLAGS, "--mode", "test", "--checkpoint", str(tmp_path / "out"), *folders)

@@ -8,8 +8,10 @@ from typing import Dict, List
 
 import pytest
 
-from fse import cli, config, doctor, npu_smi, processes, rank_table
+from fse import cli, config, doctor
+from fse.ascend import npu_smi, rank_table
 from fse.doctor import Check
+from fse.runtime import processes
 from tests import ascend_host
 
 CPU = config.Config()

@@ -14,8 +14,10 @@ import pytest
 from conftest import write_crops
 from PIL import Image
 
-from fse import cli, outputs, records
+from fse import cli
+from fse.inputs import records
 from fse.report import drawing
+from fse.runtime import outputs
 from fse.tf1 import tf
 
 

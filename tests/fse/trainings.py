@@ -6,8 +6,9 @@ from typing import Any, Dict
 
 import numpy as np
 
-from fse import checkpoints, config
+from fse import config
 from fse.tf1 import tf
+from fse.training import checkpoint_paths
 
 
 def changed(settings: config.Config, **train: Any) -> config.Config:
@@ -17,7 +18,7 @@ def changed(settings: config.Config, **train: Any) -> config.Config:
 
 def stored(folder: Path, step: int = 0) -> Dict[str, np.ndarray]:
     """What the checkpoint of a step, or the newest one, of a training holds, by name."""
-    found = checkpoints.found(folder / "checkpoints")
-    prefix = next(path for path in found if step in (0, checkpoints.step_of(path)))
+    found = checkpoint_paths.found(folder / "checkpoints")
+    prefix = next(path for path in found if step in (0, checkpoint_paths.step_of(path)))
     reader = tf.train.NewCheckpointReader(prefix)
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}

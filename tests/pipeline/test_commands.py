@@ -10,7 +10,7 @@ from typing import List
 
 import pytest
 
-from fse import locks
+from fse.runtime import locks
 from tests.pipeline.program import ROOT, STAGES, command, environment, luigi, started, tree
 
 pytestmark = pytest.mark.slow

@@ -12,7 +12,7 @@ from typing import Any, Dict, List
 
 import pytest
 
-from fse import locks
+from fse.runtime import locks
 from tests.pipeline.program import ROOT, STAGES, TINY, luigi, started
 from tests.tasks.nightly.test_alarms import Post, post_office
 from tests.tasks.nightly.test_bisect import git
@@ -48,7 +48,7 @@ host = 127.0.0.1
 port = {}
 """
 
-# In fse/evaluation.py, in place of its first line: the error is a third larger.
+# In fse/evaluation/evaluate.py, in place of its first line: the error is a third larger.
 WORSE = 'summary.update(figures)\n    summary["nme"] *= 1.3'
 
 

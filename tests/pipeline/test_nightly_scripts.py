@@ -9,7 +9,7 @@ from typing import Dict, Tuple
 
 import pytest
 
-from fse import locks
+from fse.runtime import locks
 from tests import ascend_host
 from tests.pipeline.program import ROOT
 

@@ -9,8 +9,8 @@ import pytest
 
 from fse import cli, config
 from fse.stages import STAGES
-from tasks import stages
-from tasks.stage import StageTask
+from tasks.stages import pipeline
+from tasks.stages.stage_task import StageTask
 
 # Old pandas warns when it is imported, which would be an error inside a test.
 for stage in STAGES.values():
@@ -19,9 +19,9 @@ for stage in STAGES.values():
 # Read, but without a difference to the output; the eyes are used in one mode only (see below).
 RANKS = {"train." + name for name in ("devices", "hosts", "rank_table", "connect_timeout", "step_timeout")}
 HARMLESS = {
-    stages.AlignCrop: {"crop.processes", "evaluate.eyes"},
-    stages.ConvertTFRecord: {"records.processes"},
-    stages.Train: RANKS | {"train.start_from"},  # its content is in the key
+    pipeline.AlignCrop: {"crop.processes", "evaluate.eyes"},
+    pipeline.ConvertTFRecord: {"records.processes"},
+    pipeline.Train: RANKS | {"train.start_from"},  # its content is in the key
 }
 
 
@@ -52,25 +52,25 @@ def test_every_setting_that_a_stage_reads_is_in_its_key(
     monkeypatch.setattr(StageTask, "experiment", tiny)
     small = dataclasses.replace(tiny.dataset, train=24, test=8, size=32)
     tiny = dataclasses.replace(tiny, dataset=small)
-    for kind in stages.Report.inputs:
+    for kind in pipeline.Report.inputs:
         read: Set[str] = set()
         # Not through the command, whose manifest holds the whole configuration.
         monkeypatch.setattr(cli.outputs, "manifest", lambda *_: {})
         inputs = {verb: tmp_path / verb for verb in STAGES[kind.verb].inputs}
         cli.run_stage(kind.verb, watched(tiny, read), inputs, tmp_path / kind.verb)
-        if kind is not stages.Download:
+        if kind is not pipeline.Download:
             assert read - HARMLESS.get(kind, set()) <= set(kind().settings()), kind.verb
 
 
 def test_cropping_by_landmarks_depends_on_which_are_the_eyes() -> None:
-    assert "evaluate.eyes" in stages.AlignCrop(set="crop.mode=landmarks,crop.reads_test_annotations=true").settings()
-    assert "evaluate.eyes" not in stages.AlignCrop().settings()
+    assert "evaluate.eyes" in pipeline.AlignCrop(set="crop.mode=landmarks,crop.reads_test_annotations=true").settings()
+    assert "evaluate.eyes" not in pipeline.AlignCrop().settings()
 
 
 def test_what_is_evaluated_on_is_asked_for_once_if_it_is_what_is_trained_on() -> None:
-    same = stages.FullRun().stages()
+    same = pipeline.FullRun().stages()
     assert list(same) == ["Download", "AlignCrop", "ConvertTFRecord", "Train", "Export", "Evaluate", "Report"]
-    cropped = stages.FullRun(set="evaluate.crop.scale=0.8").stages()
+    cropped = pipeline.FullRun(set="evaluate.crop.scale=0.8").stages()
     assert list(cropped)[3:6] == ["Download-evaluate", "AlignCrop-evaluate", "ConvertTFRecord-evaluate"]
     assert cropped["Download-evaluate"].settings() == cropped["Download"].settings() == same["Download"].settings()
     assert cropped["AlignCrop-evaluate"].settings()["crop.scale"] == 0.8
@@ -87,10 +87,10 @@ def test_where_an_archive_is_and_how_many_processes_work_make_no_difference(tmp_
         (tmp_path / name / "c.zip").write_text("same")
     overrides = "dataset.name=mine,dataset.archive={0},crop.processes={1},records.processes={1}"
     one, other = (overrides.format(tmp_path / name / "c.zip", number) for name, number in (("a", 1), ("b", 2)))
-    for kind in (stages.Download, stages.AlignCrop, stages.ConvertTFRecord):
+    for kind in (pipeline.Download, pipeline.AlignCrop, pipeline.ConvertTFRecord):
         assert kind(set=one).settings() == kind(set=other).settings()
-    assert stages.AlignCrop(set="crop.reads_test_annotations=true").settings() == stages.AlignCrop().settings()
-    settings = stages.Report(set=one).settings()
+    assert pipeline.AlignCrop(set="crop.reads_test_annotations=true").settings() == pipeline.AlignCrop().settings()
+    settings = pipeline.Report(set=one).settings()
     assert settings["dataset.archive"] == "c.zip"
 
 
@@ -101,25 +101,25 @@ def test_where_the_files_of_a_known_data_set_lie_makes_no_difference_and_what_is
         for number in "12":
             (tmp_path / folder / f"CAT_DATASET_0{number}.zip").write_text(text)
         overrides = f"dataset.name=cats,download.data_path={tmp_path / folder}"
-        task = stages.Download(set=overrides, workspace=str(tmp_path))
+        task = pipeline.Download(set=overrides, workspace=str(tmp_path))
         assert task.requires() == []
         keys.append(task.settings())
     assert keys[0] == keys[1] != keys[2]
 
 
 def test_files_that_have_to_be_fetched_by_hand_are_required(tmp_path: Path) -> None:
-    missing = stages.Download(set=f"dataset.name=aflw,download.data_path={tmp_path}").requires()
+    missing = pipeline.Download(set=f"dataset.name=aflw,download.data_path={tmp_path}").requires()
     assert len(missing) == 1
     assert "fetch by hand from http://www.robots" in missing[0].advice
-    named = stages.Download(set="dataset.name=aflw,download.mirrors=['http://localhost/']").requires()
+    named = pipeline.Download(set="dataset.name=aflw,download.mirrors=['http://localhost/']").requires()
     assert named == []
 
 
 def test_what_an_address_may_hide_is_in_no_key_and_no_report() -> None:
     trained = "dataset.name=mine,dataset.archive='https://host/a.zip?token=secret'"
     evaluated = trained.replace("dataset.", "evaluate.dataset.")
-    tasks = [stages.Download(set=trained), stages.Download(set=evaluated, data="evaluate")]
-    for task in [*tasks, *(stages.Report(set=overrides) for overrides in (trained, evaluated))]:
+    tasks = [pipeline.Download(set=trained), pipeline.Download(set=evaluated, data="evaluate")]
+    for task in [*tasks, *(pipeline.Report(set=overrides) for overrides in (trained, evaluated))]:
         assert "a.zip" in str(task.settings())
         assert "secret" not in str(task.settings())
     assert all("secret" in task.untold()["FSE_SET"] for task in tasks)
@@ -128,7 +128,7 @@ def test_what_an_address_may_hide_is_in_no_key_and_no_report() -> None:
 def test_how_test_pictures_are_drawn_from_a_folder_counts(tmp_path: Path) -> None:
     overrides = f"dataset.name=folder,dataset.archive={tmp_path}"
     keys = [
-        stages.Download(set=overrides + more, workspace=str(tmp_path)).settings()
+        pipeline.Download(set=overrides + more, workspace=str(tmp_path)).settings()
         for more in ("", ",dataset.seed=7", ",dataset.test_share=0.2", ",dataset.train=7")
     ]
     assert keys[0] == keys[3]

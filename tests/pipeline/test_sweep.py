@@ -8,7 +8,7 @@ from pathlib import Path
 import luigi as luigi_module
 import pytest
 
-from tasks import sweep
+from tasks.stages import sweep
 from tests.pipeline.program import TINY, luigi
 
 pytestmark = pytest.mark.slow

@@ -6,9 +6,9 @@ from typing import Any, Dict, List
 import luigi
 from luigi.task_register import Register
 
-from fse import outputs
-from tasks import code_identity, fingerprint
-from tasks.stage import StageTask
+from fse.runtime import outputs
+from tasks.caching import code_identity, fingerprint
+from tasks.stages.stage_task import StageTask
 
 # What `set_up` prepares and tests change: settings by stage, sources by stage; and which stages were made, in order.
 settings: Dict[str, Any] = {}

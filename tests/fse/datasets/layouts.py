@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from fse.datasets import archive
-from fse.datasets.catalogue import DataSet
+from fse.datasets.spec import DataSet
 
 try:
     import libarchive

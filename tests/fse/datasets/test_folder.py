@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fse import config, crop, datasets
-from fse.datasets import folder
+from fse import config
+from fse.datasets import download, folder, registry
 from fse.errors import ConfigError, DataError
+from fse.preprocessing import align_crop
 
 LANDMARKS = "left_eye_x,left_eye_y,right_eye_x,right_eye_y"
 
@@ -42,7 +43,7 @@ def bring(tmp_path):
 
     def bringer(archive, **values):
         shutil.rmtree(str(tmp_path / "out"), ignore_errors=True)
-        datasets.download(settings(archive, **values), tmp_path / "out", tmp_path / "cache")
+        download.download(settings(archive, **values), tmp_path / "out", tmp_path / "cache")
         assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["dataset.json", "images", "landmarks.csv"]
         splits = {row["file"]: row["split"] for row in rows_of(tmp_path / "out" / "landmarks.csv")}
         return splits, json.loads((tmp_path / "out" / "dataset.json").read_text())
@@ -119,7 +120,7 @@ def test_what_cannot_be_used_is_left_out_and_listed(bring, mine, tmp_path):
         "file," + LANDMARKS + ",split",
     )
     bring(mine)
-    crop.align_crop(settings(mine), tmp_path / "out", tmp_path / "crops")
+    align_crop.align_crop(settings(mine), tmp_path / "out", tmp_path / "crops")
     kept = {row["source"]: row for row in rows_of(tmp_path / "crops" / "landmarks.csv")}
     assert sorted(kept) == ["turned.jpg", "year 0/0.png"]
     # The crop is the middle 30 x 30 of 30 x 40 pixels: 5 and 35 are at a sixth across and at its lower edge.
@@ -174,4 +175,4 @@ def test_folders_that_hold_nothing_or_not_what_was_said(bring, mine, tmp_path):
 )
 def test_mistakes_are_refused_before_anything_runs(values, message):
     with pytest.raises(ConfigError, match=message):
-        datasets.check(settings(**dict({"archive": "mine"}, **values)))
+        registry.check(settings(**dict({"archive": "mine"}, **values)))

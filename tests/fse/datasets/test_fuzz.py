@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fse.datasets import KNOWN, annotations, archive
-from fse.datasets.catalogue import Given
+from fse.datasets import annotations, archive
+from fse.datasets.registry import KNOWN
+from fse.datasets.spec import Given
 from fse.errors import FseError
 from tests.fse.datasets import layouts
 

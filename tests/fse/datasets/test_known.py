@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fse import config, datasets
-from fse.datasets import aflw, cats, celeba, celeba_wild, w300
-from fse.datasets.catalogue import Given, shares
+from fse import config
+from fse.datasets import aflw, cats, celeba, celeba_wild, download, registry, w300
+from fse.datasets.spec import Given, shares
 from fse.errors import ConfigError, DataError, DownloadError, FseError
 from tests.fse.datasets import layouts
 
-EYES = {name: list(known.eyes or ("left_eye", "right_eye")) for name, known in datasets.KNOWN.items()}
+EYES = {name: list(known.eyes or ("left_eye", "right_eye")) for name, known in registry.KNOWN.items()}
 
 
 def settings(name, folder, part="", **download):
@@ -34,10 +34,10 @@ def bring(tmp_path, monkeypatch):
     (tmp_path / "data").mkdir()
 
     def bringer(name, part="", counts=None, **download):
-        known = datasets.KNOWN[name]
+        known = registry.KNOWN[name]
         parts = dict.fromkeys(known.parts, counts or {})
-        monkeypatch.setitem(datasets.KNOWN, name, layouts.fitted(known, tmp_path / "data", parts))
-        datasets.download(settings(name, tmp_path / "data", part, **download), tmp_path / "out", tmp_path / "cache")
+        monkeypatch.setitem(registry.KNOWN, name, layouts.fitted(known, tmp_path / "data", parts))
+        download.download(settings(name, tmp_path / "data", part, **download), tmp_path / "out", tmp_path / "cache")
         with open(str(tmp_path / "out" / "landmarks.csv"), newline="") as stream:
             rows = {row["file"]: row for row in csv.DictReader(stream)}
         images = {
@@ -108,11 +108,11 @@ def test_parts_that_are_not_all_there(tmp_path):
     for number in (1, 2, 4):
         (tmp_path / f"img_celeba.7z.00{number}").write_bytes(b"1234567")
     with pytest.raises(DataError, match=r"img_celeba\.7z\.001: 14 bytes in 2 parts, wanted 10,191,072,466; fetch "):
-        datasets.source.obtain(celeba_wild.PICTURES, config.Download(str(tmp_path)), tmp_path, "page", 0)
+        download.source.obtain(celeba_wild.PICTURES, config.Download(str(tmp_path)), tmp_path, "page", 0)
     (tmp_path / "img_celeba.7z.001").unlink()
     told = r"\Aimg_celeba\.7z\.001 and the parts after it \(or the folder 'img_celeba', unpacked\): fetch by hand from https"
     with pytest.raises(DataError, match=told):
-        datasets.download(settings("celeba_wild", tmp_path), tmp_path / "out")
+        download.download(settings("celeba_wild", tmp_path), tmp_path / "out")
 
 
 def test_mafl_in_the_wild(bring, tmp_path):
@@ -171,7 +171,7 @@ def test_shoes_have_no_landmarks(bring, tmp_path):
 
 
 def test_the_published_numbers():
-    counts = {name: dict(known.parts) for name, known in datasets.KNOWN.items()}
+    counts = {name: dict(known.parts) for name, known in registry.KNOWN.items()}
     assert {part: count["train"] for part, count in counts["celeba"].items()} == {
         "train": 162_770 - 808,
         "train_without_mafl": 162_770 - 808 - 15_461,
@@ -205,7 +205,7 @@ PARTITION, MAFL_TRAIN, MAFL_TEST = (162_770, 19_867, 19_962), (15_461, 1_810, 1_
 
 
 def test_sizes_and_hashes_are_those_of_the_real_files():
-    files = {file.name: (file.size, file.hash) for known in datasets.KNOWN.values() for file in known.files}
+    files = {file.name: (file.size, file.hash) for known in registry.KNOWN.values() for file in known.files}
     assert {name: files[name] for name in PUBLISHED} == PUBLISHED
     assert not {name for name, (size, digest) in files.items() if (size or digest) and name not in PUBLISHED}
 
@@ -236,7 +236,7 @@ def test_parts_and_exclusions_at_full_length_have_the_published_numbers(full_lis
     names = set(celeba.unlabelled(full_lists, part))
     assert {"train": len(names), "test": 0} == celeba.PARTS[part]
     train, test = (set(celeba.names_of(full_lists.lists[name])) for name in ("training.txt", "testing.txt"))
-    assert {"train": len(train), "test": len(test)} == datasets.KNOWN["mafl"].parts[""]
+    assert {"train": len(train), "test": len(test)} == registry.KNOWN["mafl"].parts[""]
     assert not train & test
     wanted = {"train": (15_461, 0), "train_without_mafl": (0, 0), "all": (19_000, 0), "everything": (19_000, 1_000)}
     assert (len(names & train), len(names & test)) == wanted[part]
@@ -270,9 +270,9 @@ def test_aflw_at_full_length(tmp_path):
     assert {split: found.splits.count(split) for split in ("train", "test")} == aflw.DATASET.parts[""]
 
 
-@pytest.mark.parametrize("name", sorted(datasets.KNOWN))
+@pytest.mark.parametrize("name", sorted(registry.KNOWN))
 def test_every_data_set_has_a_card(name):
-    known = datasets.KNOWN[name]
+    known = registry.KNOWN[name]
     card = sys.modules[known.read.__module__].__doc__
     for heading in ("Source:", "Terms:", "Pictures:", "Landmarks:"):
         assert "\n" + heading in card, heading
@@ -309,12 +309,12 @@ def test_photographs_of_aflw_in_both_splits_are_refused(bring, tmp_path):
 
 def test_what_lies_there_is_checked_and_what_is_missing_is_told(tmp_path):
     with pytest.raises(DataError, match=r"afw\.zip .*, helen\.zip .*: fetch by hand from https://ibug.*put into .*\Z"):
-        datasets.download(settings("300w", tmp_path), tmp_path / "out")
+        download.download(settings("300w", tmp_path), tmp_path / "out")
     name = celeba.LANDMARKS.name
     (tmp_path / "Anno").mkdir()
     (tmp_path / "Anno" / name).write_text("<!DOCTYPE html><title>Google Drive - Quota exceeded</title>")
     with pytest.raises(DataError, match=r"wanted 12,156,055; it is a web page, perhaps of a quota; fetch .* again"):
-        datasets.download(settings("celeba", tmp_path), tmp_path / "out2")
+        download.download(settings("celeba", tmp_path), tmp_path / "out2")
 
 
 def test_all_that_cannot_be_downloaded_is_told_at_once(tmp_path, monkeypatch):
@@ -324,9 +324,9 @@ def test_all_that_cannot_be_downloaded_is_told_at_once(tmp_path, monkeypatch):
         asked.append(wanted.url)
         raise DownloadError(f"{wanted.url}: a quota")
 
-    monkeypatch.setattr(datasets.source, "_download", refused)
+    monkeypatch.setattr(download.source, "_download", refused)
     with pytest.raises(DownloadError) as caught:
-        datasets.download(settings("celeba", tmp_path), tmp_path / "out")
+        download.download(settings("celeba", tmp_path), tmp_path / "out")
     for file in celeba.DATASET.files:
         assert f"{file.name}, {file.addresses[0]}: a quota" in str(caught.value)
     told = (
@@ -342,7 +342,7 @@ def test_a_file_of_the_right_size_with_another_content(tmp_path):
     layouts.celeba(tmp_path / "data")
     file = celeba.MAFL_TEST._replace(size=21, hash="0" * 64)
     with pytest.raises(DataError, match="its sha256 is .*, wanted 0000"):
-        datasets.source.obtain(file, settings("mafl", tmp_path / "data").download, tmp_path, "page", 0)
+        download.source.obtain(file, settings("mafl", tmp_path / "data").download, tmp_path, "page", 0)
 
 
 BROKEN = [
@@ -391,7 +391,7 @@ def test_broken_points_of_300w(tmp_path, text):
 )
 def test_what_cannot_be_meant_is_refused_before_anything_runs(overrides, message):
     with pytest.raises(ConfigError, match=message):
-        datasets.check(config.load("synthetic", overrides))
+        registry.check(config.load("synthetic", overrides))
 
 
 def test_nothing_is_left_of_a_copy_that_was_unpacked_before(bring, tmp_path):

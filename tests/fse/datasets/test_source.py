@@ -22,8 +22,8 @@ import pytest
 import requests
 from PIL import Image
 
-from fse import cli, config, datasets
-from fse.datasets import catalogue, source
+from fse import cli, config
+from fse.datasets import download, registry, source, spec
 from fse.errors import MACHINE, ArchiveError, DataError, DownloadError, MachineError, StageError
 from tests.fse.datasets import layouts
 
@@ -586,7 +586,7 @@ def test_forms_of_others_are_not_sent(server, tmp_path):
 
 # Files of known data sets ----------------------------------------------------------------------------------------------
 
-FILE = catalogue.File("set.zip", len(PAYLOAD), DIGEST, folder="set")
+FILE = spec.File("set.zip", len(PAYLOAD), DIGEST, folder="set")
 
 
 def obtain(server, tmp_path, file=FILE, **download):
@@ -606,14 +606,14 @@ def test_what_turns_out_to_be_corrupt_is_downloaded_again(server, tmp_path, monk
     """Of a file whose size and hash are not known a server that tells no length may send a part."""
     layouts.shoes(tmp_path)
     whole = (tmp_path / "ut-zap50k-images-square.zip").read_bytes()
-    known = layouts.fitted(datasets.KNOWN["shoes"], tmp_path / "none", {"": {}})
-    monkeypatch.setitem(datasets.KNOWN, "shoes", known)
+    known = layouts.fitted(registry.KNOWN["shoes"], tmp_path / "none", {"": {}})
+    monkeypatch.setitem(registry.KNOWN, "shoes", known)
     tables = {"dataset": {"name": "shoes"}, "download": {"mirrors": [server.url.rpartition("/")[0]]}}
     server.data = whole[:-100]
     with pytest.raises(ArchiveError, match="truncated or corrupt"):
-        datasets.download(config.from_tables(tables), tmp_path / "out", tmp_path / "cache")
+        download.download(config.from_tables(tables), tmp_path / "out", tmp_path / "cache")
     server.data = whole
-    datasets.download(config.from_tables(tables), tmp_path / "out2", tmp_path / "cache")
+    download.download(config.from_tables(tables), tmp_path / "out2", tmp_path / "cache")
     assert len(server.requests) == 2
 
 
@@ -843,7 +843,7 @@ def test_download_of_an_archive_or_a_folder(tmp_path, wrap, kind):
         path.write_bytes(zipped(files(wrap)))
     else:
         path = write(tmp_path / "set", files(wrap))
-    datasets.download(settings(path), tmp_path / "work" / "out")
+    download.download(settings(path), tmp_path / "work" / "out")
     assert contents(tmp_path / "work") == ["out/" + name for name in WANTED]
     assert json.loads((tmp_path / "work" / "out" / "dataset.json").read_text()) == {
         "name": "mine",
@@ -858,7 +858,7 @@ def test_download_of_an_archive_or_a_folder(tmp_path, wrap, kind):
 def test_download_over_http_leaves_nothing_else(server, tmp_path):
     server.data = zipped(files())
     url = server.url + "?token=secret"
-    datasets.download(settings(url), tmp_path / "work" / "out")
+    download.download(settings(url), tmp_path / "work" / "out")
     assert contents(tmp_path / "work") == ["out/" + name for name in WANTED]
     assert json.loads((tmp_path / "work" / "out" / "dataset.json").read_text())["source"] == server.url
 
@@ -866,38 +866,38 @@ def test_download_over_http_leaves_nothing_else(server, tmp_path):
 def test_download_keeps_what_a_later_attempt_can_use(server, tmp_path):
     server.data = zipped(files())
     with pytest.raises(DataError, match=r"no pictures .* below folder 'faces'; .*folders: \., images, images/sub"):
-        datasets.download(settings(server.url, images="faces"), tmp_path / "out1", tmp_path / "cache")
-    datasets.download(settings(server.url), tmp_path / "out2", tmp_path / "cache")
+        download.download(settings(server.url, images="faces"), tmp_path / "out1", tmp_path / "cache")
+    download.download(settings(server.url), tmp_path / "out2", tmp_path / "cache")
     assert len(server.requests) == 1
     with pytest.raises(DataError, match="more than 2 entries"):
-        datasets.download(settings(server.url + "2", max_files=2), tmp_path / "out3", tmp_path / "cache")
-    datasets.download(settings(server.url + "2"), tmp_path / "out4", tmp_path / "cache")
+        download.download(settings(server.url + "2", max_files=2), tmp_path / "out3", tmp_path / "cache")
+    download.download(settings(server.url + "2"), tmp_path / "out4", tmp_path / "cache")
     assert len(server.requests) == 2
     server.data = server.data[:-30]
     for number in (5, 6):
         with pytest.raises(DataError, match="truncated or corrupt"):
-            datasets.download(settings(server.url), tmp_path / f"out{number}", tmp_path / "cache")
+            download.download(settings(server.url), tmp_path / f"out{number}", tmp_path / "cache")
     assert len(server.requests) == 4
 
 
 def test_download_without_annotations(tmp_path):
     path = write(tmp_path / "set", {"images/a.png": picture()})
-    datasets.download(settings(path), tmp_path / "out")
+    download.download(settings(path), tmp_path / "out")
     assert contents(tmp_path / "out") == ["dataset.json", "images/a.png"]
     summary = json.loads((tmp_path / "out" / "dataset.json").read_text())
     assert summary["splits"] == {"train": 1, "test": 0}
     assert summary["landmarks"] == []
     with pytest.raises(DataError, match=r"no annotation file 'points\.csv'"):
-        datasets.download(settings(path, annotations="points.csv"), tmp_path / "out2")
+        download.download(settings(path, annotations="points.csv"), tmp_path / "out2")
 
 
 def test_download_of_other_names(tmp_path):
     table = b"file,nose_x,nose_y\na.png,1,2\n"
     path = write(tmp_path / "set", {"img/celeb/a.png": picture(), "img/b.png": b"", "list/points.csv": table})
-    datasets.download(settings(path, images="img/celeb", annotations="list/points.csv"), tmp_path / "out")
+    download.download(settings(path, images="img/celeb", annotations="list/points.csv"), tmp_path / "out")
     assert contents(tmp_path / "out") == ["dataset.json", "images/a.png", "landmarks.csv"]
     (tmp_path / "a.zip").write_bytes(zipped({"a.png": picture(), "landmarks.csv": table}))
-    datasets.download(settings(tmp_path / "a.zip", images="."), tmp_path / "out2")
+    download.download(settings(tmp_path / "a.zip", images="."), tmp_path / "out2")
     assert contents(tmp_path / "out2") == ["dataset.json", "images/a.png", "landmarks.csv"]
 
 
@@ -918,19 +918,19 @@ def test_download_of_data_sets_that_are_none(tmp_path, change, message, kind):
     else:
         write(path, changed)
     with pytest.raises(DataError, match=message):
-        datasets.download(settings(path), tmp_path / "out")
+        download.download(settings(path), tmp_path / "out")
 
 
 def test_download_into_a_place_that_cannot_be_written(tmp_path):
     path = write(tmp_path / "set", files())
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StageError, match="cannot be written to"):
-        datasets.download(settings(path), tmp_path / "file" / "out")
+        download.download(settings(path), tmp_path / "file" / "out")
 
 
 def test_download_renders_the_synthetic_data(tmp_path):
     tables = {"dataset": {"train": 3, "test": 2, "size": 32}}
-    datasets.download(config.from_tables(tables), tmp_path / "out")
+    download.download(config.from_tables(tables), tmp_path / "out")
     summary = json.loads((tmp_path / "out" / "dataset.json").read_text())
     assert (summary["pictures"], summary["splits"]) == (5, {"train": 3, "test": 2})
     assert (summary["source"], summary["sha256"]) == ("synthetic", None)
@@ -940,7 +940,7 @@ def test_download_renders_the_synthetic_data(tmp_path):
 @pytest.mark.skipif(not FACES.is_file(), reason="no ../shared/data/faces.zip beside the repository")
 def test_download_of_real_faces(tmp_path):
     digest = FACES.with_suffix(".zip.sha256").read_text().split()[0]
-    datasets.download(settings(FACES, sha256=digest), tmp_path / "out")
+    download.download(settings(FACES, sha256=digest), tmp_path / "out")
     summary = json.loads((tmp_path / "out" / "dataset.json").read_text())
     assert summary["splits"] == {"train": 3716, "test": 991}
     shutil.rmtree(str(tmp_path / "out"))

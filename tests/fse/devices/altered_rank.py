@@ -14,8 +14,9 @@ import time
 from pathlib import Path
 from typing import Any, ContextManager, List
 
-from fse import cli, ranks
+from fse import cli
 from fse.devices import collective
+from fse.distributed import ranks
 from fse.tf1 import tf
 
 change = sys.argv[1]

@@ -15,9 +15,14 @@ from typing import Any, Dict, Iterator, List, Sequence
 import numpy as np
 import pytest
 
-from fse import checkpoints, config, devices, launcher, network, outputs, ranks, records, training
+from fse import config, devices
+from fse.distributed import launcher, ranks
 from fse.errors import ConfigError, DeviceError, TrainingError
+from fse.inputs import records
+from fse.model import network
+from fse.runtime import outputs
 from fse.tf1 import tf
+from fse.training import checkpoints, train
 from tests.fse.trainings import changed, stored
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -39,15 +44,15 @@ def reference(settings: config.Config, shards: Path, parts: int, steps: int) -> 
     data, device = records.read(shards), devices.find(settings)
     with tf.Graph().as_default(), tf.Session(config=device.session_config()) as session:
         step = tf.train.create_global_step()
-        optimizer = tf.train.MomentumOptimizer(training.learning_rate(settings, step, steps), settings.train.beta1)
+        optimizer = tf.train.MomentumOptimizer(train.learning_rate(settings, step, steps), settings.train.beta1)
         iterators, gradients, statistics = [], [], []
         for part in range(parts):
-            pictures = training.batches(settings, data, tf.constant(0, tf.int64), steps, part, parts)
+            pictures = train.batches(settings, data, tf.constant(0, tf.int64), steps, part, parts)
             iterators.append(tf.data.make_initializable_iterator(pictures))
-            batch = training.Batch(*iterators[-1].get_next())
+            batch = train.Batch(*iterators[-1].get_next())
             with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
-                maps = training.heat_maps(settings, batch.views, device)
-            objective = training.build_objective(settings, maps, batch.points, training.Weights(50.0, 0.0), device)
+                maps = train.heat_maps(settings, batch.views, device)
+            objective = train.build_objective(settings, maps, batch.points, train.Weights(50.0, 0.0), device)
             gradients.append(optimizer.compute_gradients(objective.total))
             averages, values = network.statistics()
             statistics.append(values[len(values) // (part + 1) * part :])
@@ -73,7 +78,7 @@ def run_ranks(change: str, settings: config.Config, shards: Path, output: Path) 
 @pytest.fixture(scope="module")
 def two(tiny, shards: Path, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("two")
-    training.train(single(tiny, devices=2), shards, folder)
+    train.train(single(tiny, devices=2), shards, folder)
     return folder
 
 
@@ -118,7 +123,7 @@ def test_resuming_and_another_number_of_ranks(tiny, shards: Path, two: Path, tmp
         shutil.copytree(str(two), str(run))
         for file in (run / "checkpoints").glob("model-6.*"):
             file.unlink()
-        training.train(single(tiny, devices=count), shards, run)
+        train.train(single(tiny, devices=count), shards, run)
         again, whole = stored(run), stored(two)
         assert set(again) == set(whole)
         if count == 2:
@@ -132,7 +137,7 @@ def test_every_rank_reads_its_share_of_the_same_batches(tiny, shards: Path) -> N
 
     def views(part: int, parts: int) -> np.ndarray:
         with tf.Graph().as_default(), tf.Session() as session:
-            batch = training.batches(tiny, data, tf.constant(3, tf.int64), 6, part, parts)
+            batch = train.batches(tiny, data, tf.constant(3, tf.int64), 6, part, parts)
             iterator = tf.data.make_initializable_iterator(batch)
             session.run(iterator.initializer)
             return session.run(iterator.get_next()).views
@@ -144,7 +149,7 @@ def test_every_rank_reads_its_share_of_the_same_batches(tiny, shards: Path) -> N
 
 def test_a_batch_that_ranks_cannot_share_is_refused(tiny, shards: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="batch_size \\(4\\) must be a multiple of the number of ranks, 3"):
-        training.train(single(tiny, devices=3), shards, tmp_path)
+        train.train(single(tiny, devices=3), shards, tmp_path)
 
 
 @contextlib.contextmanager
@@ -325,12 +330,12 @@ def test_a_host_that_does_not_come_is_told(tiny, shards: Path, tmp_path: Path, m
     settings = two_hosts(tiny, connect_timeout=1)
     monkeypatch.setenv("FSE_HOST", "0")
     with pytest.raises(TrainingError, match="waited 1 seconds for host 1 of train.hosts, 127.0.0.1:.*run `fse join`"):
-        training.train(settings, shards, tmp_path)
+        train.train(settings, shards, tmp_path)
     monkeypatch.setenv("FSE_HOST", "1")
     with pytest.raises(TrainingError, match="waited 1 seconds for host 0 of train.hosts"):
-        training.join(settings, shards, tmp_path)
+        train.join(settings, shards, tmp_path)
     with pytest.raises(ConfigError, match="this is host 1 of train.hosts; run `fse join` here"):
-        training.train(settings, shards, tmp_path)
+        train.train(settings, shards, tmp_path)
 
 
 def test_a_rank_that_waits_in_vain_says_for_what(tiny, shards: Path, tmp_path: Path) -> None:
@@ -362,14 +367,14 @@ def test_a_port_that_is_taken_is_told(tiny) -> None:
 def test_checkpoints_hold_all_variables_of_a_rank(tiny, shards: Path) -> None:
     settings = dataclasses.replace(tiny, train=dataclasses.replace(tiny.train, average=0.9))
     with tf.Graph().as_default():
-        graph = training.build(settings, records.read(shards), 6, devices.find(settings))
+        graph = train.build(settings, records.read(shards), 6, devices.find(settings))
         assert graph.stored == checkpoints.names_of(tf.global_variables())
 
 
 def test_gradients_are_clipped_to_a_global_norm() -> None:
     with tf.Session() as session:
         small, large = (
-            session.run(training.clipped([tf.constant([3.0 * size]), tf.constant([4.0 * size])], 5.0))
+            session.run(train.clipped([tf.constant([3.0 * size]), tf.constant([4.0 * size])], 5.0))
             for size in (0.5, 2.0)
         )
     np.testing.assert_allclose(np.concatenate(small), [1.5, 2.0])

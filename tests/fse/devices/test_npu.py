@@ -11,10 +11,14 @@ from typing import Any, Dict, List, Set
 
 import pytest
 
-from fse import config, devices, errors, export, outputs, records, training
+from fse import config, devices, errors
 from fse.devices import npu
 from fse.errors import ConfigError, DeviceBusyError, DeviceError
+from fse.inference import export
+from fse.inputs import records
+from fse.runtime import outputs
 from fse.tf1 import tf
+from fse.training import train
 from tests import ascend_host
 from tests.fse.trainings import changed, stored
 
@@ -84,7 +88,7 @@ def experiment_of(tiny: config.Config, name: str, view: int) -> config.Config:
 def test_the_training_graph_is_what_an_npu_compiles(tiny, shards: Path, name: str, view: int) -> None:
     settings = experiment_of(tiny, name, view)
     with tf.Graph().as_default():
-        graph = training.build(settings, records.read(shards), 6, devices.find(settings))
+        graph = train.build(settings, records.read(shards), 6, devices.find(settings))
         assert problems([graph.update, *(tensor.op for tensor in [*graph.losses, graph.rate])]) == []
 
 
@@ -242,7 +246,7 @@ def test_an_npu_run_with_overflows(tiny, shards: Path, overflowed: Path) -> None
     summary = json.loads((out / "training.json").read_text())
     assert (summary["device"], summary["loss_scale"], summary["skipped_steps"]) == ("npu", 2.0**31, 2)
     with tf.Graph().as_default():
-        plain = training.build(changed(tiny, **AVERAGED), records.read(shards), 6, devices.find(tiny))
+        plain = train.build(changed(tiny, **AVERAGED), records.read(shards), 6, devices.find(tiny))
         assert set(stored(out)) == set(plain.stored)
     assert stored(out)["global_step"] == 4
 
@@ -267,7 +271,7 @@ def test_a_resumed_run_goes_on_with_the_loss_scale(tiny, shards: Path, overflowe
     assert all((again[name] == whole[name]).all() for name in whole)
     assert json.loads(file.read_text()) == scaling["model-6.scaling.json"]
 
-    training.train(changed(tiny, **AVERAGED), shards, tmp_path / "cpu")
+    train.train(changed(tiny, **AVERAGED), shards, tmp_path / "cpu")
     left = {path.name for path in (tmp_path / "cpu" / "checkpoints").glob("*.scaling.json")}
     assert left == {"model-2.scaling.json", "model-4.scaling.json"}
 
@@ -295,5 +299,5 @@ def test_two_npus_train_what_two_ranks_of_the_processor_do(tiny, shards: Path, t
         assert "compiled on the Ascend" in (tmp_path / "out" / "logs" / f"train_{card}.log").read_text()
     for file in (tmp_path / "out" / "checkpoints").glob("model-6.*"):
         file.unlink()
-    training.train(tiny, shards, tmp_path / "out")
+    train.train(tiny, shards, tmp_path / "out")
     assert json.loads((tmp_path / "out" / "training.json").read_text())["device"] == "cpu"

@@ -10,7 +10,8 @@ from PIL import Image
 
 from fse import config, geometry
 from fse.errors import DataError
-from fse.report import STAGES, data, report, results
+from fse.report import data, results
+from fse.report.report import STAGES, report
 
 HOSTILE = "<script>alert('x')</script>\"&"
 SECTIONS = ["results", "landmarks", "predictions", "heat-maps", "errors", "shots", "losses", "data", "times"]

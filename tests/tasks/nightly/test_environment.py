@@ -7,7 +7,8 @@ from typing import List
 
 import pytest
 
-from fse import cli, processes
+from fse import cli
+from fse.runtime import processes
 from tasks.nightly import environment
 from tests import ascend_host
 from tests.fse.test_doctor import host  # noqa: F401 (a fixture)

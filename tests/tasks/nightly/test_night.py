@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fse import doctor, npu_smi, processes
+from fse import doctor
+from fse.ascend import npu_smi
 from fse.errors import ConfigError
+from fse.runtime import processes
 from tasks.nightly import alarms, baseline, environment, night, page, settings
 from tasks.nightly.history import History
 from tasks.nightly.night import Circumstances, Played

@@ -6,7 +6,7 @@ from typing import Any, List
 import pytest
 
 from fse.errors import MachineError, StageError
-from tasks import children
+from tasks import child_process
 from tasks.nightly import runner
 from tasks.nightly.settings import Run
 
@@ -19,7 +19,7 @@ def asked(kind: str, error: StageError, folder: Path, monkeypatch: pytest.Monkey
         commands.append(command)
         raise error
 
-    monkeypatch.setattr(children, "run", run)
+    monkeypatch.setattr(child_process, "run", run)
     played = runner.run(Run("a", kind, "", "", (1,), {}), "train.seed=1", folder, 7, folder / "log", folder)
     return commands[0], played
 

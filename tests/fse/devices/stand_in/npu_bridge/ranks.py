@@ -4,7 +4,7 @@ import json
 import os
 
 from fse.devices.collective import Group
-from fse.ranks import Rank
+from fse.distributed.ranks import Rank
 from fse.tf1 import tf
 
 size = int(os.environ.get("RANK_SIZE", "1"))

@@ -1,0 +1,269 @@
+import concurrent.futures
+import contextlib
+import io
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fse.datasets import images
+from fse.errors import DataError, PictureError
+
+# A picture whose orientation can be told: 2 rows, 3 columns, one bright pixel at the top left.
+CORNER = np.zeros((2, 3, 3), np.uint8)
+CORNER[0, 0] = 250
+
+
+def encoded(image, kind="PNG", **options):
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def decode(data, max_pixels=10**6):
+    picture = images.decode(data, max_pixels)
+    assert picture.dtype == np.uint8
+    assert picture.ndim == 3
+    assert picture.shape[2] == 3
+    assert picture.flags.c_contiguous
+    return picture
+
+
+def filled(mode, value, size=(3, 2)):
+    return Image.new(mode, size, value)
+
+
+@pytest.mark.parametrize(
+    ("image", "kind", "colour"),
+    [
+        (filled("L", 77), "PNG", (77, 77, 77)),
+        (filled("1", 1), "PNG", (255, 255, 255)),
+        (filled("RGB", (10, 20, 30)), "BMP", (10, 20, 30)),
+        (filled("RGB", (10, 20, 30)), "TIFF", (10, 20, 30)),
+        (filled("RGBA", (10, 20, 30, 255)), "PNG", (10, 20, 30)),
+        (filled("RGBA", (10, 20, 30, 0)), "PNG", (128, 128, 128)),
+        (filled("LA", (200, 0)), "PNG", (128, 128, 128)),
+        (filled("LA", (200, 255)), "PNG", (200, 200, 200)),
+        (filled("CMYK", (0, 0, 0, 255)), "JPEG", (0, 0, 0)),
+        (filled("CMYK", (0, 0, 0, 0)), "TIFF", (255, 255, 255)),
+        (Image.fromarray(np.full((2, 3), 65535, np.uint16)), "PNG", (255, 255, 255)),
+        (Image.fromarray(np.full((2, 3), 257 * 40, np.uint16)), "PNG", (40, 40, 40)),
+        (Image.fromarray(np.full((2, 3), 257 * 40, np.uint16)), "TIFF", (40, 40, 40)),
+        (Image.fromarray(np.full((2, 3), 60000, np.int32)), "TIFF", (233, 233, 233)),
+    ],
+)
+def test_every_mode_becomes_rgb(image, kind, colour):
+    picture = decode(encoded(image, kind))
+    assert picture.shape == (2, 3, 3)
+    assert (picture == colour).all()
+
+
+def test_16_bits_big_endian_are_scaled_not_clipped():
+    image = Image.frombytes("I;16B", (2, 1), np.array([[0x0101, 0x8080]], ">u2").tobytes())
+    assert decode(encoded(image, "TIFF"))[0, :, 0].tolist() == [1, 128]
+
+
+def test_half_transparency_mixes_with_grey():
+    assert decode(encoded(filled("RGBA", (255, 255, 255, 128))))[0, 0, 0] in (191, 192)
+
+
+@pytest.mark.parametrize(("options", "colour"), [({}, (9, 8, 7)), ({"transparency": 0}, (128, 128, 128))])
+def test_palette(options, colour):
+    image = filled("P", 0)
+    image.putpalette([9, 8, 7, 1, 2, 3])
+    assert (decode(encoded(image, **options)) == colour).all()
+
+
+def test_palette_with_one_opacity_per_colour():
+    image = filled("P", 1)
+    image.putpalette([9, 8, 7, 1, 2, 3])
+    assert (decode(encoded(image, transparency=bytes([0, 255]))) == (1, 2, 3)).all()
+
+
+def test_lossy_formats():
+    for kind in ("JPEG", "WEBP"):
+        assert (
+            np.abs(decode(encoded(filled("RGB", (200, 100, 50), (16, 16)), kind)).astype(int) - (200, 100, 50)).max()
+            < 8
+        )
+
+
+@pytest.mark.parametrize(
+    ("orientation", "shape", "corner"),
+    [
+        (1, (2, 3), (0, 0)),
+        (2, (2, 3), (0, 2)),
+        (3, (2, 3), (1, 2)),
+        (4, (2, 3), (1, 0)),
+        (5, (3, 2), (0, 0)),
+        (6, (3, 2), (0, 1)),
+        (7, (3, 2), (2, 1)),
+        (8, (3, 2), (2, 0)),
+    ],
+)
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP"])
+def test_exif_orientation_is_applied(orientation, shape, corner, kind):
+    image = Image.fromarray(np.kron(CORNER, np.ones((16, 16, 1), np.uint8)))
+    options = {"compression": "tiff_deflate"} if kind == "TIFF" else {}
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = decode(encoded(image, kind, exif=exif, **options))[8::16, 8::16, 0]
+    assert picture.shape == shape
+    assert np.unravel_index(picture.argmax(), shape) == corner
+
+
+def test_first_frame_of_several():
+    pages = [filled("RGB", (1, 2, 3)), filled("RGB", (200, 200, 200))]
+    data = encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:])
+    assert (decode(data) == (1, 2, 3)).all()
+
+
+def test_a_path(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(filled("L", 5)))
+    assert (decode(path) == 5).all()
+    assert (decode(str(path)) == 5).all()
+
+
+NOISE = Image.fromarray(np.random.RandomState(0).randint(0, 255, (40, 40, 3)).astype(np.uint8))
+JPEG, PNG = encoded(NOISE, "JPEG"), encoded(NOISE, "PNG")
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty"),
+        (b"this is no picture", "not a JPEG, PNG"),
+        (b"<html>404</html>", "not a JPEG, PNG"),
+        (JPEG[: len(JPEG) // 2], "truncated"),
+        (JPEG[:20], "truncated|broken|not a"),
+        (PNG[: len(PNG) // 2], "truncated"),
+        (encoded(filled("F", 0.5), "TIFF"), "floating-point"),
+        (encoded(Image.fromarray(np.full((2, 3), 70000, np.int32)), "TIFF"), "32 bits"),
+        (encoded(filled("RGB", 0, (1000, 1001))), "1000 x 1001 pixels, more than 1000000"),
+        (encoded(filled("RGB", 0, (20, 10)), "GIF"), "not a JPEG"),
+    ],
+    ids=["empty", "text", "html", "half-jpeg", "jpeg-start", "half-png", "float", "32-bit", "many-pixels", "gif"],
+)
+def test_what_cannot_be_used_has_a_reason(data, reason):
+    with pytest.raises(PictureError, match=reason):
+        decode(data)
+
+
+def test_no_pixels():
+    header = bytearray(encoded(filled("RGB", 0), "BMP"))
+    header[18:22] = bytes(4)  # width
+    with pytest.raises(PictureError, match=r"no pixels|broken|not a"):
+        decode(bytes(header))
+
+
+def test_a_header_that_claims_a_giant_is_refused_before_decoding():
+    data = bytearray(encoded(filled("L", 0)))
+    data[16:24] = (60000).to_bytes(4, "big") * 2  # IHDR's width and height
+    data[29:33] = zlib.crc32(bytes(data[12:29])).to_bytes(4, "big")
+    with pytest.raises(PictureError, match="60000 x 60000 pixels"):
+        decode(bytes(data))
+
+
+def test_every_truncation_is_an_error_or_a_picture():
+    for kind in ("JPEG", "PNG", "BMP", "WEBP", "TIFF"):
+        data = encoded(Image.fromarray(CORNER), kind)
+        for length in range(0, len(data), 3):
+            with contextlib.suppress(PictureError):
+                decode(data[:length])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_noise_in_a_file_never_escapes_as_another_error():
+    random = np.random.RandomState(3)
+    for kind in ("JPEG", "PNG", "BMP", "WEBP", "TIFF"):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        data = encoded(Image.fromarray(CORNER), kind, exif=exif)
+        for _ in range(60):
+            noisy = bytearray(data)
+            for place in random.randint(0, len(noisy), 4):
+                noisy[place] = random.randint(256)
+            with contextlib.suppress(PictureError):
+                decode(bytes(noisy))
+
+
+def test_files_that_are_not_there(tmp_path):
+    with pytest.raises(PictureError, match="no such file"):
+        decode(tmp_path / "missing.jpg")
+    with pytest.raises(PictureError, match="cannot be read"):
+        decode(tmp_path)
+
+
+def test_threads():
+    data = [encoded(filled("L", value, (50, 50))) for value in range(40)]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        found = [int(picture[0, 0, 0]) for picture in pool.map(decode, data)]
+    assert found == list(range(40))
+
+
+def test_find(tmp_path):
+    for name in ("b.JPG", "a/c.png", "a/notes.txt", "._b.jpg", "z.tiff", "y.Webp", "x.jpeg", "w.bmp", "v.tif"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "folder.png").mkdir()
+    assert images.find(tmp_path) == ["a/c.png", "b.JPG", "v.tif", "w.bmp", "x.jpeg", "y.Webp", "z.tiff"]
+
+
+def test_find_refuses_names_that_cannot_be_written(tmp_path):
+    with open(str(tmp_path).encode() + b"/\xff.png", "wb"):
+        pass
+    with pytest.raises(DataError, match="UTF-8"):
+        images.find(tmp_path)
+
+
+def test_no_warning_about_metadata_reaches_the_user():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        warnings.filterwarnings(
+            "ignore", category=UserWarning, module=r"PIL\."
+        )  # as fse.datasets.images does when imported
+        exif = Image.Exif()
+        exif[0x0112] = 1
+        data = encoded(filled("RGB", 0), "JPEG", exif=exif.tobytes()[:-8])
+        decode(data)
+    assert not caught
+
+
+@pytest.mark.parametrize(("coarsest", "factor"), [(0.3, 1), (1.9, 1), (2.0, 2), (7.9, 4), (50.0, 8)])
+def test_jpeg_is_decoded_to_as_few_pixels_as_are_good_enough(coarsest: float, factor: int) -> None:
+    asked = []
+
+    def coarse(width: int, height: int) -> float:
+        asked.append((width, height))
+        return coarsest
+
+    smooth = np.repeat(np.add.outer(np.arange(81), np.arange(163)).astype(np.uint8)[:, :, None], 3, axis=2)
+    for kind, expected in (("JPEG", factor), ("PNG", 1)):
+        stream = io.BytesIO()
+        Image.fromarray(smooth).save(stream, kind, quality=95)
+        found, by = images.decode_coarsely(stream.getvalue(), 100_000, coarse)
+        assert by == expected
+        found = np.asarray(found)
+        assert found.shape == (-(-81 // by), -(-163 // by), 3)
+        middle = smooth[: 80 // by * by, : 160 // by * by, 0].reshape(80 // by, by, 160 // by, by).mean((1, 3))
+        assert np.abs(found[: 80 // by, : 160 // by, 0] - middle).max() <= 3
+    assert asked == [(163, 81)] * 2
+
+
+@pytest.mark.parametrize("orientation", range(9))
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_size_is_that_of_the_decoded_picture(kind, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(Image.fromarray(CORNER), kind, exif=exif)
+    told = []
+    picture, _ = images.decode_coarsely(data, 100, lambda *size: told.append(size) or 1.0)
+    assert told == [images.size(data)] == [picture.size]
+
+
+def test_size_of_what_is_no_picture():
+    with pytest.raises(PictureError, match="not a JPEG"):
+        images.size(b"nonsense")

@@ -1,0 +1,139 @@
+import numpy as np
+import pytest
+
+from fse import geometry
+from fse.errors import ConfigError
+from fse.model import network
+from fse.tf1 import tf
+
+
+def built(name: str, view: int, landmarks: int, training: bool = False):
+    pictures = tf.placeholder(tf.float32, [2, view, view, 3])
+    return pictures, network.score_maps(name, pictures, landmarks, training)
+
+
+@pytest.mark.parametrize(
+    ("name", "view", "cells"),
+    [("paper", 32, 16), ("compact", 32, 8), ("compact", 80, 20), ("fine", 80, 40), ("deep", 80, 20)],
+)
+def test_cells_of_padded_networks_divide_the_view_evenly(name: str, view: int, cells: int) -> None:
+    np.testing.assert_allclose(network.cell_centres(name, view), geometry.centres(cells), atol=1e-12)
+
+
+def test_cells_of_the_reference_lie_where_its_receptive_fields_do() -> None:
+    # Cell i of the replaced codes is centred on pixel 2 i + 22.5 of a view of 128 pixels, 42 cells.
+    expected = (2.0 * (2.0 * np.arange(42) + 22.5) + 1.0) / 128.0 - 1.0
+    np.testing.assert_allclose(network.cell_centres("reference", 128), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "view"), [("paper", 32), ("compact", 32), ("fine", 32), ("deep", 64), ("reference", 64)]
+)
+def test_maps_have_the_promised_size_and_static_shape(name: str, view: int) -> None:
+    with tf.Graph().as_default():
+        _, scores = built(name, view, 7)
+        cells = len(network.cell_centres(name, view))
+        assert scores.shape.as_list() == [2, cells, cells, 7]
+
+
+def test_the_reference_has_the_replaced_codes_parameters() -> None:
+    with tf.Graph().as_default():
+        built("reference", 128, 8)
+        assert sum(np.prod(variable.shape.as_list()) for variable in tf.trainable_variables()) == 794_452
+
+
+@pytest.mark.parametrize("name", list(network.NETWORKS))
+def test_a_shifted_picture_gives_shifted_maps(name: str) -> None:
+    """Cells are where `cell_centres` says: moving the picture by whole cells moves the maps by as many."""
+    view = 256 if name == "deep" else 96
+    first, second = network.cell_centres(name, view)[:2]
+    pixels = int(round((second - first) * view / 2))  # noqa: RUF046 (NumPy 1.18 rounds to a float)
+    cells = 2 * max(1, network.NETWORKS[name].multiple // pixels)
+    begin, shifted = view // 2 - 16, view // 2 - 16 + cells * pixels
+    picture = np.zeros((2, view, view, 3), np.float32)
+    picture[0, begin : begin + 8, begin : begin + 8] = np.random.RandomState(0).randn(8, 8, 3)
+    picture[1, begin : begin + 8, shifted : shifted + 8] = picture[0, begin : begin + 8, begin : begin + 8]
+    with tf.Graph().as_default(), tf.Session() as session:
+        pictures, scores = built(name, view, 3)
+        session.run(tf.global_variables_initializer())
+        maps = session.run(scores, {pictures: picture})
+    # Far from the border, where padding shows.
+    margin = maps.shape[1] // 3
+    np.testing.assert_allclose(
+        maps[0, margin:-margin, margin:-margin],
+        maps[1, margin:-margin, margin + cells : maps.shape[1] - margin + cells],
+        atol=1e-4 * abs(maps).max(),
+    )
+
+
+def test_expectations_find_the_planted_cell() -> None:
+    maps = np.zeros((1, 16, 2), np.float32)
+    maps[0, 6, 0] = maps[0, 15, 1] = 1.0
+    points = geometry.grid(geometry.centres(4), geometry.centres(4)).astype(np.float32)
+    with tf.Session() as session:
+        found = session.run(network.expectations(tf.constant(maps), points))
+    np.testing.assert_allclose(found, [[[0.25, -0.25], [0.75, 0.75]]], atol=1e-6)
+
+
+def test_probabilities_sum_to_one() -> None:
+    scores = np.random.RandomState(0).randn(2, 4, 5, 3).astype(np.float32) * 10
+    with tf.Session() as session:
+        maps = session.run(network.probabilities(tf.constant(scores)))
+    assert maps.shape == (2, 20, 3)
+    np.testing.assert_allclose(maps.sum(axis=1), 1.0, atol=1e-5)
+
+
+def test_a_landmark_is_read_from_the_cells_around_the_largest() -> None:
+    scores = np.full((2, 5, 6, 2), -3.0, np.float32)
+    scores[0, 2, 2, 0], scores[0, 2, 3, 0] = 8.0, 8.0 - 2.0 * np.log(3.0)  # at temperature 2, 3 to 1
+    scores[0, 0, 5, 0] = 7.9  # another peak, three cells away
+    scores[1, 0, 0, 1] = 900.0  # in a corner, saturated
+    with tf.Session() as session:
+        tensor = tf.constant(scores)
+        maps = network.probabilities(tensor, 1, 2.0)
+        found, gradient = session.run([maps, tf.gradients(tf.reduce_sum(tf.square(maps)), tensor)[0]])
+    found = found.reshape(2, 5, 6, 2)
+    assert found[0, 2, 2, 0] == pytest.approx(3.0 * found[0, 2, 3, 0], rel=1e-5)
+    assert found[0, 2, 2, 0] > 0.7
+    rows, columns = np.nonzero(found[0, ..., 0])
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (1, 3, 1, 3)
+    assert found[1, 0, 0, 1] == 1.0
+    np.testing.assert_allclose(found.sum(axis=(1, 2)), 1.0, atol=1e-6)
+    assert np.isfinite(gradient).all()
+    assert gradient[0, 0, 5, 0] == 0.0
+
+
+def test_reading_a_whole_map_is_its_softmax() -> None:
+    scores = tf.constant(np.random.RandomState(0).randn(2, 4, 5, 3).astype(np.float32))
+    with tf.Session() as session:
+        whole, read, near = session.run([network.probabilities(scores, *how) for how in ((), (0, 1.0), (5, 1.0))])
+    np.testing.assert_array_equal(whole, read)
+    np.testing.assert_allclose(whole, near, rtol=1e-5)
+
+
+def test_initial_weights_depend_on_the_seed_alone() -> None:
+    def weights(seed: int) -> np.ndarray:
+        with tf.Graph().as_default(), tf.Session() as session:
+            network.score_maps("compact", tf.zeros([1, 16, 16, 3]), 4, False, seed)
+            session.run(tf.global_variables_initializer())
+            return session.run(network.kernels()[2])
+
+    np.testing.assert_array_equal(weights(1), weights(1))
+    assert abs(weights(1) - weights(2)).max() > 0.01
+    # The same on every TensorFlow.
+    assert weights(1)[0, 0, 0, 0] == pytest.approx(0.003946078, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "view", "message"), [("compact", 30, "multiple of 4"), ("paper", 33, "multiple of 2")]
+)
+def test_a_view_that_does_not_divide_is_refused(name: str, view: int, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        network.cell_centres(name, view)
+
+
+def test_a_view_too_small_or_an_unknown_network_is_refused() -> None:
+    with pytest.raises(ConfigError, match="too small"):
+        network.cell_centres("reference", 40)
+    with pytest.raises(ConfigError, match="one of paper, reference, compact, fine, deep"):
+        network.cell_centres("papr", 40)

@@ -1,0 +1,387 @@
+"""Which stages run again, on a toy pipeline in this process. The real one is in tests/pipeline."""
+
+import datetime
+import json
+import multiprocessing
+import os
+import shutil
+from pathlib import Path
+from typing import Any, Dict, List, Set, Tuple
+
+import luigi
+import numpy as np
+import pytest
+
+from fse.errors import StageError
+from fse.runtime import locks, outputs
+from tests.tasks import toy
+
+ALL = ["first", "second", "third"]
+
+
+@pytest.fixture(autouse=True)
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    toy.set_up(tmp_path, monkeypatch)
+    yield
+    monkeypatch.undo()
+    toy.fingerprint.forget()
+
+
+def test_a_stage_runs_once() -> None:
+    assert toy.run() == ALL
+    assert toy.number() == 7
+    assert toy.run() == []
+
+
+def test_a_changed_setting_reruns_its_stage_and_what_depends_on_the_result() -> None:
+    toy.run()
+    toy.settings["second"] = 2
+    assert toy.run() == ["second", "third"]
+    toy.settings["third"] = 5
+    assert toy.run() == ["third"]
+
+
+def test_a_stage_that_made_the_same_again_lets_nothing_after_it_run() -> None:
+    toy.run()
+    toy.settings["first"] = 12  # also leaves 2
+    assert toy.run() == ["first"]
+    assert toy.number() == 7
+
+
+def test_settings_put_back_find_the_old_result() -> None:
+    toy.run()
+    old = toy.folder()
+    toy.settings.update(first=8, third=3)
+    assert toy.run() == ALL
+    toy.settings.update(first=7, third=1)
+    assert toy.run() == []
+    assert toy.folder() == old
+
+
+def test_code_counts_by_what_it_says() -> None:
+    toy.run()
+    toy.sources["third"] += "# a comment\n"
+    assert toy.run() == []
+    toy.sources["third"] += "def unused(): pass\n"
+    assert toy.run() == []
+    toy.sources["third"] = toy.sources["third"].replace("// 2", "// 3")
+    assert toy.run() == ["third"]
+    assert toy.number() == 5
+
+
+def test_a_lost_output_is_made_again_and_nothing_else() -> None:
+    toy.run()
+    shutil.rmtree(str(toy.folder("first")))
+    assert toy.run() == ["first"]
+
+
+def test_an_edited_output_is_made_again() -> None:
+    toy.run()
+    (toy.folder("second") / "number").write_text("99")
+    assert toy.run() == ["second"]
+    assert toy.number("second") == 12
+
+
+def test_an_edit_that_is_only_seen_when_the_output_is_used_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outputs, "MANY", 0)  # an output of very many files
+    original = outputs._describe
+
+    def in_a_folder(building: Path, *rest: Any) -> Dict[str, Any]:
+        (building / "in").mkdir(exist_ok=True)
+        shutil.copy(str(building / "number"), str(building / "in" / "number"))
+        return original(building, *rest)
+
+    monkeypatch.setattr(outputs, "_describe", in_a_folder)
+    toy.run()
+    (toy.folder("second") / "in" / "number").write_text("99")
+    assert toy.run() == []  # too many files to look at each
+    toy.settings["third"] = 2
+    toy.changed()
+    task = toy.Third()
+    with pytest.raises(
+        StageError, match=r"content differs from manifest: in/number; start again, and it is made again"
+    ):
+        task.run()
+    assert toy.run() == ["second", "third"]
+
+
+def test_a_truncated_manifest_is_a_reason_to_run_and_a_newer_one_an_error() -> None:
+    toy.run()
+    manifest = toy.folder("third") / outputs.MANIFEST
+    manifest.write_text("{")
+    assert toy.Third().reason() == "manifest cannot be read"
+    assert toy.run() == ["third"]
+    manifest.write_text('{"schema": 99}')
+    toy.changed()
+    with pytest.raises(StageError, match="newer version"):
+        toy.Third().complete()
+
+
+def test_code_that_changes_while_a_run_is_under_way_counts_for_the_stages_after(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(toy.fingerprint, "_TRUSTED_SECONDS", -1.0)
+    original = toy.Second._make
+
+    def make(self: Any, *rest: Any) -> None:
+        original(self, *rest)
+        file = Path("toy/code.py")
+        file.write_text(file.read_text().replace("y // 2", "y // 3"))
+
+    monkeypatch.setattr(toy.Second, "_make", make)
+    assert toy.run() == ALL
+    toy.sources["third"] = toy.sources["third"].replace("y // 2", "y // 3")
+    assert toy.run() == []
+    assert toy.number() == 5
+
+
+def _edit(old: str, new: str) -> None:
+    file = Path("toy/code.py")
+    file.write_text(file.read_text().replace(old, new))
+
+
+def test_a_stage_whose_own_code_changed_while_it_ran_says_so_and_what_it_made_is_that_of_the_old_code(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    toy.run("first")
+    original = toy.Second._make
+
+    def make(self: Any, *rest: Any) -> None:
+        original(self, *rest)
+        _edit("x * 10 + y", "x * 11 + y")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(toy.Second, "_make", make)
+        with pytest.raises(StageError, match=r"Second: code of toy.code.second changed while it ran; .* start again"):
+            toy.Second().run()
+    assert toy.run("second") == []
+    toy.sources["second"] = toy.sources["second"].replace("x * 10 + y", "x * 11 + y")
+    assert toy.run("second") == ["second"]
+
+
+def test_code_that_changed_while_a_stage_waited_for_a_device_makes_nothing_under_the_old_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    toy.run("first")
+
+    def wait(self: Any, stack: Any) -> List[int]:
+        _edit("x * 10 + y", "x * 11 + y")
+        return []
+
+    with monkeypatch.context() as patch:
+        patch.setattr(toy.Second, "hold_devices", wait)
+        with pytest.raises(StageError, match="code of toy.code.second changed while it waited for other runs"):
+            toy.Second().run()
+    assert toy.run("second") == ["second"]
+    assert toy.number("second") == 12
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_stage_in_the_middle_can_be_forced_and_what_depends_on_it_follows(
+    workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `Third --Second-force` does; with more workers than one, Luigi forks for each task."""
+    toy.sources["second"] = (
+        "def second(x, y):\n    from pathlib import Path\n    return int(Path('counted').read_text())\n"
+    )
+    Path("counted").write_text("10")
+    toy.run()
+    Path("counted").write_text("20")
+    settings = luigi.configuration.get_config()
+    settings.set("Second", "force", "true")
+    try:
+        toy.changed()
+        assert luigi.build([toy.Third()], local_scheduler=True, log_level="CRITICAL", workers=workers)
+    finally:
+        settings.remove_section("Second")
+    assert outputs.read_manifest(toy.folder("second"))["why"] == "--force"
+    assert toy.number() == 11
+    assert toy.run() == []
+
+
+@pytest.mark.parametrize(("name", "value"), [("files", None), ("covers", []), ("key", 7), ("seconds", "long")])
+def test_a_manifest_without_what_every_manifest_has_is_none(name: str, value: Any) -> None:
+    toy.run()
+    file = toy.folder("second") / outputs.MANIFEST
+    file.write_text(json.dumps(dict(json.loads(file.read_text()), **{name: value})))
+    toy.changed()
+    assert toy.Second().reason() == "manifest cannot be read"
+    assert toy.run() == ["second"]
+
+
+def test_a_clock_that_went_back_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Clock(datetime.datetime):
+        year_now = 2100
+
+        @classmethod
+        def now(cls, tz: Any = None) -> "datetime.datetime":
+            return datetime.datetime(cls.year_now, 1, 1, tzinfo=tz)
+
+    monkeypatch.setattr(outputs.datetime, "datetime", Clock)
+    toy.run()
+    for path in Path.cwd().rglob("*"):
+        os.utime(str(path), (4e9, 4e9))
+    assert toy.run() == []
+    Clock.year_now = 2001
+    toy.settings["second"] = 2
+    assert toy.run() == ["second", "third"]
+    assert toy.number() == 12
+    toy.settings["second"] = 1
+    assert toy.run() == []
+    assert toy.number() == 7
+    assert toy.run("second", force=True) == ["second"]
+    (toy.folder("second") / "number").write_text("99")
+    os.utime(str(toy.folder("second") / "number"), (1, 1))
+    assert toy.run() == ["second"]
+
+
+def test_force_runs_a_complete_stage_again_and_keeps_the_old_output_until_then() -> None:
+    toy.run()
+    before = outputs.read_manifest(toy.folder("second"))
+    assert toy.run("second", force=True) == ["second"]
+    assert outputs.read_manifest(toy.folder("second"))["started"] >= before["started"]
+    assert outputs.read_manifest(toy.folder("second"))["why"] == "--force"
+    assert toy.run("second", force=True) == ["second"]
+    assert toy.run() == []
+
+
+def test_a_forced_run_that_fails_leaves_the_old_output(capsys) -> None:
+    toy.run()
+    toy.settings["third"] = "no number"
+    toy.changed()
+    assert not luigi.build([toy.Third(force=True)], local_scheduler=True, log_level="CRITICAL")
+    toy.settings["third"] = 1
+    assert toy.run() == []
+
+
+def test_only_refuses_to_run_anything_before() -> None:
+    with pytest.raises(StageError, match=r"Third --only: it needs what is not there: Second \(never run\)"):
+        toy.Third(only=True)
+    toy.run("second")
+    assert toy.run(only=True) == ["third"]
+
+
+def test_two_runs_at_once_make_an_output_once(tmp_path: Path) -> None:
+    toy.sources["third"] = "def third(x, y):\n    import time\n    time.sleep(1.0)\n    return x\n"
+    toy.run("second")
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=_run_and_count, args=(tmp_path / str(number),)) for number in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(30)
+    assert sorted((tmp_path / str(number)).read_text() for number in range(3)) == ["", "", "third"]
+
+
+def _run_and_count(file: Path) -> None:
+    file.write_text(",".join(toy.run()))
+    os._exit(0)
+
+
+def test_inputs_are_held_while_a_stage_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    toy.run("second")
+    lock = toy.folder("second").with_name(toy.folder("second").name + ".lock")
+    free: List[bool] = []
+    original = toy.Third._make
+
+    def make(self: Any, *rest: Any) -> None:
+        free.append(locks.is_free(lock))
+        original(self, *rest)
+
+    monkeypatch.setattr(toy.Third, "_make", make)
+    toy.run()
+    assert free == [False]
+    assert locks.is_free(lock)
+
+
+def test_keys_are_the_same_in_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy.run()
+    keys = [toy.folder(name).name for name in ALL]
+    shutil.copytree(str(tmp_path / "workspace"), str(tmp_path / "elsewhere"))
+    toy.changed()
+    assert [toy.KINDS[name](workspace="elsewhere").output().folder.name for name in ALL] == keys
+    assert toy.run(workspace="elsewhere") == []
+
+
+def test_a_workspace_that_can_only_be_read_serves_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy.run()
+    os.utime(str(toy.folder() / "number"), (1, 1))
+
+    def refuse(*_: Any) -> None:
+        raise OSError(30, "Read-only file system", "workspace")
+
+    monkeypatch.setattr(outputs.os, "replace", refuse)
+    assert toy.run() == []
+    toy.settings["third"] = 2
+    toy.changed()
+    with pytest.raises(StageError, match="Read-only file system"):
+        toy.Third().run()
+
+
+# Sources of each stage, by what they mean: the same number is the same syntax tree.
+VARIANTS: Dict[str, List[Tuple[int, str]]] = {
+    "first": [
+        (0, "def first(x):\n    return x % 5\n"),
+        (0, "# why\ndef first(x):\n    'doc'\n    return (x %\n        5)\n"),
+        (1, "def first(x):\n    return x % 5 + 0\n"),
+        (2, "def first(x):\n    return x % 3\n"),
+    ],
+    "second": [
+        (0, "def second(x, y):\n    return x * 10 + y\n"),
+        (1, "def second(x, y):\n    return y + x * 10\n"),
+        (2, "def second(x, y):\n    return x * 10 + min(y, 1)\n"),
+        (2, "def second(x, y):\n    return x * 10 + min( y, 1 )  # 1\n"),
+    ],
+    "third": [
+        (0, "def third(x, y):\n    return x + helper(y)\ndef helper(y):\n    return y // 2\n"),
+        (0, "def helper(y): return y // 2\ndef other(): pass\ndef third(x, y): return x + helper(y)\n"),
+        (1, "def third(x, y):\n    return x + helper(y)\ndef helper(y):\n    return y // 3\n"),
+    ],
+}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_changes_never_serve_a_stale_output_and_never_rerun_needlessly(seed: int) -> None:
+    random = np.random.RandomState(seed)
+    meaning = dict.fromkeys(ALL, 0)
+    there: Dict[str, Set[Any]] = {name: set() for name in ALL}
+    for _ in range(40):
+        name = ALL[random.randint(3)]
+        action = random.choice(["set", "set", "code", "code", "lose", "edit", "force"])
+        if action == "set":
+            toy.settings[name] = int(random.randint(1, 9))
+        elif action == "code":
+            meaning[name], toy.sources[name] = VARIANTS[name][random.randint(len(VARIANTS[name]))]
+        identities = _identities(meaning)
+        if action in ("lose", "edit", "force") and all(identities[each] in there[each] for each in ALL):
+            if action == "lose":
+                shutil.rmtree(str(toy.folder(name)))
+            elif action == "edit":
+                (toy.folder(name) / "number").write_text("999")
+            else:
+                assert toy.run(name, force=True) == [name]
+            if action != "force":
+                there[name].discard(identities[name])
+        expected = [each for each in ALL if identities[each] not in there[each]]
+        assert toy.run() == expected
+        assert toy.number() == _values()["third"]
+        for each in ALL:
+            there[each].add(identities[each])
+
+
+def _values() -> Dict[str, int]:
+    """What every stage hands on, worked out without any caching."""
+    names: Dict[str, Any] = {}
+    exec("\n".join(toy.sources.values()), names)
+    first = names["first"](toy.settings["first"])
+    second = names["second"](toy.settings["second"], first)
+    return {"first": first, "second": second, "third": names["third"](toy.settings["third"], second)}
+
+
+def _identities(meaning: Dict[str, int]) -> Dict[str, Any]:
+    """All that decides what a stage hands on."""
+    values = _values()
+    inputs = {"first": None, "second": values["first"], "third": values["second"]}
+    return {name: (toy.settings[name], meaning[name], inputs[name]) for name in ALL}
