@@ -1,10 +1,10 @@
 """How fast align-crop is: beside a loop that only decodes and encodes, the replaced codes' way, and plain Pillow.
 
-    python benchmarks/align_crop.py                        # 4,000 small pictures, 20 photographs of 12 megapixels
+    python benchmarks/align_crop.py                        # 4,000 small images, 20 photographs of 12 megapixels
     python benchmarks/align_crop.py --small 200 --large 4
 
-The stage itself runs on small pictures, from files to files, and so does the loop, on as many processes. The replaced codes
-decode, shrink and warp pictures while they train, one after the other. All take turns, so that other load meets all alike;
+The stage itself runs on small images, from files to files, and so does the loop, on as many processes. The replaced codes
+decode, shrink and warp images while they train, one after the other. All take turns, so that other load meets all alike;
 printed are medians over the rounds, and the medians of the rounds' ratios. Where there is much, look at what a second of
 a processor's time does. Creating files can take longer than all else; TMPDIR says where they are (/dev/shm is memory).
 """
@@ -31,7 +31,7 @@ SIZE, VIEW, BATCH = 146, 128, 32
 
 
 def write(folder: Path, count: int, size: Tuple[int, int], grain: int, kind: str = "jpeg") -> List[Path]:
-    """Pictures of soft noise, which compress like photographs."""
+    """Images of soft noise, which compress like photographs."""
     random, paths = np.random.RandomState(0), []
     for number in range(count):
         noise = random.randint(0, 256, (size[1] // grain, size[0] // grain, 3)).astype(np.uint8)
@@ -42,13 +42,13 @@ def write(folder: Path, count: int, size: Tuple[int, int], grain: int, kind: str
 
 
 def stage(paths: List[Path], folder: Path, count: int) -> None:
-    """The stage on a data set of the pictures at `paths`, which are in a folder `images`."""
+    """The stage on a data set of the images at `paths`, which are in a folder `images`."""
     settings = config.from_tables({"crop": {"size": SIZE, "format": "jpeg", "processes": count}})
     align_crop.align_crop(settings, paths[0].parent.parent, folder)
 
 
 def loop(paths: List[Path], folder: Path, count: int) -> None:
-    """Decodes and encodes all pictures and does nothing else."""
+    """Decodes and encodes all images and does nothing else."""
     list(processes.in_order(functools.partial(_again, folder), paths, count, "loop"))
 
 
@@ -58,7 +58,7 @@ def _again(folder: Path, path: Path) -> None:
 
 
 def align(paths: List[Path]) -> None:
-    """What align-crop does to pictures, in this process: decode, cut the central square, encode."""
+    """What align-crop does to images, in this process: decode, cut the central square, encode."""
     square = np.zeros((2, 3))
 
     def coarsest(width: int, height: int) -> float:
@@ -66,8 +66,8 @@ def align(paths: List[Path]) -> None:
         return min(width, height) / (2.0 * SIZE)
 
     for path in paths:
-        picture, factor = images.decode_coarsely(path, 10**8, coarsest)
-        save(align_crop.sample(picture, square / factor, SIZE), path)
+        image, factor = images.decode_coarsely(path, 10**8, coarsest)
+        save(align_crop.sample(image, square / factor, SIZE), path)
 
 
 def plain(paths: List[Path]) -> None:
@@ -83,7 +83,7 @@ def save(image: Image.Image, path: Path) -> None:
 
 
 def compare(count: int, rounds: int, ways: Dict[str, Callable[[], Any]], bars: Dict[str, float]) -> None:
-    """Times ways to treat `count` pictures in turns, and prints rates, and the first one's relative to others'."""
+    """Times ways to treat `count` images in turns, and prints rates, and the first one's relative to others'."""
     rates: Dict[str, List[np.ndarray]] = {name: [] for name in ways}
     for number in range(rounds + 1):
         for name, work in ways.items():
@@ -94,7 +94,7 @@ def compare(count: int, rounds: int, ways: Dict[str, Callable[[], Any]], bars: D
     first = next(iter(ways))
     print("  {:<34}{:>12}{:>24}".format("", "per second", "per processor's second"))
     for name, values in rates.items():
-        print("  {:<34}{:>12.1f}{:>24.1f}".format(name + ", pictures", *np.median(values, axis=0)))
+        print("  {:<34}{:>12.1f}{:>24.1f}".format(name + ", images", *np.median(values, axis=0)))
     for name, bar in bars.items():
         ratio = np.median(np.array(rates[first]) / np.array(rates[name]), axis=0)
         print("  {:<34}{:>12.2f}{:>24.2f}   (wanted {})".format(f"{first} : {name}", *ratio, bar))

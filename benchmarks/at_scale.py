@@ -1,11 +1,11 @@
-"""From a download to TFRecords, with as many pictures as CelebA has: minutes, and memory of the largest process.
+"""From a download to TFRecords, with as many images as CelebA has: minutes, and memory of the largest process.
 
-    python benchmarks/at_scale.py                               # 20,000 and 200,000 pictures; 8 gigabytes of disk
-    python benchmarks/at_scale.py --pictures 2000 --processes 2
+    python benchmarks/at_scale.py                               # 20,000 and 200,000 images; 8 gigabytes of disk
+    python benchmarks/at_scale.py --images 2000 --processes 2
 
-Makes an archive of JPEG pictures of CelebA's size with five landmarks each, serves it on this machine, and runs the stages
-as anybody would. Wanted on two processors: 200,000 pictures in 15 minutes at most, 500 MB a process at most, and hardly
-more for ten times as many pictures. On a machine that has other work, look at the processors' minutes.
+Makes an archive of JPEG images of CelebA's size with five landmarks each, serves it on this machine, and runs the stages
+as anybody would. Wanted on two processors: 200,000 images in 15 minutes at most, 500 MB a process at most, and hardly
+more for ten times as many images. On a machine that has other work, look at the processors' minutes.
 """
 
 import argparse
@@ -47,14 +47,14 @@ class _Silent(http.server.SimpleHTTPRequestHandler):
 
 
 def write_archive(folder: Path, count: int) -> None:
-    """`pictures.zip`: JPEG pictures of 178 x 218 pixels of which every 500th is the same, and `landmarks.csv`."""
+    """`images.zip`: JPEG images of 178 x 218 pixels of which every 500th is the same, and `landmarks.csv`."""
     contents = [path.read_bytes() for path in write(folder, DISTINCT, (178, 218), 8)]
     names = [f"{number:06d}.jpg" for number in range(count)]
     splits = ["test" if number % 10 == 9 else "train" for number in range(count)]
     points = np.random.RandomState(0).uniform(60.0, 120.0, (count, 5, 2))
     table = annotations.Annotations(names, splits, list(FIVE_POINTS), points, None, None)
     annotations.write_table(folder / "landmarks.csv", table)
-    with zipfile.ZipFile(str(folder / "pictures.zip"), "w") as archive:
+    with zipfile.ZipFile(str(folder / "images.zip"), "w") as archive:
         archive.write(str(folder / "landmarks.csv"), "landmarks.csv")
         for number, name in enumerate(names):
             archive.writestr("images/" + name, contents[number % DISTINCT])
@@ -72,7 +72,7 @@ def run(arguments: List[str]) -> Ran:
 
 
 def stages(folder: Path, count: int, options: argparse.Namespace) -> Dict[str, Ran]:
-    """Makes, serves and converts so many pictures."""
+    """Makes, serves and converts so many images."""
     (folder / "served").mkdir()
     # In a process of its own: those that are started later count the peak of this one as theirs.
     maker = multiprocessing.get_context("spawn").Process(target=write_archive, args=(folder / "served", count))
@@ -83,7 +83,7 @@ def stages(folder: Path, count: int, options: argparse.Namespace) -> Dict[str, R
     threading.Thread(target=server.serve_forever, daemon=True).start()
     overrides = {
         "dataset.name": "scale",
-        "dataset.archive": f"http://127.0.0.1:{server.server_port}/pictures.zip",
+        "dataset.archive": f"http://127.0.0.1:{server.server_port}/images.zip",
         "crop.format": options.format,
         "crop.processes": options.processes,
         "records.processes": options.processes,
@@ -103,7 +103,7 @@ def stages(folder: Path, count: int, options: argparse.Namespace) -> Dict[str, R
 
 def show(count: int, found: Dict[str, Ran]) -> Tuple[float, float]:
     """Prints a table. Returns minutes of all stages, and megabytes of the largest process."""
-    print(f"{count:,} pictures")
+    print(f"{count:,} images")
     print("  {:<12}{:>10}{:>22}{:>18}".format("", "minutes", "processors' minutes", "largest process"))
     whole = Ran(*(fold(values) for fold, values in zip((sum, sum, max), zip(*found.values()))))
     for name, ran in [*found.items(), ("all", whole)]:
@@ -115,17 +115,17 @@ def show(count: int, found: Dict[str, Ran]) -> Tuple[float, float]:
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, nargs="+", default=[20_000, 200_000])
+    parser.add_argument("--images", type=int, nargs="+", default=[20_000, 200_000])
     parser.add_argument("--format", choices=("png", "jpeg"), default="jpeg")
     parser.add_argument("--processes", type=int, default=0, help="0: one per processor")
     options = parser.parse_args()
     results = []
-    for count in options.pictures:
+    for count in options.images:
         with tempfile.TemporaryDirectory() as folder:
             results.append(show(count, stages(Path(folder), count, options)))
-    for count, (minutes, megabytes) in zip(options.pictures, results):
+    for count, (minutes, megabytes) in zip(options.images, results):
         print(
-            f"{count:,} pictures: {minutes / (MINUTES * count / 200_000):.2f} of {MINUTES:g} minutes for as many, {megabytes / MEGABYTES:.2f} of {MEGABYTES:g} MB"
+            f"{count:,} images: {minutes / (MINUTES * count / 200_000):.2f} of {MINUTES:g} minutes for as many, {megabytes / MEGABYTES:.2f} of {MEGABYTES:g} MB"
         )
 
 

@@ -4,8 +4,8 @@
     python benchmarks/faces.py --configs faces30 --seeds 1 --workspace runs
     python benchmarks/faces.py --validation --configs faces --set train.steps=800      # to choose settings
 
-Settings were chosen with `--validation`: 500 of the training pictures, the ones whose names' SHA-1 come first, take the
-place of the test pictures, and the regressors are fitted on the others (`docs/training.md`). The test pictures are looked
+Settings were chosen with `--validation`: 500 of the training images, the ones whose names' SHA-1 come first, take the
+place of the test images, and the regressors are fitted on the others (`docs/training.md`). The test images are looked
 at without it and nowhere else. A workspace that is kept lets a run that was stopped go on.
 """
 
@@ -49,7 +49,7 @@ FIGURES = (
 
 
 def validation(archive: Path, folder: Path) -> None:
-    """Writes the training pictures of the archive to `folder`, 500 of them as its test pictures."""
+    """Writes the training images of the archive to `folder`, 500 of them as its test images."""
     with zipfile.ZipFile(str(archive)) as source:
         rows = list(csv.DictReader(io.StringIO(source.read("landmarks.csv").decode())))
         rows = [row for row in rows if row["split"] == "train"]
@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workspace", type=Path, help="default: a temporary folder")
     parser.add_argument("--set", default="", help="settings that override those of all experiments")
-    parser.add_argument("--validation", action="store_true", help="measure on 500 of the training pictures instead")
+    parser.add_argument("--validation", action="store_true", help="measure on 500 of the training images instead")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         workspace = (options.workspace or Path(temporary)).absolute()

@@ -1,10 +1,10 @@
-"""How long it takes to find that nothing is to be done, with 200,000 pictures in the workspace.
+"""How long it takes to find that nothing is to be done, with 200,000 images in the workspace.
 
     python benchmarks/nothing_to_do.py
-    python benchmarks/nothing_to_do.py --pictures 2000     # quick
+    python benchmarks/nothing_to_do.py --images 2000     # quick
 
-Runs the whole pipeline once on tiny pictures, which takes its time, and then again and again, in turn with a Luigi that
-does nothing at all and, where `dvc` is installed, with `dvc repro` on a pipeline of seven stages over the same pictures.
+Runs the whole pipeline once on tiny images, which takes its time, and then again and again, in turn with a Luigi that
+does nothing at all and, where `dvc` is installed, with `dvc repro` on a pipeline of seven stages over the same images.
 Exits with 1 if a bar is missed: 0.8 s, three times a bare Luigi, less than DVC.
 """
 
@@ -36,7 +36,7 @@ EXPERIMENT = """
 name = "idle"
 [dataset]
 name = "idle"
-archive = "pictures.zip"
+archive = "images.zip"
 [crop]
 size = 16
 max_skipped = 0.0
@@ -72,14 +72,14 @@ DVC_STAGE = """  {name}:
 """
 
 
-def write_archive(path: Path, pictures: int) -> None:
-    """A zip of pictures of 16 pixels, nine of ten for training, with two landmarks each."""
+def write_archive(path: Path, images: int) -> None:
+    """A zip of images of 16 pixels, nine of ten for training, with two landmarks each."""
     pixels = np.random.RandomState(0).randint(0, 256, (16, 16, 3)).astype(np.uint8)
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "png")
     rows = ["file,split,left_eye_x,left_eye_y,right_eye_x,right_eye_y"]
     with zipfile.ZipFile(str(path), "w") as archive:
-        for number in range(pictures):
+        for number in range(images):
             name = f"{number:06d}.png"
             archive.writestr("images/" + name, stream.getvalue())
             split = "test" if number % 10 == 9 else "train"
@@ -96,13 +96,13 @@ def seconds(command: List[str], folder: Path, environment: Dict[str, str]) -> fl
     return time.monotonic() - began
 
 
-def prepare_dvc(folder: Path, pictures: Path, environment: Dict[str, str]) -> Optional[List[str]]:
-    """An equal pipeline in DVC, run once: three stages that hold all pictures, four with little. None without DVC."""
+def prepare_dvc(folder: Path, images: Path, environment: Dict[str, str]) -> Optional[List[str]]:
+    """An equal pipeline in DVC, run once: three stages that hold all images, four with little. None without DVC."""
     if shutil.which("dvc") is None:
         return None
     folder.mkdir()
     (folder / "code.py").write_text("def work(): pass\n")
-    shutil.copytree(str(pictures), str(folder / "source"))
+    shutil.copytree(str(images), str(folder / "source"))
     (folder / "small").write_text("")
     stages = [("download", "source"), ("crop", "download"), ("convert", "crop")]
     stages += [("train", "small"), ("export", "train"), ("evaluate", "export"), ("report", "evaluate")]
@@ -118,7 +118,7 @@ def prepare_dvc(folder: Path, pictures: Path, environment: Dict[str, str]) -> Op
 def main() -> int:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=200_000)
+    parser.add_argument("--images", type=int, default=200_000)
     parser.add_argument("--repeats", type=int, default=7)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -126,7 +126,7 @@ def main() -> int:
         environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT), name]), FSE_LOCKS=name)
         (folder / "bare.py").write_text(BARE_TASK)
         (folder / "idle.toml").write_text(EXPERIMENT)
-        write_archive(folder / "pictures.zip", options.pictures)
+        write_archive(folder / "images.zip", options.images)
         run = [*LUIGI, "pipeline", "FullRun", "--config", "idle.toml"]
         print(f"the whole run         {seconds(run, folder, environment):8.1f} s", flush=True)
         commands = {"nothing to do": run, "a bare Luigi": BARE}

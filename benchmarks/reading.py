@@ -4,8 +4,8 @@
     python benchmarks/reading.py --format png --steps 0   # exact crops; no training
 
 Wanted are ten times as many pairs a second as the replaced codes' input pipeline gives, which is timed first, before any
-memory is kept for later steps as training does: decoded, warped and changed in colour, two views of 128 pixels of each
-picture. On a machine that has other work, look at the rates for a second of a processor's time. Then the reference
+memory is kept for later steps as training does: decoded, warped and changed in color, two views of 128 pixels of each
+image. On a machine that has other work, look at the rates for a second of a processor's time. Then the reference
 network is trained, and the time in which the next batch is asked for is compared with that of whole steps. Printed are
 medians over the rounds.
 """
@@ -47,9 +47,9 @@ def settings(options: argparse.Namespace) -> Config:
 def write_records(experiment: Config, folder: Path, count: int) -> records.Records:
     """Shards of soft noise, which compresses like photographs."""
     crops = folder / "crops"
-    (crops / "pictures").mkdir(parents=True)
+    (crops / "images").mkdir(parents=True)
     kind = experiment.crop.format
-    names = [path.name for path in write(crops / "pictures", count, (SIZE, SIZE), 8, kind)]
+    names = [path.name for path in write(crops / "images", count, (SIZE, SIZE), 8, kind)]
     rows = (annotations.Row(name, name, "train", np.zeros((0, 2))) for name in names)
     annotations.write(crops / "landmarks.csv", [], rows)
     (crops / "crop.json").write_text(json.dumps({"size": SIZE, "landmarks": []}))
@@ -77,9 +77,9 @@ def pairs_per_second(take: Callable[[], Any], options: argparse.Namespace) -> np
 
 
 def replaced_rates(experiment: Config, folder: Path, options: argparse.Namespace) -> np.ndarray:
-    """`pairs_per_second` of the replaced codes, from pictures of CelebA's size."""
+    """`pairs_per_second` of the replaced codes, from images of CelebA's size."""
     folder.mkdir()
-    paths = write(folder, options.pictures, (178, 218), 8)
+    paths = write(folder, options.images, (178, 218), 8)
     with replaced.reading(paths, SIZE, VIEW, experiment.train.batch_size, options.threads) as take:
         return pairs_per_second(take, options)
 
@@ -87,7 +87,7 @@ def replaced_rates(experiment: Config, folder: Path, options: argparse.Namespace
 def rates_of_ours(experiment: Config, data: records.Records, options: argparse.Namespace) -> np.ndarray:
     """`pairs_per_second` of this product."""
     device = devices.find(experiment)
-    with tf.Graph().as_default(), tf.Session(device.initialise(), config=device.session_config()) as session:
+    with tf.Graph().as_default(), tf.Session(device.initialize(), config=device.session_config()) as session:
         taken = batches(experiment, data)
         return pairs_per_second(lambda: session.run(taken), options)
 
@@ -95,7 +95,7 @@ def rates_of_ours(experiment: Config, data: records.Records, options: argparse.N
 def waiting(experiment: Config, data: records.Records, steps: int) -> List[Tuple[float, float]]:
     """Seconds that each step waits for its batch, the batch's way to Python included, and that it takes in all."""
     device = devices.find(experiment)
-    with tf.Graph().as_default(), tf.Session(device.initialise(), config=device.session_config()) as session:
+    with tf.Graph().as_default(), tf.Session(device.initialize(), config=device.session_config()) as session:
         graph = train.build(experiment, data, experiment.train.steps, device)
         session.run(tf.get_collection(tf.GraphKeys.INIT_OP)[0])
         session.run(graph.begin, {graph.first_step: 0})
@@ -114,7 +114,7 @@ def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--format", choices=("png", "jpeg"), default="jpeg")
-    parser.add_argument("--pictures", type=int, default=2000)
+    parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
@@ -123,7 +123,7 @@ def main() -> None:
     options = parser.parse_args()
     experiment = settings(options)
     with tempfile.TemporaryDirectory() as folder:
-        data = write_records(experiment, Path(folder), options.pictures)
+        data = write_records(experiment, Path(folder), options.images)
         found = {"replaced codes": replaced_rates(experiment, Path(folder) / "photographs", options)}
         found["this product"] = rates_of_ours(experiment, data, options)
         print("  {:<16}{:>16}{:>24}".format("pairs", "per second", "per processor's second"))

@@ -5,7 +5,7 @@
 
 Both are timed in turns in one process, so that other load on the machine and how memory is had are the same for both;
 printed are medians over the rounds and the median of the rounds' ratios. The bare convolutions are a forward and a
-backward pass of the network's kernels, without batch norm, activation, softmax, losses, input pipeline and optimiser.
+backward pass of the network's kernels, without batch norm, activation, softmax, losses, input pipeline and optimizer.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from fse.training import train
 
 
 def settings(options: argparse.Namespace) -> Config:
-    """The experiment that is timed; the pictures have a margin of nine pixels, as in the replaced codes."""
+    """The experiment that is timed; the images have a margin of nine pixels, as in the replaced codes."""
     return config.from_tables(
         {
             "crop": {"size": options.view + 18},
@@ -45,11 +45,11 @@ def write_records(experiment: Config, folder: Path, count: int) -> records.Recor
     from PIL import Image
 
     size, random = experiment.crop.size, np.random.RandomState(0)
-    (folder / "crops" / "pictures").mkdir(parents=True)
+    (folder / "crops" / "images").mkdir(parents=True)
     names = [f"{number:04d}.png" for number in range(count)]
     for name in names:
         noise = random.randint(0, 256, (size // 4 + 1, size // 4 + 1, 3)).astype(np.uint8)
-        Image.fromarray(noise).resize((size, size)).save(str(folder / "crops" / "pictures" / name))
+        Image.fromarray(noise).resize((size, size)).save(str(folder / "crops" / "images" / name))
     rows = (annotations.Row(name, name, "train", np.zeros((0, 2))) for name in names)
     annotations.write(folder / "crops" / "landmarks.csv", [], rows)
     (folder / "crops" / "crop.json").write_text(json.dumps({"size": size, "landmarks": []}))
@@ -81,10 +81,10 @@ def bare_step(experiment: Config) -> Callable[[], Any]:
         found, view = network.find(experiment.network.name), experiment.network.view
         count = experiment.train.batch_size * experiment.augment.views
         views = np.random.RandomState(0).uniform(-1, 1, (count, view, view, 3)).astype(np.float32)
-        pictures = tf.get_variable("views", initializer=views, trainable=False)
-        maps = found.build(Bare(found, True, 1234), pictures, experiment.network.landmarks)
+        images = tf.get_variable("views", initializer=views, trainable=False)
+        maps = found.build(Bare(found, True, 1234), images, experiment.network.landmarks)
         gradients = tf.gradients(tf.reduce_sum(tf.square(maps)), tf.trainable_variables())
-        # A number that depends on all of them: operations whose results nobody wants are optimised away.
+        # A number that depends on all of them: operations whose results nobody wants are optimized away.
         step = tf.add_n([tf.reduce_sum(gradient) for gradient in gradients])
         session = tf.Session(config=cpu.session_config(experiment.train.threads))
         session.run(tf.global_variables_initializer())
@@ -95,7 +95,7 @@ def training_step(experiment: Config, data: records.Records) -> Callable[[], Any
     """A function that takes one step of training: the product's own graph, input pipeline included."""
     with tf.Graph().as_default():
         device = devices.find(experiment)
-        session = tf.Session(device.initialise(), config=device.session_config())
+        session = tf.Session(device.initialize(), config=device.session_config())
         graph = train.build(experiment, data, experiment.train.steps, device)
         session.run(tf.get_collection(tf.GraphKeys.INIT_OP)[0])
         session.run(graph.begin, {graph.first_step: 0})

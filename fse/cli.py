@@ -1,4 +1,4 @@
-"""The `fse` command: every stage without Luigi, landmarks of a person's own pictures, and looks at outputs and machine.
+"""The `fse` command: every stage without Luigi, landmarks of a person's own images, and looks at outputs and machine.
 
 Exit codes: 0 done; 1 it failed, and standard error says why; 2 the command line or the configuration is wrong; 3 it
 failed for the machine: a download, the device, the disk; 4 the NPU was not used.
@@ -40,7 +40,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return NOT_USED
     except FseError as error:
-        # What brings and crops pictures speaks of [dataset] and [crop], whichever they are for.
+        # What brings and crops images speaks of [dataset] and [crop], whichever they are for.
         other = getattr(options, "data", "") == "evaluate"
         tables = "data to evaluate on, of [evaluate.dataset] and [evaluate.crop]: " if other else ""
         print(f"error: {tables}{error}", file=sys.stderr)
@@ -100,15 +100,15 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--records", type=Path, metavar="DIR", help="the training's records")
         command.add_argument("--output", type=Path, metavar="DIR", help="folder of the ranks' logs")
         command.set_defaults(run=run)
-    command = verbs.add_parser("landmarks", help="landmarks of your own pictures, with an exported model")
+    command = verbs.add_parser("landmarks", help="landmarks of your own images, with an exported model")
     command.add_argument("model", type=Path, help="folder that `fse export` wrote")
-    command.add_argument("pictures", type=Path, nargs="+", metavar="picture")
+    command.add_argument("images", type=Path, nargs="+", metavar="image")
     command.add_argument("--format", choices=("csv", "json"), default="csv")
-    command.add_argument("--draw", type=Path, metavar="DIR", help="also draw them on copies of the pictures, as PNG")
+    command.add_argument("--draw", type=Path, metavar="DIR", help="also draw them on copies of the images, as PNG")
     command.set_defaults(run=_run_landmarks)
     command = verbs.add_parser("inspect", help="what is in a workspace, an output, a TFRecord file or an archive")
     command.add_argument("path", type=Path, metavar="WORKSPACE_OR_FILE")
-    command.add_argument("--sheet", type=Path, metavar="FILE.png", help="also a contact sheet of its pictures, as PNG")
+    command.add_argument("--sheet", type=Path, metavar="FILE.png", help="also a contact sheet of its images, as PNG")
     command.set_defaults(run=_run_inspect)
     return parser
 
@@ -189,7 +189,7 @@ def _call(stage: Stage, function: str, settings: config.Config, inputs: Dict[str
 
 
 def _run_train(options: argparse.Namespace) -> None:
-    """`fse train`: on shards as a stage, or on a folder of pictures as the replaced codes do it."""
+    """`fse train`: on shards as a stage, or on a folder of images as the replaced codes do it."""
     settings = flags.settings(options)
     with contextlib.ExitStack() as stack:
         if options.mode == "train" and not options.facts:  # a scheduler has locked the cards already
@@ -230,7 +230,7 @@ def _run_doctor(options: argparse.Namespace) -> None:
 
 def _run_landmarks(options: argparse.Namespace) -> None:
     importlib.import_module("fse.inference.predict").landmarks(
-        options.model, options.pictures, options.format, options.draw
+        options.model, options.images, options.format, options.draw
     )
 
 

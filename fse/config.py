@@ -44,27 +44,27 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Which pictures and annotations; see `fse.datasets`."""
+    """Which images and annotations; see `fse.datasets`."""
 
     name: str = _setting(
         "synthetic", "'synthetic' renders faces; one of fse.datasets.KNOWN; 'folder' and any other read `archive`"
     )
-    part: str = _setting("", "which pictures of a known data set to train on; '' is its first part")
+    part: str = _setting("", "which images of a known data set to train on; '' is its first part")
     archive: str = _setting("", "zip, tar or 7z file, folder, file://, http(s):// or drive:ID; '' for known data sets")
     sha256: str = _setting("", "checksum of the archive, 64 hexadecimal digits; '' accepts any")
-    images: str = _setting("images", "folder of the pictures inside the archive; of 'folder' they may lie anywhere")
+    images: str = _setting("images", "folder of the images inside the archive; of 'folder' they may lie anywhere")
     annotations: str = _setting(
         "landmarks.csv", "annotation file inside the archive; without it there are no landmarks"
     )
     max_gigabytes: float = _setting(64.0, "an archive that unpacks to more is refused", 0.001)
     max_files: int = _setting(2_000_000, "an archive with more entries is refused", 1)
-    train: int = _setting(3000, "synthetic: number of training pictures", 1, 10_000_000)
-    test: int = _setting(600, "synthetic: number of test pictures", 1, 10_000_000)
-    size: int = _setting(128, "synthetic: width and height of a picture, in pixels", 32, 1024)
+    train: int = _setting(3000, "synthetic: number of training images", 1, 10_000_000)
+    test: int = _setting(600, "synthetic: number of test images", 1, 10_000_000)
+    size: int = _setting(128, "synthetic: width and height of an image, in pixels", 32, 1024)
     test_share: float = _setting(
-        0.1, "folder: share of the pictures to test on, where the annotation file has no column `split`", 0.0, 1.0
+        0.1, "folder: share of the images to test on, where the annotation file has no column `split`", 0.0, 1.0
     )
-    seed: int = _setting(1234, "synthetic: seed of the renderer; folder: of the draw of test pictures", 0, 2**31 - 1)
+    seed: int = _setting(1234, "synthetic: seed of the renderer; folder: of the draw of test images", 0, 2**31 - 1)
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,9 @@ class Download:
 
 @dataclass(frozen=True)
 class Crop:
-    """How a picture becomes a square; see `fse.preprocessing.crop_frame`."""
+    """How an image becomes a square; see `fse.preprocessing.crop_frame`."""
 
-    mode: str = _setting("centre", "which square is cut out", choices=("centre", "squash", "box", "landmarks"))
+    mode: str = _setting("center", "which square is cut out", choices=("center", "squash", "box", "landmarks"))
     size: int = _setting(
         146, "width and height of the stored square, in pixels (the replaced codes' scale_size)", 16, 1024
     )
@@ -96,11 +96,11 @@ class Crop:
     )
     quality: int = _setting(95, "JPEG: quality; more than 95 is hardly better", 1, 100)
     margins: Tuple[int, ...] = _setting(
-        (0, 0, 0, 0), "centre, squash: pixels cut off the picture's left, top, right and bottom before", 0, 100_000
+        (0, 0, 0, 0), "center, squash: pixels cut off the image's left, top, right and bottom before", 0, 100_000
     )
     scale: float = _setting(
         1.0,
-        "side of the square: of the picture's shorter side (centre), of both (squash), of the box's side (box)",
+        "side of the square: of the image's shorter side (center), of both (squash), of the box's side (box)",
         0.05,
         10.0,
     )
@@ -110,13 +110,13 @@ class Crop:
     )
     face_width: float = _setting(0.33, "landmarks: distance of the eyes, as a share of the square's side", 0.02, 0.9)
     overhang: float = _setting(
-        0.0, "how far outside its picture a landmark may lie, as a share of the picture's longer side", 0.0, 10.0
+        0.0, "how far outside its image a landmark may lie, as a share of the image's longer side", 0.0, 10.0
     )
     reads_test_annotations: bool = _setting(
-        False, "box, landmarks: yes, annotations say where the squares of test pictures lie; said again in the report"
+        False, "box, landmarks: yes, annotations say where the squares of test images lie; said again in the report"
     )
-    max_pixels: int = _setting(64_000_000, "a picture with more pixels is left out", 1)
-    max_skipped: float = _setting(0.01, "share of unusable pictures above which the stage fails", 0.0, 1.0)
+    max_pixels: int = _setting(64_000_000, "an image with more pixels is left out", 1)
+    max_skipped: float = _setting(0.01, "share of unusable images above which the stage fails", 0.0, 1.0)
     processes: int = _setting(0, "parallel processes; 0 is one per processor", 0, 512)
 
 
@@ -137,11 +137,11 @@ class Augment:
     scale: float = _setting(0.1, "standard deviation of the natural logarithm of the scale", 0.0, 0.5)
     shift: float = _setting(0.1, "standard deviation of the shift, in half-widths of the view", 0.0, 0.5)
     bend: float = _setting(0.035, "standard deviation of a control point's own displacement, in half-widths", 0.0, 0.2)
-    flip: bool = _setting(True, "mirror half of the pictures")
-    views: int = _setting(2, "views of each picture in a batch, every two of which are a training pair", 2, 16)
-    brightness: float = _setting(0.1, "standard deviation of an added grey, in [0, 1]", 0.0, 1.0)
+    flip: bool = _setting(True, "mirror half of the images")
+    views: int = _setting(2, "views of each image in a batch, every two of which are a training pair", 2, 16)
+    brightness: float = _setting(0.1, "standard deviation of an added gray, in [0, 1]", 0.0, 1.0)
     contrast: float = _setting(0.2, "standard deviation of the logarithm of the contrast", 0.0, 1.0)
-    colour: float = _setting(0.05, "standard deviation of an added value per colour channel", 0.0, 1.0)
+    color: float = _setting(0.05, "standard deviation of an added value per color channel", 0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class Network:
     name: str = _setting("paper", "layer stack, one of fse.model.network.NETWORKS")
     landmarks: int = _setting(8, "K, the number of landmarks to discover", 1, 512)
     view: int = _setting(
-        146, "pixels of the crop's centre that the network sees (the replaced codes' crop_size)", 16, 1024
+        146, "pixels of the crop's center that the network sees (the replaced codes' crop_size)", 16, 1024
     )
     reading_radius: int = _setting(
         0, "a landmark is read from the cells this near to its map's largest; 0 is from the whole map", 0, 1024
@@ -180,10 +180,10 @@ class Loss:
 
 @dataclass(frozen=True)
 class Train:
-    """Optimisation; see `fse.training`."""
+    """Optimization; see `fse.training`."""
 
-    batch_size: int = _setting(32, "pictures per step", 1, 65_536)
-    epochs: int = _setting(200, "passes over the training pictures", 1)
+    batch_size: int = _setting(32, "images per step", 1, 65_536)
+    epochs: int = _setting(200, "passes over the training images", 1)
     steps: int = _setting(0, "number of steps; 0 leaves it to `epochs`", 0)
     learning_rate: float = _setting(1e-4, "Adam's step size at the start", 1e-12, 10.0)
     beta1: float = _setting(0.5, "Adam's first decay rate", 0.0, 0.999999)
@@ -198,12 +198,12 @@ class Train:
         "", "weights to start from: an experiment of the workspace; a path of one, of what Train wrote, of a checkpoint"
     )
     warmup: int = _setting(0, "steps over which the learning rate first rises from zero", 0)
-    seed: int = _setting(1234, "seed of weights, data order, warps and colours", 0, 2**31 - 1)
+    seed: int = _setting(1234, "seed of weights, data order, warps and colors", 0, 2**31 - 1)
     occasion: str = _setting("", "a training of another occasion is another training, though all else is the same")
     summary_freq: int = _setting(20, "steps between log lines and TensorBoard summaries", 1)
     save_freq: int = _setting(500, "steps between checkpoints", 1)
     keep_checkpoints: int = _setting(3, "number of checkpoints kept", 1)
-    shuffle_buffer: int = _setting(20_000, "records from which the next picture is drawn at random", 1)
+    shuffle_buffer: int = _setting(20_000, "records from which the next image is drawn at random", 1)
     clip: float = _setting(0.0, "gradients are scaled down to this global norm; 0 is without", 0.0)
     device: str = _setting("cpu", "where to compute", choices=("cpu", "gpu", "npu"))
     threads: int = _setting(0, "processor threads of a rank for computing; 0 is one per processor", 0, 1024)
@@ -288,14 +288,14 @@ class Export:
     """See `fse.inference.export`."""
 
     tolerance: float = _setting(1e-4, "largest permitted difference between checkpoint and exported model", 0.0)
-    pictures: int = _setting(32, "number of pictures on which the two are compared", 1)
+    images: int = _setting(32, "number of images on which the two are compared", 1)
     soc_version: str = _setting("", "chip of Ascend's offline model, such as Ascend910A; '' asks npu-smi")
     aoe: str = _setting(
         "",
         "AOE tunes for the offline model first, on this host's card: subgraphs, operators, or one after the other",
         choices=("", "subgraphs", "operators", "both"),
     )
-    offline_batch: int = _setting(1, "pictures per run of the offline model", 1, 4096)
+    offline_batch: int = _setting(1, "images per run of the offline model", 1, 4096)
     offline_seconds: int = _setting(1800, "seconds that making the offline model may take; tuning takes hours", 1)
 
 
@@ -303,8 +303,8 @@ class Export:
 class Evaluate:
     """See `fse.evaluation`."""
 
-    eyes: Tuple[str, ...] = _setting(("left_eye", "right_eye"), "the two landmarks whose distance normalises errors")
-    batch_size: int = _setting(64, "pictures per run of the model", 1, 4096)
+    eyes: Tuple[str, ...] = _setting(("left_eye", "right_eye"), "the two landmarks whose distance normalizes errors")
+    batch_size: int = _setting(64, "images per run of the model", 1, 4096)
     seed: int = _setting(4321, "seed of the test set's warps, the n-shot curve's draws and the bootstrap", 0, 2**31 - 1)
     shots: Tuple[int, ...] = _setting(
         (1, 5, 10, 100), "numbers of training annotations on the n-shot curve, which ends with all of them", 1, 10**9
@@ -317,7 +317,7 @@ class Evaluate:
 class Report:
     """See `fse.report`."""
 
-    examples: int = _setting(12, "test pictures shown with their landmarks", 1, 200)
+    examples: int = _setting(12, "test images shown with their landmarks", 1, 200)
 
 
 @dataclass(frozen=True)
@@ -353,7 +353,7 @@ SECTIONS: Dict[str, Any] = {
 
 
 def evaluates_other_data(config: Config) -> bool:
-    """Whether other pictures are evaluated on than trained on, or the same cropped otherwise."""
+    """Whether other images are evaluated on than trained on, or the same cropped otherwise."""
     return bool(config.evaluate_dataset or config.evaluate_crop)
 
 
@@ -659,9 +659,9 @@ def _check_combinations(config: Config, source: str) -> None:
     if crop.mode in ("box", "landmarks") and not crop.reads_test_annotations:
         section = "evaluate.crop" if config.evaluate_crop else "crop"
         problems.append(
-            f"{section}.mode {crop.mode!r} places the squares of test pictures by their annotations, which makes errors smaller than they "
-            "are on pictures that nobody annotated; if that is meant, as in protocols that do so, set "
-            f"{section}.reads_test_annotations = true, which the report repeats; if not, choose centre or squash"
+            f"{section}.mode {crop.mode!r} places the squares of test images by their annotations, which makes errors smaller than they "
+            "are on images that nobody annotated; if that is meant, as in protocols that do so, set "
+            f"{section}.reads_test_annotations = true, which the report repeats; if not, choose center or squash"
         )
     problems += [*_device_problems(config.train), *_npu_problems(config.train, config.npu)]
     if len(config.evaluate.eyes) != 2:
@@ -690,7 +690,7 @@ def _crop_problems(section: str, crop: Crop, view: int) -> Iterator[str]:
         if len(getattr(crop, key)) != count:
             yield f"{section}.{key} wants {count} numbers, got {list(getattr(crop, key))}"
     if any(crop.margins) and crop.mode in ("box", "landmarks"):
-        yield f"{section}.margins are for {section}.mode centre and squash, not {crop.mode}"
+        yield f"{section}.margins are for {section}.mode center and squash, not {crop.mode}"
 
 
 def _device_problems(train: Train) -> Iterator[str]:

@@ -3,7 +3,7 @@
     FseError
       ConfigError       a configuration that cannot be meant: unknown key, wrong type, impossible value
       DataError         a data set, archive or annotation file that is missing or unusable
-        PictureError    one picture that cannot be used (align-crop counts it and goes on)
+        ImageError    one image that cannot be used (align-crop counts it and goes on)
         ArchiveError    an archive that is truncated or corrupt
         RecordError     TFRecord shards that are missing, broken or of another shape
       DownloadError     the source cannot be reached or sent something else than was asked for
@@ -45,8 +45,8 @@ class DataError(FseError):
     """A data set, archive or annotation file is missing or unusable."""
 
 
-class PictureError(DataError):
-    """One picture cannot be used."""
+class ImageError(DataError):
+    """One image cannot be used."""
 
 
 class ArchiveError(DataError):
@@ -54,7 +54,7 @@ class ArchiveError(DataError):
 
 
 class RecordError(DataError):
-    """TFRecord shards are missing, broken or hold pictures of another size."""
+    """TFRecord shards are missing, broken or hold images of another size."""
 
 
 class DownloadError(FseError):

@@ -1,8 +1,8 @@
 """Coordinates, similarity fits and thin-plate-spline warps. Pure NumPy.
 
-Points are `(x, y)`, x right, y down, in [-1, 1] over the outer edges of a picture (see `fse`).
+Points are `(x, y)`, x right, y down, in [-1, 1] over the outer edges of an image (see `fse`).
 
-A warp maps points of a *view* (what the network sees) to points of the *picture* it is taken from. Its control points
+A warp maps points of a *view* (what the network sees) to points of the *image* it is taken from. Its control points
 are a fixed grid, so the spline's linear system is solved once: `basis(points) @ targets` evaluates any warp that sends
 the control points to `targets`, exactly, for pixels, map cells and landmarks alike.
 """
@@ -17,8 +17,8 @@ import numpy as np
 CELLS_PER_HALF_WIDTH = 32.0
 
 
-def centres(count: int) -> np.ndarray:
-    """Centres of `count` pixels or cells side by side: (2i + 1)/count - 1.
+def centers(count: int) -> np.ndarray:
+    """Centers of `count` pixels or cells side by side: (2i + 1)/count - 1.
 
     Returns:
       [count] float64 in (-1, 1).
@@ -44,7 +44,7 @@ def to_pixels(points: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
 
     Args:
       points: [..., 2] points (x, y).
-      size: width and height of the picture in pixels.
+      size: width and height of the image in pixels.
     """
     return (np.asarray(points, np.float64) + 1.0) * np.asarray(size, np.float64) / 2.0
 
@@ -70,8 +70,8 @@ def fit_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
       ValueError: the source points coincide.
     """
     source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
-    centre_s, centre_t = source.mean(0), target.mean(0)
-    s, t = source - centre_s, target - centre_t
+    center_s, center_t = source.mean(0), target.mean(0)
+    s, t = source - center_s, target - center_t
     spread = (s * s).sum()
     if spread < 1e-12:
         raise ValueError("the points coincide, no similarity can be fitted")
@@ -79,7 +79,7 @@ def fit_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     a = (s * t).sum() / spread
     b = (s[:, 0] * t[:, 1] - s[:, 1] * t[:, 0]).sum() / spread
     linear = np.array([[a, -b], [b, a]])
-    return np.concatenate([linear, (centre_t - linear @ centre_s)[:, None]], axis=1)
+    return np.concatenate([linear, (center_t - linear @ center_s)[:, None]], axis=1)
 
 
 def apply_affine(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -173,7 +173,7 @@ def warp_points(points: np.ndarray, targets: np.ndarray) -> np.ndarray:
       targets: [C, 2], where the warp sends the C control points.
 
     Returns:
-      [..., 2] points of the picture.
+      [..., 2] points of the image.
     """
     return spline_basis(points, round(len(targets) ** 0.5)) @ np.asarray(targets, np.float64)
 
@@ -182,7 +182,7 @@ def unwarp_points(points: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Applies the inverse of one warp, by simplified Newton iteration on the warp's affine part.
 
     Args:
-      points: [..., 2] points of the picture.
+      points: [..., 2] points of the image.
       targets: [C, 2], where the warp sends the C control points.
 
     Returns:

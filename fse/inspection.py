@@ -1,6 +1,6 @@
-"""What is in a workspace, an output, a folder of pictures, a TFRecord file or an archive: `fse inspect PATH`.
+"""What is in a workspace, an output, a folder of images, a TFRecord file or an archive: `fse inspect PATH`.
 
-Nothing in it is trusted: archives, records and pictures are read where their limits are, values of JSON files are shown
+Nothing in it is trusted: archives, records and images are read where their limits are, values of JSON files are shown
 as what they are, and no name reaches the terminal with control characters in it.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from fse import geometry
 from fse.config import Crop, Dataset
 from fse.datasets import annotations, archive, images
-from fse.errors import ConfigError, DataError, PictureError, RecordError
+from fse.errors import ConfigError, DataError, ImageError, RecordError
 from fse.report import data, results
 from fse.runtime import outputs
 
@@ -25,29 +25,29 @@ _SHOWN, _COLUMNS, _TILE = 48, 8, 160  # of the contact sheet, the tile in pixels
 _NO_MANIFEST = "its manifest cannot be read, or an older version of this program wrote it"
 
 _Line = Tuple[str, str]
-# An encoded picture or its file, and its points [L, 2] in [-1, 1].
-_Picture = Tuple[Union[bytes, Path], np.ndarray]
+# An encoded image or its file, and its points [L, 2] in [-1, 1].
+_Image = Tuple[Union[bytes, Path], np.ndarray]
 
 
 class _Found(NamedTuple):
-    """What was found: lines of what and how much, how many pictures, and how to get those at given places."""
+    """What was found: lines of what and how much, how many images, and how to get those at given places."""
 
     lines: List[_Line]
-    pictures: int = 0
-    take: Callable[[Set[int]], Iterator[_Picture]] = lambda places: iter(())
+    images: int = 0
+    take: Callable[[Set[int]], Iterator[_Image]] = lambda places: iter(())
 
 
 def inspect(path: Path, sheet: Optional[Path] = None) -> None:
     """Prints what is in a file or folder, a line each; reads an archive or a TFRecord file to its end.
 
     Args:
-      path: a workspace, an output of a stage, a folder of pictures, a TFRecord file, or a zip, tar or 7z archive.
-      sheet: a PNG file to write: up to 48 of its pictures, evenly chosen, with the annotated points there are.
+      path: a workspace, an output of a stage, a folder of images, a TFRecord file, or a zip, tar or 7z archive.
+      sheet: a PNG file to write: up to 48 of its images, evenly chosen, with the annotated points there are.
 
     Raises:
       ConfigError: the folder of `sheet` is not there, or `sheet` is one.
       DataError: there is no such file, it is none of these, it is truncated, corrupt or larger than
-        `dataset.max_gigabytes`' default, or a contact sheet is wanted and there is no picture.
+        `dataset.max_gigabytes`' default, or a contact sheet is wanted and there is no image.
     """
     if sheet and not sheet.absolute().parent.is_dir():
         raise ConfigError(f"--sheet {sheet}: no such folder: {sheet.parent}")
@@ -76,10 +76,10 @@ def _look(path: Path) -> _Found:
         return _workspace(path)
     if (path / outputs.MANIFEST).is_file():
         return _output(path)
-    found = _pictures_in(path)
-    if not found.pictures:
+    found = _images_in(path)
+    if not found.images:
         raise DataError(
-            f"{path}: not a workspace (no folder artifacts), not an output (no {outputs.MANIFEST}), and no picture or TFRecord file in "
+            f"{path}: not a workspace (no folder artifacts), not an output (no {outputs.MANIFEST}), and no image or TFRecord file in "
             "it"
         )
     return found
@@ -109,8 +109,8 @@ def _begun(folder: Path) -> Tuple[str, str]:
 
 
 def _output(folder: Path) -> _Found:
-    """An output of a stage: what its manifest says of it, and its pictures."""
-    made, inside = outputs.read_manifest(folder), _pictures_in(folder)
+    """An output of a stage: what its manifest says of it, and its images."""
+    made, inside = outputs.read_manifest(folder), _images_in(folder)
     if not made:
         return inside._replace(lines=[("output", _NO_MANIFEST), *inside.lines])
     inputs = made.get("inputs")
@@ -130,25 +130,25 @@ def _output(folder: Path) -> _Found:
     return inside._replace(lines=lines + inside.lines)
 
 
-def _pictures_in(folder: Path) -> _Found:
-    """The shards or pictures of a folder, also of one that download or align-crop wrote."""
+def _images_in(folder: Path) -> _Found:
+    """The shards or images of a folder, also of one that download or align-crop wrote."""
     shards = sorted(path for path in folder.glob("*.tfrecord") if path.is_file())
     if shards:
         return _shards(shards)
-    root = next((folder / name for name in ("images", "pictures") if (folder / name).is_dir()), folder)
+    root = next((folder / name for name in ("images", "images") if (folder / name).is_dir()), folder)
     names = images.find(root)
     if not names:
         return _Found([])
-    lines = [("picture files", f"{len(names):,}"), ("sizes", data.sizes(root))]
+    lines = [("image files", f"{len(names):,}"), ("sizes", data.sizes(root))]
     points: Dict[str, np.ndarray] = {}
     if (folder / "landmarks.csv").is_file():
         table = annotations.read(folder / "landmarks.csv")
         points = dict(zip(table.files, table.points))
         lines.append(("splits", _counted(Counter(table.splits))))
         lines.append(("landmarks", ", ".join(table.landmarks) or "none"))
-    in_pixels = root.name != "pictures"
+    in_pixels = root.name != "images"
 
-    def take(places: Set[int]) -> Iterator[_Picture]:
+    def take(places: Set[int]) -> Iterator[_Image]:
         for place in sorted(places):
             name = names[place]
             placed = points.get(name, np.zeros((0, 2)))
@@ -183,14 +183,14 @@ def _shards(paths: List[Path]) -> _Found:
                 features.setdefault(name, set()).add(_kind(feature))
             try:
                 sizes.append(images.size(_encoded(example)))
-            except PictureError:
+            except ImageError:
                 broken += 1
     listed = sorted(features)[:_LISTED]
     lines += [("feature " + name, " or ".join(sorted(features[name])[:_LISTED])) for name in listed]
-    lines.append(("pictures", f"{len(sizes):,}" + (f", {broken:,} records without" if broken else "")))
+    lines.append(("images", f"{len(sizes):,}" + (f", {broken:,} records without" if broken else "")))
     lines.append(("sizes", data.sizes_in_words(sizes)))
 
-    def take(places: Set[int]) -> Iterator[_Picture]:
+    def take(places: Set[int]) -> Iterator[_Image]:
         every = (example for path in paths for example in records.examples(path))
         for place, example in enumerate(every):
             if place in places:
@@ -206,7 +206,7 @@ def _kind(feature: Any) -> str:
 
 
 def _encoded(example: Any) -> bytes:
-    """The picture file in an example; empty if there is none."""
+    """The image file in an example; empty if there is none."""
     values = example.features.feature["image/encoded"].bytes_list.value
     return bytes(values[0]) if values else b""
 
@@ -224,18 +224,18 @@ def _archive(path: Path) -> _Found:
     for content in archive.contents(path, lambda name: False, *limits):
         names.append(content.name)
         total += content.size
-    chosen = [name for name in names if images.is_picture(name.name)]
-    others = [str(name) for name in names if not images.is_picture(name.name)]
+    chosen = [name for name in names if images.is_image(name.name)]
+    others = [str(name) for name in names if not images.is_image(name.name)]
     lines = [
         ("archive", f"{_size(archive.size(path))}, {_size(total)} unpacked"),
         ("files", f"{len(names):,}"),
-        ("pictures", f"{len(chosen):,}"),
+        ("images", f"{len(chosen):,}"),
     ]
     folders = Counter(str(name.parent) for name in chosen)
-    lines += [("pictures in " + folder, f"{count:,}") for folder, count in folders.most_common(_LISTED)]
+    lines += [("images in " + folder, f"{count:,}") for folder, count in folders.most_common(_LISTED)]
     lines.append(("other files", _some(others)))
 
-    def take(places: Set[int]) -> Iterator[_Picture]:
+    def take(places: Set[int]) -> Iterator[_Image]:
         wanted = {chosen[place] for place in places}
         for content in archive.contents(path, wanted.__contains__, *limits):
             if content.name in wanted:
@@ -245,16 +245,16 @@ def _archive(path: Path) -> _Found:
 
 
 def _write_sheet(path: Path, found: _Found, sheet: Path) -> None:
-    """Writes the contact sheet; pictures that cannot be decoded are left out, and said so."""
+    """Writes the contact sheet; images that cannot be decoded are left out, and said so."""
     shown, points, reasons = [], [], []
-    for picture, places in found.take(set(data.evenly(found.pictures, _SHOWN).tolist())):
+    for image, places in found.take(set(data.evenly(found.images, _SHOWN).tolist())):
         try:
-            shown.append(images.decode(picture, Crop.max_pixels))
+            shown.append(images.decode(image, Crop.max_pixels))
             points.append(places)
-        except PictureError as error:
+        except ImageError as error:
             reasons.append(str(error))
     if not shown:
-        raise DataError(f"{path}: no picture in it for a contact sheet{_because(reasons)}")
+        raise DataError(f"{path}: no image in it for a contact sheet{_because(reasons)}")
     partial = sheet.with_name(sheet.name + ".partial")
     try:
         data.sheet(shown, points, _TILE, _COLUMNS).save(str(partial), "png")
@@ -263,7 +263,7 @@ def _write_sheet(path: Path, found: _Found, sheet: Path) -> None:
         with contextlib.suppress(OSError):
             partial.unlink()
         raise
-    print(f"contact sheet of {len(shown)} pictures: {_plain(str(sheet))}")
+    print(f"contact sheet of {len(shown)} images: {_plain(str(sheet))}")
     if reasons:
         print(f"{len(reasons)} left out{_plain(_because(reasons))}")
 

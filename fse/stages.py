@@ -31,7 +31,7 @@ class Stage(NamedTuple):
     share: str = ""
 
 
-# The stages that bring and prepare pictures: to train on, or to evaluate on where that is not the same.
+# The stages that bring and prepare images: to train on, or to evaluate on where that is not the same.
 DATA = ("download", "align-crop", "convert")
 EVALUATED = "-evaluate"  # ends the role of what such a stage made to evaluate on
 
@@ -43,7 +43,7 @@ STAGES: Dict[str, Stage] = {
         "fse.preprocessing.align_crop:align_crop",
         ("download",),
         "crops",
-        "cut a square of one size out of every picture",
+        "cut a square of one size out of every image",
         summary="crop.json",
         resumes=True,
         share="fse.preprocessing.align_crop:share",
@@ -89,7 +89,7 @@ STAGES: Dict[str, Stage] = {
         "fse.evaluation.evaluate:evaluate",
         ("export", "train", "convert"),
         "evaluation",
-        "measure it on annotated pictures",
+        "measure it on annotated images",
         summary="metrics.json",
         volatile={"metrics.json": ("train_pairs_per_second", "train_seconds")},
     ),

@@ -25,7 +25,7 @@ def own_locks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def tiny() -> config.Config:
-    """An experiment of 24 + 8 pictures, 20 pixels wide, 4 landmarks, 6 steps."""
+    """An experiment of 24 + 8 images, 20 pixels wide, 4 landmarks, 6 steps."""
     return config.from_tables(
         {
             "crop": {"size": 20},
@@ -40,9 +40,9 @@ def tiny() -> config.Config:
 
 
 def write_crops(folder: Path, train: int, test: int, size: int = 20, names: tuple = ("left_eye", "right_eye")) -> Path:
-    """What align-crop writes: coloured noise with a bright dot at each landmark."""
+    """What align-crop writes: colored noise with a bright dot at each landmark."""
     random = np.random.RandomState(5)
-    (folder / "pictures").mkdir(parents=True)
+    (folder / "images").mkdir(parents=True)
     rows = ["file,source,split" + "".join(f",{name}_x,{name}_y" for name in names)]
     for number in range(train + test):
         pixels = random.randint(0, 120, (size, size, 3)).astype(np.uint8)
@@ -50,18 +50,18 @@ def write_crops(folder: Path, train: int, test: int, size: int = 20, names: tupl
         for x, y in places:
             pixels[y - 1 : y + 2, x - 1 : x + 2] = 255
         points = (2.0 * places + 1.0) / size - 1.0
-        Image.fromarray(pixels).save(str(folder / "pictures" / f"{number:04d}.png"))
+        Image.fromarray(pixels).save(str(folder / "images" / f"{number:04d}.png"))
         split = "train" if number < train else "test"
         values = "".join(f",{value:.6f}" for value in points.ravel())
         rows.append(f"{number:04d}.png,{number:04d}.jpg,{split}{values}")
     (folder / "landmarks.csv").write_text("\n".join(rows) + "\n")
     description = {
-        "pictures": train + test,
+        "images": train + test,
         "skipped": 0,
         "splits": {"train": train, "test": test},
         "landmarks": list(names),
         "size": size,
-        "mode": "centre",
+        "mode": "center",
         "reads_test_annotations": False,
     }
     (folder / "crop.json").write_text(json.dumps(description))

@@ -78,7 +78,7 @@ def _model(config: Config) -> List[str]:
         "--model=model.pb",
         "--framework=3",
         "--input_format=NHWC",
-        f"--input_shape=pictures:{config.export.offline_batch},{view},{view},3",
+        f"--input_shape=images:{config.export.offline_batch},{view},{view},3",
         "--out_nodes=landmarks:0;heatmaps:0",
         "--output_type=FP32",
     ]

@@ -1,6 +1,6 @@
 """`fse train` with the flags of the codes it replaces: alldbi's main.py and train.py of ModelZoo's Factorized_ID1301.
 
-Their names and defaults hold; a folder of pictures goes in, checkpoints `model-<step>` and TensorBoard `logs` come out.
+Their names and defaults hold; a folder of images goes in, checkpoints `model-<step>` and TensorBoard `logs` come out.
 """
 
 import argparse
@@ -47,8 +47,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         "flags of alldbi's main.py and ModelZoo's Factorized_ID1301",
         "they override --config; without it the other settings are those codes' defaults",
     )
-    group.add_argument("--mode", choices=("train", "test"), default="train", help="test: draw landmarks on pictures")
-    group.add_argument("--input_dir", type=Path, help="folder of pictures")
+    group.add_argument("--mode", choices=("train", "test"), default="train", help="test: draw landmarks on images")
+    group.add_argument("--input_dir", type=Path, help="folder of images")
     group.add_argument("--output_dir", type=Path, help="where model-<step>, logs and (in test mode) images go")
     group.add_argument("--checkpoint", type=Path, help="folder of checkpoints to go on from, or to test")
     for flag in FLAGS:
@@ -115,7 +115,7 @@ def run(options: argparse.Namespace, run_stage: Callable[..., None]) -> None:
 
 
 def _test(config: Config, options: argparse.Namespace, output: Path) -> None:
-    """Writes `images/<name>-outputs.png`, the landmarks drawn on every picture of the folder."""
+    """Writes `images/<name>-outputs.png`, the landmarks drawn on every image of the folder."""
     import numpy as np
 
     from fse.datasets import images

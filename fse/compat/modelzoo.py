@@ -2,9 +2,9 @@
 
 `scripts/train_{full,performance}_{1p,8p}.sh` are this module. It runs `luigi --module pipeline` as a person would and
 reads what the training wrote; the nightly writes this log of each of its runs too. Units, which ModelZoo leaves open:
-BatchSize in pictures a step over all cards; speed in pictures a second over all cards, without the first line of
+BatchSize in images a step over all cards; speed in images a second over all cards, without the first line of
 `losses.csv`, in which the graph is compiled; TrainingTime in milliseconds a step; E2ETrainingTime in seconds;
-TrainAccuracy the share of test pictures with an error below 10 % of the inter-ocular distance.
+TrainAccuracy the share of test images with an error below 10 % of the inter-ocular distance.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from fse.runtime import processes
 
 NETWORK = "Factorized_ID1301_for_TensorFlow"
 
-# Folders in which ModelZoo's users keep the pictures below --data_path, the port's own first; else they lie in it.
+# Folders in which ModelZoo's users keep the images below --data_path, the port's own first; else they lie in it.
 FOLDERS = ("data10w", "images", "img_align_celeba")
 
 # The scripts, what ModelZoo calls their cases, and their experiments without the number of cards.
@@ -62,8 +62,8 @@ Losses = List[Dict[str, float]]
 class Result(NamedTuple):
     """What a case comes to.
 
-    batch_size: pictures a step, over all ranks. kind: acc (full) or perf (performance).
-    fps: pictures a second, over all ranks. loss: the last loss_align. seconds: from the first command to the last, None if
+    batch_size: images a step, over all ranks. kind: acc (full) or perf (performance).
+    fps: images a second, over all ranks. loss: the last loss_align. seconds: from the first command to the last, None if
     it is not known.
     accuracy: in [0, 1], None if it was not measured.
     """
@@ -146,7 +146,7 @@ def final_lines(result: Result, rows: Losses, progress: str) -> str:
 
 
 def speed(rows: Losses, batch_size: int) -> float:
-    """Pictures a second in `losses.csv` without its first line, if there are more."""
+    """Images a second in `losses.csv` without its first line, if there are more."""
     first = rows[0] if len(rows) > 1 else dict.fromkeys(rows[0], 0.0)
     return (rows[-1]["step"] - first["step"]) * batch_size / max(rows[-1]["seconds"] - first["seconds"], 1e-9)
 
@@ -176,12 +176,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("kind", choices=tuple(KINDS), help=argparse.SUPPRESS)
     parser.add_argument("cards", choices=("1p", "8p"), help=argparse.SUPPRESS)
     parser.add_argument(
-        "--data_path", type=Path, help="folder of the pictures, or one with {}".format(" or ".join(FOLDERS))
+        "--data_path", type=Path, help="folder of the images, or one with {}".format(" or ".join(FOLDERS))
     )
     parser.add_argument("--output_path", type=Path, help="default: output/$ASCEND_DEVICE_ID")
-    parser.add_argument("--batch_size", type=int, help="pictures a step, over all cards")
+    parser.add_argument("--batch_size", type=int, help="images a step, over all cards")
     parser.add_argument("--train_steps", type=int, help="number of steps; overrides the epochs")
-    parser.add_argument("--train_epochs", type=int, help="passes over the pictures")
+    parser.add_argument("--train_epochs", type=int, help="passes over the images")
     parser.add_argument("--learning_rate", type=float, help="Adam's step size")
     parser.add_argument("--precision_mode", help="npu.precision_mode; elsewhere " + ", ".join(PRECISIONS))
     parser.add_argument("--profiling", default="False", help="True: profile to profiling in the output folder (npu)")
@@ -227,7 +227,7 @@ def _run(options: argparse.Namespace) -> None:
         said = _said(workspace, trained, output, card, started)
         log.write(said)
         _keep(output, trained / "checkpoints")
-        packed = json.loads((workspace / settings.experiment.name / PACKED).read_text())["pictures"]
+        packed = json.loads((workspace / settings.experiment.name / PACKED).read_text())["images"]
         measured = options.kind == "full" and (packed["test"] > 0 or configuration.evaluates_other_data(settings))
         if options.kind == "full":
             _luigi(["FullRun" if measured else "Export", *common], log)
@@ -247,7 +247,7 @@ def _changes(options: argparse.Namespace) -> Dict[str, Any]:
         raise ConfigError(f"--data_path {data}: no such folder")
     inside = next((name for name in FOLDERS if (data / name).is_dir()), ".")
     if not images.find(data / inside):
-        raise ConfigError(f"--data_path {data / inside}: no pictures there")
+        raise ConfigError(f"--data_path {data / inside}: no images there")
     values: Dict[str, Any] = {
         "dataset.archive": str(data),
         "dataset.images": inside,
@@ -358,7 +358,7 @@ def _keep(output: Path, checkpoints: Path) -> None:
 
 
 def _accuracy(path: Path) -> Optional[float]:
-    """The share of test pictures that are not failures, in an evaluation's `metrics.json`."""
+    """The share of test images that are not failures, in an evaluation's `metrics.json`."""
     missed = json.loads(path.read_text()).get("failure_rate_10")
     return None if missed is None else round(1.0 - missed, 4)
 

@@ -4,7 +4,7 @@ Source: Köstinger et al., "Annotated facial landmarks in the wild", 2011; test 
 detection by deep multi-task learning", ECCV 2014 (MTFL); training crops and their list: Thewlis, Bilen and Vedaldi,
 2017, in the archive of their later DVE.
 Terms: non-commercial research after registration with TU Graz, so it is fetched by hand.
-Pictures: 150 x 150 pixels; 10,122 train (`facedata_cropped.csv`, set 1), 2,995 test (`AFLW` in MTFL's `testing.txt`);
+Images: 150 x 150 pixels; 10,122 train (`facedata_cropped.csv`, set 1), 2,995 test (`AFLW` in MTFL's `testing.txt`);
 no photograph in both.
 Landmarks: five, in pixels counted from 1. Errors are divided by the distance of the eyes.
 """
@@ -35,7 +35,7 @@ def read(given: Given, part: str) -> Annotations:
     splits = ["train"] * len(train) + ["test"] * len(test)
     placed = (
         np.concatenate([points, tested]).reshape(-1, 5, 2) - 0.5
-    )  # the first pixel is 1, and its centre ours at 0.5
+    )  # the first pixel is 1, and its center ours at 0.5
     return Annotations(train + test, splits, list(FIVE_POINTS), placed, None, None)
 
 
@@ -62,7 +62,7 @@ def _train(path: Path) -> Tuple[List[str], List[str], np.ndarray]:
 
 
 def _test(path: Path) -> Tuple[List[str], np.ndarray]:
-    """Names of MTFL's AFLW pictures, and [n, 10] x and y in turn; the file has all x before all y, and backslashes."""
+    """Names of MTFL's AFLW images, and [n, 10] x and y in turn; the file has all x before all y, and backslashes."""
     names, points = [], []
     for line, words in lines(path):
         if not words[0].startswith("AFLW"):

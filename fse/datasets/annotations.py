@@ -1,9 +1,9 @@
-"""Annotation files: one CSV row per picture.
+"""Annotation files: one CSV row per image.
 
     file,width,height,split,left_eye_x,left_eye_y,right_eye_x,right_eye_y
     a/0001.jpg,320,320,train,112.0,108.0,207.0,109.0
 
-`file` is relative to the folder of the pictures. Everything else may be absent: `width,height` (of the picture, EXIF
+`file` is relative to the folder of the images. Everything else may be absent: `width,height` (of the image, EXIF
 orientation applied), `split` (`train` or `test`; without it all are `train`), `box_x,box_y,box_width,box_height`, and a
 pair `NAME_x,NAME_y` per landmark. Other columns are ignored. Units are pixels, (0, 0) is the outer corner of the
 top-left pixel. What align-crop writes has the same form, with landmarks in [-1, 1] over the crop.
@@ -25,7 +25,7 @@ _MISSING = ("", "nan", "na")
 
 
 class Annotations(NamedTuple):
-    """An annotation file of n pictures with L landmarks.
+    """An annotation file of n images with L landmarks.
 
     files: n names. splits: n times `train` or `test`. landmarks: L names. points: float64 [n, L, 2], (x, y), NaN where a
     cell is empty. sizes: float64 [n, 2], width and height, or None. boxes: float64 [n, 4], x, y, width, height, or None.
@@ -40,7 +40,7 @@ class Annotations(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A picture that was made from another one, `source`, and where its landmarks are in it, [L, 2]."""
+    """An image that was made from another one, `source`, and where its landmarks are in it, [L, 2]."""
 
     file: str
     source: str
@@ -49,7 +49,7 @@ class Row(NamedTuple):
 
 
 def read(path: Path) -> Annotations:
-    """Reads an annotation file, row by row. Whether its pictures exist and its points make sense is not looked at.
+    """Reads an annotation file, row by row. Whether its images exist and its points make sense is not looked at.
 
     Raises:
       DataError: the file cannot be read, a column is missing or doubled, there is no row, or a cell is not what its
@@ -61,7 +61,7 @@ def read(path: Path) -> Annotations:
     sizes, boxes = _group(columns, _SIZE, path), _group(columns, _BOX, path)
     measured = [name + axis for name in landmarks for axis in ("_x", "_y")] + sizes + boxes
     places = [columns[name] for name in measured]
-    # The numbers go into one array at once: as text, those of 200,000 pictures take a quarter of a gigabyte.
+    # The numbers go into one array at once: as text, those of 200,000 images take a quarter of a gigabyte.
     files: Dict[str, str] = {}
     numbers = array.array("d")
     for line, row in enumerate(rows, 2):
@@ -146,7 +146,7 @@ def _columns(header: List[str], path: Path) -> Dict[str, int]:
 def _file(name: str, path: Path) -> str:
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if not parts or name.startswith("/") or ".." in parts:
-        raise DataError(f"{path}: file {name!r} does not name a picture below the pictures' folder")
+        raise DataError(f"{path}: file {name!r} does not name an image below the images' folder")
     return "/".join(parts)
 
 

@@ -1,11 +1,11 @@
 """CAT: photographs of cats with nine points on the head, of which seven are used.
 
 Source: Zhang, Sun and Tang, "Cat head detection: how to effectively exploit shape and texture features", ECCV 2008.
-Terms: none are stated; the pictures are of Flickr. Research use.
-Pictures: about 10,000 photographs of many sizes in seven folders. The lists of earlier work are not published with it;
-here an eighth of the pictures is for testing, drawn once by name. So errors compare with other runs of this code only.
+Terms: none are stated; the images are of Flickr. Research use.
+Images: about 10,000 photographs of many sizes in seven folders. The lists of earlier work are not published with it;
+here an eighth of the images is for testing, drawn once by name. So errors compare with other runs of this code only.
 Landmarks: eyes, mouth, and two points of each ear (1-4, 6, 7 and 9 of the nine, the ears' tips left out), pixels
-counted from 0. Errors are divided by the distance of the eyes. Boxes are the points' own, of test pictures too.
+counted from 0. Errors are divided by the distance of the eyes. Boxes are the points' own, of test images too.
 """
 
 from pathlib import Path
@@ -31,9 +31,9 @@ _TEST_SHARE, _SEED = 0.125, 1234
 
 def read(given: Given, part: str) -> Annotations:
     """Annotations of the cats' heads."""
-    files = [name for name in given.pictures if name + ".cat" in given.notes]
+    files = [name for name in given.images if name + ".cat" in given.notes]
     if not files:
-        raise DataError("cats: no picture with a .cat file beside it")
+        raise DataError("cats: no image with a .cat file beside it")
     points = np.stack([points_of(given.notes[name + ".cat"]) for name in files])
     return Annotations(files, shares(files, _TEST_SHARE, _SEED), list(LANDMARKS), points, None, tight_boxes(points))
 

@@ -3,12 +3,12 @@
 Source: Liu, Luo, Wang and Tang, "Deep learning face attributes in the wild", ICCV 2015.
 Terms: non-commercial research and education; not to be redistributed. The files are on Google Drive, behind quotas that
 often answer with a page instead of a file; then they have to be fetched by hand.
-Pictures: 178 x 218 pixels; 202,599. Partition: 162,770 train, 19,867 validation, 19,962 test.
-Parts: `train`, the training partition without MAFL's test pictures, 161,962 (IMM, lmdis-rep); `train_without_mafl`,
-also without MAFL's training pictures, 146,501 (DVE); `all`, everything but MAFL's test pictures, 201,599; `everything`,
-202,599 (alldbi): a detector trained on it has seen the test pictures.
-Landmarks: five, whole pixels counted from 0; their centres are half a pixel further. Errors are divided by the distance
-of the eyes. It has no test pictures of its own; MAFL is the part that detectors are measured on
+Images: 178 x 218 pixels; 202,599. Partition: 162,770 train, 19,867 validation, 19,962 test.
+Parts: `train`, the training partition without MAFL's test images, 161,962 (IMM, lmdis-rep); `train_without_mafl`,
+also without MAFL's training images, 146,501 (DVE); `all`, everything but MAFL's test images, 201,599; `everything`,
+202,599 (alldbi): a detector trained on it has seen the test images.
+Landmarks: five, whole pixels counted from 0; their centers are half a pixel further. Errors are divided by the distance
+of the eyes. It has no test images of its own; MAFL is the part that detectors are measured on
 (`fse/datasets/mafl.py`).
 """
 
@@ -25,7 +25,7 @@ from fse.errors import DataError
 PAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 TERMS = "non-commercial research and education only; not to be redistributed"
 
-PICTURES = File(
+IMAGES = File(
     "img_align_celeba.zip",
     1_443_490_838,
     "46fb89443c578308acf364d7d379fe1b9efb793042c0af734b6112e4fd3a8c74",
@@ -67,11 +67,11 @@ PARTS = {
 
 def read(given: Given, part: str) -> Annotations:
     """Annotations of a part of CelebA, aligned."""
-    return chosen(points_of(given.lists[LANDMARKS.name]), unlabelled(given, part), [])
+    return chosen(points_of(given.lists[LANDMARKS.name]), unlabeled(given, part), [])
 
 
-def unlabelled(given: Given, part: str) -> List[str]:
-    """Names of the training pictures of a part, in CelebA's order."""
+def unlabeled(given: Given, part: str) -> List[str]:
+    """Names of the training images of a part, in CelebA's order."""
     partition = {}
     for line, words in lines(given.lists[PARTITION.name]):
         if len(words) != 2 or words[1] not in ("0", "1", "2"):
@@ -107,12 +107,12 @@ def names_of(path: Path) -> List[str]:
 
 
 def points_of(path: Path) -> Dict[str, np.ndarray]:
-    """Landmarks [5, 2] by picture: a count, a line of column names, then a name and ten numbers a line."""
+    """Landmarks [5, 2] by image: a count, a line of column names, then a name and ten numbers a line."""
     return {name: values.reshape(5, 2) + 0.5 for name, values in table_of(path, 10).items()}
 
 
 def table_of(path: Path, count: int) -> Dict[str, np.ndarray]:
-    """The rows of one of CelebA's tables: float64 [count] by picture.
+    """The rows of one of CelebA's tables: float64 [count] by image.
 
     Raises:
       DataError: the file is not such a table, or has not the number of rows that it says.
@@ -132,7 +132,7 @@ def table_of(path: Path, count: int) -> Dict[str, np.ndarray]:
 
 
 def chosen(points: Dict[str, np.ndarray], train: List[str], test: List[str]) -> Annotations:
-    """Annotations of the named pictures.
+    """Annotations of the named images.
 
     Raises:
       DataError: one has no landmarks.
@@ -140,7 +140,7 @@ def chosen(points: Dict[str, np.ndarray], train: List[str], test: List[str]) -> 
     files = train + test
     missing = [name for name in files if name not in points]
     if missing:
-        raise DataError(f"{LANDMARKS.name}: no landmarks of {len(missing)} pictures: {missing[0]} …")
+        raise DataError(f"{LANDMARKS.name}: no landmarks of {len(missing)} images: {missing[0]} …")
     placed = np.stack([points[name] for name in files]) if files else np.zeros((0, 5, 2))
     return Annotations(files, ["train"] * len(train) + ["test"] * len(test), list(FIVE_POINTS), placed, None, None)
 
@@ -148,7 +148,7 @@ def chosen(points: Dict[str, np.ndarray], train: List[str], test: List[str]) -> 
 DATASET = DataSet(
     page=PAGE,
     terms=TERMS,
-    files=(LANDMARKS, PARTITION, MAFL_TRAIN, MAFL_TEST, PICTURES),
+    files=(LANDMARKS, PARTITION, MAFL_TRAIN, MAFL_TEST, IMAGES),
     members=r"img_align_celeba/(\d+\.jpg)",
     read=read,
     parts=PARTS,

@@ -1,4 +1,4 @@
-"""Data sets: a folder of pictures and, where there are landmarks, an annotation file (`fse.datasets.annotations`)."""
+"""Data sets: a folder of images and, where there are landmarks, an annotation file (`fse.datasets.annotations`)."""
 
 import dataclasses
 import json
@@ -26,7 +26,7 @@ from fse.runtime.progress import bar
 def download(config: configuration.Config, output: Path, cache: Optional[Path] = None) -> None:
     """Brings the data set into a folder: the Download stage.
 
-    Writes `images/…`, `landmarks.csv` if the data set is annotated, and `dataset.json`: name, number of pictures, by
+    Writes `images/…`, `landmarks.csv` if the data set is annotated, and `dataset.json`: name, number of images, by
     split too, names of the landmarks, source and its sha256.
 
     Args:
@@ -75,7 +75,7 @@ def _bring(config: configuration.Config, output: Path, cache: Path) -> Dict[str,
 
 
 def _bring_known(config: configuration.Config, known: DataSet, output: Path, cache: Path) -> Dict[str, Any]:
-    """`_bring` of a known data set: its lists say which pictures of its archives are wanted."""
+    """`_bring` of a known data set: its lists say which images of its archives are wanted."""
     name, part = config.dataset.name, config.dataset.part or next(iter(known.parts))
     to_fetch = source.absent(known.files, config.download)
     if to_fetch:
@@ -101,13 +101,13 @@ def _bring_known(config: configuration.Config, known: DataSet, output: Path, cac
         for member in _extract(config, package, known, notes, _is_note, cache)
     ]
     noted = {path.relative_to(notes).as_posix(): path for path in notes.rglob("*") if path.is_file()}
-    table = known.read(Given(noted, sorted(filter(images.is_picture, found)), lists), part)
+    table = known.read(Given(noted, sorted(filter(images.is_image, found)), lists), part)
     missing = sorted(set(table.files) - set(found))
     if missing:
-        raise DataError(f"{name}: {len(missing):,} of its pictures are missing: {missing[0]} …")
+        raise DataError(f"{name}: {len(missing):,} of its images are missing: {missing[0]} …")
     counts = {split: table.splits.count(split) for split in annotations.SPLITS}
     if known.parts[part] and counts != known.parts[part]:
-        raise DataError(f"{name}: {counts} pictures, wanted {known.parts[part]}; is a file incomplete?")
+        raise DataError(f"{name}: {counts} images, wanted {known.parts[part]}; is a file incomplete?")
     wanted = set(table.files)
     for package in packages:
         _extract(config, package, known, output / "images", wanted.__contains__, cache)
@@ -125,7 +125,7 @@ def _bring_known(config: configuration.Config, known: DataSet, output: Path, cac
 
 
 def _is_note(name: str) -> bool:
-    return bool(name) and not images.is_picture(name)
+    return bool(name) and not images.is_image(name)
 
 
 def _extract(
@@ -179,7 +179,7 @@ def _unpack(path: Path, output: Path, dataset: configuration.Dataset) -> None:
             path.unlink()  # it will not get better; the next run downloads it again
         raise
     if not images.find(unpacked):
-        raise _no_pictures(dataset, archive.folders(path, *limits))
+        raise _no_images(dataset, archive.folders(path, *limits))
     root = _root(unpacked, dataset)
     if (root / dataset.annotations).is_file():
         os.replace(str(root / dataset.annotations), str(output / "landmarks.csv"))
@@ -188,13 +188,13 @@ def _unpack(path: Path, output: Path, dataset: configuration.Dataset) -> None:
 
 
 def _wanted(dataset: configuration.Dataset) -> Callable[[PurePosixPath], bool]:
-    """Chooses the pictures and the annotation file, at the top of the archive or below one folder."""
+    """Chooses the images and the annotation file, at the top of the archive or below one folder."""
     folder, table = PurePosixPath(dataset.images).parts, PurePosixPath(dataset.annotations).parts
 
     def wanted(name: PurePosixPath) -> bool:
-        picture = images.is_picture(name.name)
+        image = images.is_image(name.name)
         return any(
-            inner == table or (picture and inner[: len(folder)] == folder) for inner in (name.parts, name.parts[1:])
+            inner == table or (image and inner[: len(folder)] == folder) for inner in (name.parts, name.parts[1:])
         )
 
     return wanted
@@ -209,15 +209,15 @@ def _root(place: Path, dataset: configuration.Dataset) -> Path:
     inside = [path for path in sorted(place.iterdir()) if (path / dataset.images).is_dir()]
     if len(inside) == 1:
         return inside[0]
-    raise _no_pictures(dataset, sorted(path.name for path in place.iterdir() if path.is_dir()))
+    raise _no_images(dataset, sorted(path.name for path in place.iterdir() if path.is_dir()))
 
 
 def _copy(root: Path, output: Path, dataset: configuration.Dataset) -> None:
-    """Copies pictures and annotations; links would let later changes to the originals through."""
+    """Copies images and annotations; links would let later changes to the originals through."""
     names = images.find(root / dataset.images)
     if not names:
-        raise _no_pictures(dataset, sorted(path.name for path in root.iterdir() if path.is_dir()))
-    for name in bar(names, unit="pictures", desc="copying"):
+        raise _no_images(dataset, sorted(path.name for path in root.iterdir() if path.is_dir()))
+    for name in bar(names, unit="images", desc="copying"):
         target = output / "images" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(str(root / dataset.images / name), str(target))
@@ -225,14 +225,14 @@ def _copy(root: Path, output: Path, dataset: configuration.Dataset) -> None:
         shutil.copyfile(str(root / dataset.annotations), str(output / "landmarks.csv"))
 
 
-def _no_pictures(dataset: configuration.Dataset, folders: List[str]) -> DataError:
+def _no_images(dataset: configuration.Dataset, folders: List[str]) -> DataError:
     if dataset.name == folder.NAME:
         return DataError(
-            "{}: no pictures ({}) in it".format(configuration.label(dataset.archive), " ".join(images.EXTENSIONS))
+            "{}: no images ({}) in it".format(configuration.label(dataset.archive), " ".join(images.EXTENSIONS))
         )
     listed = ", ".join(folders[:10]) + (", …" if len(folders) > 10 else "")
     return DataError(
-        "{}: no pictures ({}) below folder {!r}; set dataset.images. It has these folders: {}".format(
+        "{}: no images ({}) below folder {!r}; set dataset.images. It has these folders: {}".format(
             configuration.label(dataset.archive), " ".join(images.EXTENSIONS), dataset.images, listed or "none"
         )
     )
@@ -256,7 +256,7 @@ def _describe(dataset: configuration.Dataset, output: Path) -> Dict[str, Any]:
         landmarks, splits = table.landmarks, {split: found[split] for split in annotations.SPLITS}
     else:
         _check_annotated(dataset, output)
-    return {"name": dataset.name, "pictures": len(names), "splits": splits, "landmarks": landmarks}
+    return {"name": dataset.name, "images": len(names), "splits": splits, "landmarks": landmarks}
 
 
 def _check_annotated(dataset: configuration.Dataset, output: Path) -> None:

@@ -37,7 +37,7 @@ def check(config: configuration.Config) -> None:
 
 
 def check_evaluation(config: configuration.Config) -> None:
-    """Refuses to evaluate on a known data set that has no test pictures.
+    """Refuses to evaluate on a known data set that has no test images.
 
     Raises:
       ConfigError: it has none.
@@ -47,7 +47,7 @@ def check_evaluation(config: configuration.Config) -> None:
     counts = parts[dataset.part or next(iter(parts))]
     if counts and not counts["test"]:
         raise ConfigError(
-            f"evaluate.dataset: {dataset.name} has no test pictures; say what to evaluate on, for example "
+            f"evaluate.dataset: {dataset.name} has no test images; say what to evaluate on, for example "
             "evaluate.dataset=mafl"
         )
 
@@ -61,13 +61,13 @@ def _check_data_set(section: str, dataset: configuration.Dataset) -> None:
             close = difflib.get_close_matches(dataset.name, names, n=1)
             hint = f"did you mean {close[0]}?" if close else "known are: {}".format(", ".join(names))
             if dataset.name == folder.NAME:
-                hint = f"for example {section}.archive=my/pictures"
+                hint = f"for example {section}.archive=my/images"
             raise ConfigError(f"{section}.archive must say where the data set {dataset.name!r} is; {hint}")
         if dataset.part:
             raise ConfigError("{}.part: only known data sets have parts ({})".format(section, ", ".join(KNOWN)))
         if dataset.name == folder.NAME and dataset.images != configuration.Dataset.images:
             raise ConfigError(
-                f"{section}.images: pictures of 'folder' are looked for everywhere; leave it out, or let {section}.archive name the "
+                f"{section}.images: images of 'folder' are looked for everywhere; leave it out, or let {section}.archive name the "
                 "folder that they are in"
             )
         return

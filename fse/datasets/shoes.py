@@ -1,8 +1,8 @@
-"""UT Zappos50K: shoes of a catalogue on white ground, 136 x 136 pixels; no landmarks.
+"""UT Zappos50K: shoes of a catalog on white ground, 136 x 136 pixels; no landmarks.
 
 Source: Yu and Grauman, "Fine-grained visual comparisons with local learning", CVPR 2014.
 Terms: academic, non-commercial use.
-Pictures: 136 x 136 pixels; 50,025, of which a twentieth is for testing, drawn once by name.
+Images: 136 x 136 pixels; 50,025, of which a twentieth is for testing, drawn once by name.
 Landmarks: none. So there are no errors: the report shows what was learned, and measures how it moves with warps.
 """
 
@@ -16,8 +16,8 @@ _TEST_SHARE, _SEED = 0.05, 1234
 
 def read(given: Given, part: str) -> Annotations:
     """The shoes, without landmarks."""
-    splits = shares(given.pictures, _TEST_SHARE, _SEED)
-    return Annotations(given.pictures, splits, [], np.zeros((len(splits), 0, 2)), None, None)
+    splits = shares(given.images, _TEST_SHARE, _SEED)
+    return Annotations(given.images, splits, [], np.zeros((len(splits), 0, 2)), None, None)
 
 
 DATASET = DataSet(

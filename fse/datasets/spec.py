@@ -31,12 +31,12 @@ class File(NamedTuple):
 class Given(NamedTuple):
     """What `DataSet.read` reads from.
 
-    notes: annotation files of the archives by their names in the data set. pictures: names of the pictures there, sorted.
+    notes: annotation files of the archives by their names in the data set. images: names of the images there, sorted.
     lists: paths of the files that are no archives, by name.
     """
 
     notes: Dict[str, Path]
-    pictures: List[str]
+    images: List[str]
     lists: Dict[str, Path]
 
 
@@ -45,9 +45,9 @@ class DataSet(NamedTuple):
 
     page, terms: where a person finds it, and on what terms. files: what it is made of. members: pattern of the names in
     archives that are of interest; group 1 is the name in the data set. read: gives the annotations of a part, files
-    named as in the data set. parts: the published number of pictures by split, for each part; the first is the default,
+    named as in the data set. parts: the published number of images by split, for each part; the first is the default,
     and an empty one where nothing is published. landmarks, eyes: names. boxes_from_annotations: its boxes tell where the
-    annotated points are, in test pictures too.
+    annotated points are, in test images too.
     """
 
     page: str
@@ -97,7 +97,7 @@ def numbers(words: List[str], count: int, path: Path, line: int) -> np.ndarray:
 
 
 def tight_boxes(points: np.ndarray) -> np.ndarray:
-    """float64 [n, 4]: x, y, width and height of the smallest box around each picture's points, [n, L, 2]."""
+    """float64 [n, 4]: x, y, width and height of the smallest box around each image's points, [n, L, 2]."""
     low, high = points.min(1), points.max(1)
     return np.concatenate([low, high - low], axis=1)
 

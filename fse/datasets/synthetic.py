@@ -1,11 +1,11 @@
-"""The embedded data set: stylised faces with exact landmarks, rendered.
+"""The embedded data set: stylized faces with exact landmarks, rendered.
 
 A head is an ellipsoid. Features are curves on its surface, turned by yaw, pitch and roll and projected in parallel, so
 that features and landmarks move together and are foreshortened alike. Background, face and camera draw from separate
 random streams: nothing but the figure itself tells where the face is.
 
 Inside this module lengths are in *half-widths of the head* and head coordinates are `(u, v)`, u to the image's right,
-v down, (0, 0) in the middle of the face. Colours are RGB in [0, 1].
+v down, (0, 0) in the middle of the face. Colors are RGB in [0, 1].
 """
 
 import csv
@@ -22,14 +22,14 @@ from fse.runtime.progress import bar
 
 LANDMARKS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 
-# Test pictures are numbered from here, beyond any training picture: more training pictures leave them as they are.
+# Test images are numbered from here, beyond any training image: more training images leave them as they are.
 FIRST_TEST_INDEX = 10_000_000
 
 _OVERSAMPLING = 2
 _GEOMETRY, _LOOK, _BACKGROUND, _CAMERA = range(4)
 
 _LIGHT_SKIN, _DARK_SKIN = np.array([0.97, 0.82, 0.71]), np.array([0.36, 0.23, 0.16])
-_HAIR_COLOURS = np.array(
+_HAIR_COLORS = np.array(
     [
         [0.07, 0.06, 0.06],
         [0.20, 0.13, 0.09],
@@ -41,7 +41,7 @@ _HAIR_COLOURS = np.array(
         [0.85, 0.84, 0.82],
     ]
 )
-_IRIS_COLOURS = np.array(
+_IRIS_COLORS = np.array(
     [[0.20, 0.11, 0.06], [0.32, 0.20, 0.09], [0.22, 0.36, 0.55], [0.24, 0.40, 0.25], [0.30, 0.32, 0.35]]
 )
 
@@ -49,13 +49,13 @@ _IRIS_COLOURS = np.array(
 class Face(NamedTuple):
     """The geometry of one face: all that its landmarks depend on."""
 
-    centre: np.ndarray  # [2], in picture widths
-    radius: float  # half the width of the head, in picture widths
+    center: np.ndarray  # [2], in image widths
+    radius: float  # half the width of the head, in image widths
     aspect: float  # height of the head over its width
     rotation: np.ndarray  # [3, 3], head to camera
     yaw: float  # radians, positive towards the image's right
     roll: float  # radians, clockwise
-    eye: np.ndarray  # [2], centre of the right eye's opening
+    eye: np.ndarray  # [2], center of the right eye's opening
     nose: np.ndarray  # [2], tip
     nose_height: float  # of the tip above the surface
     mouth: np.ndarray  # [2], right corner
@@ -65,8 +65,8 @@ class Face(NamedTuple):
 def render(settings: Dataset, folder: Path, processes: int = 0) -> None:
     """Renders the data set into `folder`.
 
-    Writes `images/000000.png` … (RGB, `settings.size` square; `settings.train` training pictures, then `settings.test`
-    test pictures) and at the end `landmarks.csv`: file, width, height, split and the landmarks' x and y in pixels,
+    Writes `images/000000.png` … (RGB, `settings.size` square; `settings.train` training images, then `settings.test`
+    test images) and at the end `landmarks.csv`: file, width, height, split and the landmarks' x and y in pixels,
     where (0, 0) is the outer corner of the top-left pixel.
 
     Args:
@@ -81,7 +81,7 @@ def render(settings: Dataset, folder: Path, processes: int = 0) -> None:
     images = Path(folder) / "images"
     images.mkdir()
     jobs = list(_jobs(settings, images))
-    rows = list(bar(in_order(_write, jobs, processes, "rendering"), total=len(jobs), unit="pictures", desc="rendering"))
+    rows = list(bar(in_order(_write, jobs, processes, "rendering"), total=len(jobs), unit="images", desc="rendering"))
     with open(str(Path(folder) / "landmarks.csv"), "w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(
@@ -98,20 +98,20 @@ def render_face(seed: int, index: int, size: int) -> Tuple[np.ndarray, np.ndarra
 
     Args:
       seed: of the data set, in [0, 2**32).
-      index: of the picture, in [0, 2**32).
+      index: of the image, in [0, 2**32).
       size: width and height in pixels. Another size shows the same face, but for sensor noise.
 
     Returns:
-      The picture, uint8 [size, size, 3] RGB, and `landmarks(seed, index, size)`.
+      The image, uint8 [size, size, 3] RGB, and `landmarks(seed, index, size)`.
     """
     face = _face(seed, index)
     canvas = _Canvas(_background(_random(seed, index, _BACKGROUND), size))
     random = _random(seed, index, _LOOK)
     light = _light(random)
     _draw_figure(canvas, face, light, random)
-    colours = canvas.colours.reduce(_OVERSAMPLING)
+    colors = canvas.colors.reduce(_OVERSAMPLING)
     figure = np.asarray(canvas.figure.reduce(_OVERSAMPLING), np.float32)[..., None] / 255.0
-    lit = np.asarray(colours, np.float32) * (1.0 + figure * (_shading(face, light, size)[..., None] - 1.0))
+    lit = np.asarray(colors, np.float32) * (1.0 + figure * (_shading(face, light, size)[..., None] - 1.0))
     return _photograph(lit, _random(seed, index, _CAMERA)), _landmarks(face, size)
 
 
@@ -148,8 +148,8 @@ def _jobs(settings: Dataset, images: Path) -> Iterator[_Job]:
 
 
 def _write(job: _Job) -> np.ndarray:
-    picture, points = render_face(job.seed, job.number, job.size)
-    Image.fromarray(picture).save(str(job.file), compress_level=1)
+    image, points = render_face(job.seed, job.number, job.size)
+    Image.fromarray(image).save(str(job.file), compress_level=1)
     return points
 
 
@@ -161,17 +161,17 @@ def _random(seed: int, index: int, stream: int) -> np.random.RandomState:
 
 
 def _face(seed: int, index: int) -> Face:
-    """The geometry of face `index`: a pose that keeps the head inside the picture, and an identity."""
+    """The geometry of face `index`: a pose that keeps the head inside the image, and an identity."""
     random = _random(seed, index, _GEOMETRY)
     yaw, pitch, roll = np.radians(np.clip(random.normal(size=3), -2.2, 2.2) * [11.0, 8.0, 12.0])
     aspect = random.uniform(1.18, 1.38)
     radius = min(random.uniform(0.225, 0.375), 0.48 / aspect)
     axes = np.array([1.0, aspect])
     room = np.maximum(0.0, 0.49 - radius * np.hypot(axes * np.cos(roll), axes[::-1] * np.sin(roll)))
-    centre = 0.5 + np.clip(random.normal(size=2) * 0.038, -room, room)
+    center = 0.5 + np.clip(random.normal(size=2) * 0.038, -room, room)
     smile = np.clip(random.normal(0.2, 0.6), -1.0, 1.3)
     return Face(
-        centre=centre,
+        center=center,
         radius=radius,
         aspect=aspect,
         rotation=_rotation(yaw, pitch, roll),
@@ -199,23 +199,23 @@ def _turn(angle: float) -> np.ndarray:
 
 
 def _on_surface(face: Face, points: np.ndarray, height: Union[float, np.ndarray] = 0.0) -> np.ndarray:
-    """Where points of the face come to lie in the picture.
+    """Where points of the face come to lie in the image.
 
     Args:
       points: [n, 2] head coordinates (u, v), seen from the front.
       height: above the ellipsoid's surface, a number or [n].
 
     Returns:
-      [n, 2] in picture widths.
+      [n, 2] in image widths.
     """
     u, v = points[:, 0], points[:, 1]
     depth = np.sqrt(np.maximum(0.0, 1.0 - u**2 - (v / face.aspect) ** 2)) + height
-    return face.centre + face.radius * np.stack([u, v, depth], axis=-1) @ face.rotation[:2].T
+    return face.center + face.radius * np.stack([u, v, depth], axis=-1) @ face.rotation[:2].T
 
 
 def _in_plane(face: Face, points: np.ndarray) -> np.ndarray:
     """Like `_on_surface`, for points of the silhouette: rolled, but not turned out of the plane."""
-    return face.centre + face.radius * points @ _turn(face.roll).T
+    return face.center + face.radius * points @ _turn(face.roll).T
 
 
 def _outline(face: Face, start: float, stop: float, grow: float = 1.0) -> np.ndarray:
@@ -230,48 +230,48 @@ def _outline(face: Face, start: float, stop: float, grow: float = 1.0) -> np.nda
 
 
 class _Canvas:
-    """Colours, and a mask of the figure, both oversampled. Points are [n, 2] in picture widths."""
+    """Colors, and a mask of the figure, both oversampled. Points are [n, 2] in image widths."""
 
     def __init__(self, background: Image.Image) -> None:
-        self.colours = background
+        self.colors = background
         self.figure = Image.new("L", background.size)
-        self._colour_pen = ImageDraw.Draw(self.colours, "RGBA")
+        self._color_pen = ImageDraw.Draw(self.colors, "RGBA")
         self._figure_pen = ImageDraw.Draw(self.figure)
 
-    def fill(self, points: np.ndarray, colour: np.ndarray, opacity: float = 1.0) -> None:
+    def fill(self, points: np.ndarray, color: np.ndarray, opacity: float = 1.0) -> None:
         """Fills a polygon."""
-        self._colour_pen.polygon(self._corners(points), fill=_ink(colour, opacity))
+        self._color_pen.polygon(self._corners(points), fill=_ink(color, opacity))
 
-    def fill_figure(self, points: np.ndarray, colour: np.ndarray) -> None:
+    def fill_figure(self, points: np.ndarray, color: np.ndarray) -> None:
         """Fills a polygon that belongs to the figure's silhouette: light falls on it."""
-        self.fill(points, colour)
+        self.fill(points, color)
         self._figure_pen.polygon(self._corners(points), fill=255)
 
-    def line(self, points: np.ndarray, colour: np.ndarray, width: float, opacity: float = 1.0) -> None:
-        """Draws a polygonal line; `width` in picture widths."""
-        pixels = max(1, round(width * self.colours.width))
-        self._colour_pen.line(self._corners(points), fill=_ink(colour, opacity), width=pixels, joint="curve")
+    def line(self, points: np.ndarray, color: np.ndarray, width: float, opacity: float = 1.0) -> None:
+        """Draws a polygonal line; `width` in image widths."""
+        pixels = max(1, round(width * self.colors.width))
+        self._color_pen.line(self._corners(points), fill=_ink(color, opacity), width=pixels, joint="curve")
 
     def _corners(self, points: np.ndarray) -> List[float]:
-        return (points * self.colours.width).ravel().tolist()
+        return (points * self.colors.width).ravel().tolist()
 
 
-def _ink(colour: np.ndarray, opacity: float) -> Tuple[int, ...]:
-    return tuple(int(255.0 * min(1.0, max(0.0, value))) for value in (*colour, opacity))
+def _ink(color: np.ndarray, opacity: float) -> Tuple[int, ...]:
+    return tuple(int(255.0 * min(1.0, max(0.0, value))) for value in (*color, opacity))
 
 
 def _background(random: np.random.RandomState, size: int) -> Image.Image:
     """Smooth noise of several octaves, often stripes, and clutter. It knows nothing of the face."""
-    picture = np.tile(np.float32(random.uniform(30.0, 225.0) + random.normal(size=3) * 25.0), (size, size, 1))
+    image = np.tile(np.float32(random.uniform(30.0, 225.0) + random.normal(size=3) * 25.0), (size, size, 1))
     vivid = random.rand()
     for cells in (2, 5, 11, 24):
-        grey, hue = random.randint(0, 256, (cells, cells, 1)), random.randint(0, 256, (cells, cells, 3))
-        noise = (grey + vivid * (hue - grey)).astype(np.uint8)
+        gray, hue = random.randint(0, 256, (cells, cells, 1)), random.randint(0, 256, (cells, cells, 3))
+        noise = (gray + vivid * (hue - gray)).astype(np.uint8)
         smooth = np.asarray(Image.fromarray(noise).resize((size, size), Image.Resampling.BICUBIC), np.float32)
-        picture += (smooth - 128.0) * np.float32(random.uniform(0.0, 0.4))
+        image += (smooth - 128.0) * np.float32(random.uniform(0.0, 0.4))
     if random.rand() < 0.35:
-        picture += _stripes(random, size)
-    pixels = Image.fromarray(np.clip(picture, 0.0, 255.0).astype(np.uint8))
+        image += _stripes(random, size)
+    pixels = Image.fromarray(np.clip(image, 0.0, 255.0).astype(np.uint8))
     background = pixels.resize((size * _OVERSAMPLING,) * 2, Image.Resampling.NEAREST)
     _draw_clutter(_Canvas(background), random)
     return background
@@ -285,24 +285,24 @@ def _stripes(random: np.random.RandomState, size: int) -> np.ndarray:
 
 
 def _draw_clutter(canvas: _Canvas, random: np.random.RandomState) -> None:
-    """Up to 13 discs, polygons and rods anywhere, often in the colours of skin and hair."""
+    """Up to 13 discs, polygons and rods anywhere, often in the colors of skin and hair."""
     for _ in range(random.randint(0, 14)):
-        colour = _skin(random) if random.rand() < 0.3 else random.uniform(0.0, 1.0, 3)
-        centre, opacity = random.uniform(0.0, 1.0, 2), random.uniform(0.4, 1.0)
+        color = _skin(random) if random.rand() < 0.3 else random.uniform(0.0, 1.0, 3)
+        center, opacity = random.uniform(0.0, 1.0, 2), random.uniform(0.4, 1.0)
         kind = random.randint(3)
         if kind == 0:
-            canvas.fill(_disc(centre, random.uniform(0.02, 0.2, 2)), colour, opacity)
+            canvas.fill(_disc(center, random.uniform(0.02, 0.2, 2)), color, opacity)
         elif kind == 1:
-            canvas.fill(centre + random.normal(size=(random.randint(3, 6), 2)) * 0.12, colour, opacity)
+            canvas.fill(center + random.normal(size=(random.randint(3, 6), 2)) * 0.12, color, opacity)
         else:
             canvas.line(
-                np.stack([centre, centre + random.normal(size=2) * 0.4]), colour, random.uniform(0.01, 0.05), opacity
+                np.stack([center, center + random.normal(size=2) * 0.4]), color, random.uniform(0.01, 0.05), opacity
             )
 
 
-def _disc(centre: np.ndarray, radii: Union[float, Sequence[float], np.ndarray], count: int = 20) -> np.ndarray:
+def _disc(center: np.ndarray, radii: Union[float, Sequence[float], np.ndarray], count: int = 20) -> np.ndarray:
     """[count, 2] points of an ellipse."""
-    return centre + _circle(count) * radii
+    return center + _circle(count) * radii
 
 
 @functools.lru_cache(maxsize=None)
@@ -317,7 +317,7 @@ def _skin(random: np.random.RandomState) -> np.ndarray:
 
 def _draw_figure(canvas: _Canvas, face: Face, light: np.ndarray, random: np.random.RandomState) -> None:
     skin = _skin(random)
-    hair = np.clip(_HAIR_COLOURS[random.randint(len(_HAIR_COLOURS))] + random.normal(size=3) * 0.03, 0.02, 1.0)
+    hair = np.clip(_HAIR_COLORS[random.randint(len(_HAIR_COLORS))] + random.normal(size=3) * 0.03, 0.02, 1.0)
     style = random.choice(["bald", "short", "fringe", "long", "curly"], p=[0.12, 0.28, 0.2, 0.25, 0.15])
     if style == "long":
         _draw_long_hair(canvas, face, hair, random)
@@ -393,7 +393,7 @@ def _draw_beard(canvas: _Canvas, face: Face, skin: np.ndarray, hair: np.ndarray,
 def _draw_eyes(canvas: _Canvas, face: Face, skin: np.ndarray, hair: np.ndarray, random: np.random.RandomState) -> None:
     width, openness = random.uniform(0.19, 0.25), random.uniform(0.32, 0.65)
     gaze = np.clip(random.normal(size=2), -1.5, 1.5) * [0.2, 0.08]
-    iris = _IRIS_COLOURS[random.randint(len(_IRIS_COLOURS))]
+    iris = _IRIS_COLORS[random.randint(len(_IRIS_COLORS))]
     height, tilt, thick = random.uniform(0.24, 0.38), random.normal() * 0.07, random.uniform(0.03, 0.07)
     for side in (-1.0, 1.0):
         _draw_eye(canvas, face, face.eye * [side, 1.0], width, openness, gaze, iris, skin)
@@ -407,25 +407,25 @@ def _draw_eyes(canvas: _Canvas, face: Face, skin: np.ndarray, hair: np.ndarray, 
 def _draw_eye(
     canvas: _Canvas,
     face: Face,
-    centre: np.ndarray,
+    center: np.ndarray,
     width: float,
     openness: float,
     gaze: np.ndarray,
     iris: np.ndarray,
     skin: np.ndarray,
 ) -> None:
-    """One eye; x and y in half-widths of the eye, whose opening is centred on (0, 0)."""
+    """One eye; x and y in half-widths of the eye, whose opening is centerd on (0, 0)."""
 
     def place(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return _on_surface(face, centre + width * np.stack([x, y], axis=-1))
+        return _on_surface(face, center + width * np.stack([x, y], axis=-1))
 
     x = np.linspace(-1.0, 1.0, 17)
     upper, lower = -openness * (1.0 - x**2) ** 0.7, openness * (1.0 - x**2)
     canvas.fill(place(np.append(x, x[::-1]), np.append(upper, lower[::-1])), np.array([0.94, 0.93, 0.91]))
-    for radius, colour in ((0.5, 0.5 * iris), (0.43, iris), (0.24, np.array([0.02, 0.02, 0.02]))):
+    for radius, color in ((0.5, 0.5 * iris), (0.43, iris), (0.24, np.array([0.02, 0.02, 0.02]))):
         ball = _disc(gaze, radius)
         top, bottom = np.interp(ball[:, 0], x, upper), np.interp(ball[:, 0], x, lower)
-        canvas.fill(place(ball[:, 0], np.clip(ball[:, 1], top, bottom)), colour)
+        canvas.fill(place(ball[:, 0], np.clip(ball[:, 1], top, bottom)), color)
     glint = _disc(gaze + [-0.16, -0.16], 0.1, 8)
     canvas.fill(place(glint[:, 0], glint[:, 1]), np.ones(3))
     canvas.line(place(x, upper), 0.25 * skin, 0.055 * face.radius)
@@ -508,17 +508,17 @@ def _draw_hair(canvas: _Canvas, face: Face, hair: np.ndarray, style: str, random
 
 
 def _draw_glasses(canvas: _Canvas, face: Face, random: np.random.RandomState) -> None:
-    colour, width = random.uniform(0.0, 0.5, 3), random.uniform(0.035, 0.07) * face.radius
+    color, width = random.uniform(0.0, 0.5, 3), random.uniform(0.035, 0.07) * face.radius
     radii, square = [random.uniform(0.25, 0.31), random.uniform(0.2, 0.28)], random.uniform(0.5, 1.0)
     for side in (-1.0, 1.0):
         ring = _circle(24)
         rim = face.eye * [side, 1.0] + np.sign(ring) * np.abs(ring) ** square * radii
         canvas.fill(_on_surface(face, rim, 0.1), np.ones(3), 0.12)
-        canvas.line(_on_surface(face, np.append(rim, rim[:2], axis=0), 0.1), colour, width)
+        canvas.line(_on_surface(face, np.append(rim, rim[:2], axis=0), 0.1), color, width)
         arm = np.array([[side * (face.eye[0] + radii[0]), face.eye[1]], [side * 0.98, face.eye[1]]])
-        canvas.line(_on_surface(face, arm, 0.05), colour, width)
+        canvas.line(_on_surface(face, arm, 0.05), color, width)
     bridge = np.array([[radii[0] - face.eye[0], face.eye[1]], [face.eye[0] - radii[0], face.eye[1]]])
-    canvas.line(_on_surface(face, bridge, 0.12), colour, width)
+    canvas.line(_on_surface(face, bridge, 0.12), color, width)
 
 
 def _light(random: np.random.RandomState) -> np.ndarray:
@@ -530,8 +530,8 @@ def _light(random: np.random.RandomState) -> np.ndarray:
 def _shading(face: Face, light: np.ndarray, size: int) -> np.ndarray:
     """[size, size] float32, the light that falls on the head's ellipsoid (and on the figure around it)."""
     ticks = ((np.arange(size) + 0.5) / size).astype(np.float32)
-    x = ((ticks - float(face.centre[0])) / face.radius)[None, :]
-    y = ((ticks - float(face.centre[1])) / (face.radius * face.aspect))[:, None]
+    x = ((ticks - float(face.center[0])) / face.radius)[None, :]
+    y = ((ticks - float(face.center[1])) / (face.radius * face.aspect))[:, None]
     outside = np.maximum(1.0, np.sqrt(x * x + y * y))
     x, y = x / outside, y / outside
     z = np.sqrt(np.maximum(0.0, 1.0 - x * x - y * y))
@@ -540,12 +540,12 @@ def _shading(face: Face, light: np.ndarray, size: int) -> np.ndarray:
 
 
 def _photograph(light: np.ndarray, random: np.random.RandomState) -> np.ndarray:
-    """Exposure, contrast, colour cast, blur and sensor noise; float [size, size, 3] in 0..255 to uint8."""
+    """Exposure, contrast, color cast, blur and sensor noise; float [size, size, 3] in 0..255 to uint8."""
     size = len(light)
     contrast, cast = float(np.exp(random.normal() * 0.15)), np.exp(random.normal(size=3) * 0.05).astype(np.float32)
-    picture = ((light - 128.0) * contrast + (128.0 + float(random.normal()) * 15.0)) * cast
-    image = Image.fromarray(np.clip(picture, 0.0, 255.0).astype(np.uint8))
-    blurred = image.filter(ImageFilter.GaussianBlur(random.uniform(0.0, 0.8) * size / 128.0))
+    image = ((light - 128.0) * contrast + (128.0 + float(random.normal()) * 15.0)) * cast
+    quantized = Image.fromarray(np.clip(image, 0.0, 255.0).astype(np.uint8))
+    blurred = quantized.filter(ImageFilter.GaussianBlur(random.uniform(0.0, 0.8) * size / 128.0))
     # The sum of two uniform bytes is nearly normal and ten times as fast; its standard deviation is 104.
     bytes_ = np.frombuffer(random.bytes(2 * light.size), np.uint8).reshape((2,) + light.shape)
     noise = (bytes_.sum(0, dtype=np.int16) - np.float32(255.0)) * np.float32(random.uniform(0.5, 5.0) / 104.0)

@@ -1,12 +1,12 @@
 """300-W: photographs of faces with 68 points each.
 
-Source: Sagonas et al., "300 faces in-the-wild challenge", ICCV workshops 2013; the pictures are those of AFW, LFPW, HELEN
+Source: Sagonas et al., "300 faces in-the-wild challenge", ICCV workshops 2013; the images are those of AFW, LFPW, HELEN
 and IBUG, annotated again.
 Terms: non-commercial research, on request from https://ibug.doc.ic.ac.uk/resources/300-W/, so it is fetched by hand.
-Pictures: photographs of many sizes; 3,148 train (AFW 337, LFPW 811, HELEN 2,000), 689 test (LFPW 224, HELEN 330, IBUG 135):
+Images: photographs of many sizes; 3,148 train (AFW 337, LFPW 811, HELEN 2,000), 689 test (LFPW 224, HELEN 330, IBUG 135):
 the split of Ren et al., 2014.
 Landmarks: 68, `point_01` to `point_68`, pixels counted from 1. Errors are divided by the distance of the outer eye corners,
-`point_37` and `point_46` (36 and 45 counted from 0). Boxes are the points' own, of test pictures too.
+`point_37` and `point_46` (36 and 45 counted from 0). Boxes are the points' own, of test images too.
 """
 
 from pathlib import Path
@@ -25,9 +25,9 @@ _TRAIN = ("afw/", "helen/trainset/", "lfpw/trainset/")
 
 def read(given: Given, part: str) -> Annotations:
     """Annotations of 300-W."""
-    files = [name for name in given.pictures if name.rpartition(".")[0] + ".pts" in given.notes]
+    files = [name for name in given.images if name.rpartition(".")[0] + ".pts" in given.notes]
     if not files:
-        raise DataError("300w: no picture with a .pts file beside it")
+        raise DataError("300w: no image with a .pts file beside it")
     points = np.stack([points_of(given.notes[name.rpartition(".")[0] + ".pts"]) for name in files])
     splits = ["train" if name.startswith(_TRAIN) else "test" for name in files]
     return Annotations(files, splits, list(LANDMARKS), points, None, tight_boxes(points))
@@ -48,7 +48,7 @@ DATASET = DataSet(
     page="https://ibug.doc.ic.ac.uk/resources/facial-point-annotations/",
     terms="non-commercial research, on request",
     files=tuple(File(name + ".zip", folder=name) for name in ("afw", "helen", "lfpw", "ibug")),
-    # The archive of IBUG holds pictures of others too, which have no number after `image`.
+    # The archive of IBUG holds images of others too, which have no number after `image`.
     members=r"((?:afw|ibug(?=/image)|(?:helen|lfpw)/(?:trainset|testset))/[^/]+\.(?:jpg|png|pts))",
     read=read,
     parts={"": {"train": 3_148, "test": 689}},

@@ -2,7 +2,7 @@
 
     rank, size                   which of how many ranks this process is
     session_config()             how its sessions are set up
-    initialise()                 meets the other ranks; returns what sessions connect to
+    initialize()                 meets the other ranks; returns what sessions connect to
     exact()                      a context whose operations keep float32
     wrap_optimizer(optimizer)    averages gradients over the ranks; scales the loss in mixed precision
     average(tensors)             means over the ranks, in the graph
@@ -11,7 +11,7 @@
     shutdown()                   leaves the other ranks
 
 Chosen by name in `train.device`: `fse.devices.cpu`, `gpu` or `npu`, each with a `find(config, rank)`. A device that was
-asked for and is missing is an error, never a silent run elsewhere. On every device each rank normalises its share of the
+asked for and is missing is an error, never a silent run elsewhere. On every device each rank normalizes its share of the
 batch by the share's own statistics; what their moving averages follow, and the losses that are shown, are means over the
 ranks.
 """

@@ -39,7 +39,7 @@ class Group:
             config.device_filters.append(f"/job:{_JOB}/task:{self.rank.number}")
         return config
 
-    def initialise(self, config: Any) -> str:
+    def initialize(self, config: Any) -> str:
         """Starts this rank's server and returns its address for sessions ('' alone); waits until all others are there.
 
         Raises:

@@ -34,7 +34,7 @@ def find(config: Config, rank: Rank) -> "Cpu":
 
 def session_config(threads: int) -> Any:
     """A configuration that sees no accelerator."""
-    return tf.ConfigProto(intra_op_parallelism_threads=threads, device_count={"GPU": 0})
+    return tf.ConfigProto(intra_op_parallelizm_threads=threads, device_count={"GPU": 0})
 
 
 def keep_memory() -> None:
@@ -77,10 +77,10 @@ class Cpu:
             setattr(rewriting, _BFLOAT16, type(rewriting).ON)
         return self._group.configure(config)
 
-    def initialise(self) -> str:
+    def initialize(self) -> str:
         """Meets the other ranks; returns what sessions connect to."""
         keep_memory()
-        return self._group.initialise(self.session_config())
+        return self._group.initialize(self.session_config())
 
     def exact(self) -> ContextManager[None]:
         """A context whose operations keep float32: as all do here."""

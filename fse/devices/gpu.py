@@ -34,7 +34,7 @@ class Gpu(Cpu):
         train = self.config.train
         options = tf.GPUOptions(allow_growth=True)
         config = tf.ConfigProto(
-            intra_op_parallelism_threads=train.threads, allow_soft_placement=True, gpu_options=options
+            intra_op_parallelizm_threads=train.threads, allow_soft_placement=True, gpu_options=options
         )
         if train.mixed_precision == "on":
             # TensorFlow lowers what is safe in half precision, by its own lists, softmax and sums not among it.

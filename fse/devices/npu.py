@@ -90,7 +90,7 @@ def session_config(train: Train, options: Npu) -> Any:
     an NpuOptimizer already, and ignores an option of another name or type without a word. `options` have its names.
     jit_compile is never set: its type differs between releases.
     """
-    config = tf.ConfigProto(intra_op_parallelism_threads=train.threads, allow_soft_placement=True)
+    config = tf.ConfigProto(intra_op_parallelizm_threads=train.threads, allow_soft_placement=True)
     config.graph_options.optimizer_options.global_jit_level = tf.OptimizerOptions.OFF
     rewrite = config.graph_options.rewrite_options
     rewrite.remapping = type(rewrite).OFF
@@ -130,7 +130,7 @@ class Device:
         """How sessions are set up."""
         return session_config(self.config.train, self.config.npu)
 
-    def initialise(self) -> str:
+    def initialize(self) -> str:
         """Starts HCCL, in a session of its own that stays open; sessions connect to nothing else."""
         if self.size > 1:
             with tf.Graph().as_default() as graph:

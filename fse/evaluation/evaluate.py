@@ -1,17 +1,17 @@
 """Measuring an exported detector against annotated landmarks, upright and warped, beside a constant prediction.
 
-Linear regressors from discovered to annotated points are fitted on the upright training pictures of the data set that
-is evaluated on, which may be another than the detector learned from. The warped test set shows every test picture once
-through a random warp of the training's strength, drawn from `evaluate.seed`, without mirroring and changes of colour;
-there a prediction that does not look at the picture fails. These warps are none that training draws, whatever the
+Linear regressors from discovered to annotated points are fitted on the upright training images of the data set that
+is evaluated on, which may be another than the detector learned from. The warped test set shows every test image once
+through a random warp of the training's strength, drawn from `evaluate.seed`, without mirroring and changes of color;
+there a prediction that does not look at the image fails. These warps are none that training draws, whatever the
 seeds: it seeds its generator with a pair of numbers, the evaluation with one.
 
 Names in `metrics.json`: `nme` and what derives from it (`failure_rate_10`, `auc_10`, `per_landmark`) are the model's,
 without bias unless the name says so; `mean_shape_` before a name is the same of a constant prediction, the mean of the
-pictures that regressors are fitted on; `_warped` behind it is the same on the warped test set; `_interval` behind a
-mean over test pictures is its 95 % bootstrap interval. `train_images` is the number of pictures that the detector
+images that regressors are fitted on; `_warped` behind it is the same on the warped test set; `_interval` behind a
+mean over test images is its 95 % bootstrap interval. `train_images` is the number of images that the detector
 learned from, `regression_images` of those that regressors are fitted on. `n_shot` is a list of rows as `metrics.n_shot`
-returns them. A figure that no picture has is None.
+returns them. A figure that no image has is None.
 """
 
 import dataclasses
@@ -49,26 +49,26 @@ _FIGURES = (
 
 
 class Seen(NamedTuple):
-    """What the detector saw of a split. Points are in [-1, 1] over the view; n pictures, K discovered, L annotated.
+    """What the detector saw of a split. Points are in [-1, 1] over the view; n images, K discovered, L annotated.
 
-    names: [n]. discovered: [n, K, 2]. annotated: [n, L, 2]. pictures, heatmaps: of the first few, for the report.
+    names: [n]. discovered: [n, K, 2]. annotated: [n, L, 2]. images, heatmaps: of the first few, for the report.
     """
 
     names: np.ndarray
     discovered: np.ndarray
     annotated: np.ndarray
-    pictures: np.ndarray
+    images: np.ndarray
     heatmaps: np.ndarray
 
 
 def evaluate(config: Config, model: Path, trained: Path, shards: Path, output: Path) -> None:
     """Writes `metrics.json`, `predictions.csv` and `examples.npz`: the Evaluate stage.
 
-    `shards` are of the data set that is evaluated on: regressors are fitted on its training pictures.
+    `shards` are of the data set that is evaluated on: regressors are fitted on its training images.
 
     Raises:
       ExportError, RecordError: the inputs cannot be read.
-      ConfigError: `evaluate.eyes` are not among the annotated landmarks; there is no test picture.
+      ConfigError: `evaluate.eyes` are not among the annotated landmarks; there is no test image.
     """
     data = records.read(shards)
     augment.check(config.augment)
@@ -95,11 +95,11 @@ def measure(
     Args:
       config: the experiment.
       names: the L annotated landmarks, `evaluate.eyes` among them; none if nothing is annotated.
-      train, test, warped: what the detector saw; `warped` shows the pictures of `test`.
-      targets: [n, C, 2], the warps of `warped`, each from its view to the picture.
+      train, test, warped: what the detector saw; `warped` shows the images of `test`.
+      targets: [n, C, 2], the warps of `warped`, each from its view to the image.
 
     Returns:
-      name -> error of each test picture, [n], NaN where it has none; and name -> what of `metrics.json` is not the mean
+      name -> error of each test image, [n], NaN where it has none; and name -> what of `metrics.json` is not the mean
       of these: intervals, errors of each annotated landmark, the n-shot curve.
     """
     errors = _equivariance_errors(train, test, warped, targets)
@@ -118,17 +118,17 @@ def equivariance_error(upright: np.ndarray, warped: np.ndarray, targets: np.ndar
 
     Args:
       upright, warped: [n, K, 2] landmarks in [-1, 1] over each view.
-      targets: [n, C, 2], the warps, each from its view to the picture.
+      targets: [n, C, 2], the warps, each from its view to the image.
 
     Returns:
-      mean distance on the picture over pictures and landmarks, in per cent of the view's width.
+      mean distance on the image over images and landmarks, in per cent of the view's width.
     """
     carried = np.stack([geometry.warp_points(points, target) for points, target in zip(warped, targets)])
     return float(100.0 * np.linalg.norm(carried - upright, axis=-1).mean() / 2.0)
 
 
 def _equivariance_errors(train: Seen, test: Seen, warped: Seen, targets: np.ndarray) -> Dict[str, np.ndarray]:
-    """Each picture's equivariance error, [n]: the detector's, and that of landmarks which never move."""
+    """Each image's equivariance error, [n]: the detector's, and that of landmarks which never move."""
     still = np.broadcast_to(train.discovered.mean(axis=0), test.discovered.shape)
     pairs = {
         "equivariance_error": (test.discovered, warped.discovered),
@@ -143,7 +143,7 @@ def _equivariance_errors(train: Seen, test: Seen, warped: Seen, targets: np.ndar
 def _score(
     config: Config, names: List[str], train: Seen, test: Seen, warped: Seen
 ) -> Tuple[Dict[str, np.ndarray], Dict[str, Any]]:
-    """What `measure` returns of annotated pictures, without the intervals."""
+    """What `measure` returns of annotated images, without the intervals."""
     first, second = (names.index(name) for name in config.evaluate.eyes)
     unseen = {
         suffix: metrics.Unseen(seen.discovered, seen.annotated, metrics.distance(seen.annotated, first, second))
@@ -156,26 +156,26 @@ def _score(
     for suffix, (source, target, unit) in unseen.items():
         for prefix, predicted in (("", fitted(source)), ("mean_shape_", constant)):
             by_point = metrics.point_errors(predicted, target, unit)
-            by_picture = by_point.mean(axis=1)
-            errors[prefix + "nme" + suffix] = by_picture
-            errors[prefix + "failure_rate_10" + suffix] = metrics.failures(by_picture, 10.0)
-            errors[prefix + "auc_10" + suffix] = metrics.areas(by_picture, 10.0)
+            by_image = by_point.mean(axis=1)
+            errors[prefix + "nme" + suffix] = by_image
+            errors[prefix + "failure_rate_10" + suffix] = metrics.failures(by_image, 10.0)
+            errors[prefix + "auc_10" + suffix] = metrics.areas(by_image, 10.0)
             means = [metrics.mean(column) for column in by_point.T]
             figures[prefix + "per_landmark" + suffix] = dict(zip(names, means))
     biased = LinearMap(train.discovered, train.annotated, bias=True)
     backward = LinearMap(train.annotated, train.discovered, bias=False)
     still = train.discovered.mean(axis=0, keepdims=True)
     unit = unseen[""].unit
-    errors["nme_with_bias"] = metrics.picture_errors(biased(test.discovered), test.annotated, unit)
-    errors["backward_nme"] = metrics.picture_errors(backward(test.annotated), test.discovered, unit)
-    errors["mean_shape_backward_nme"] = metrics.picture_errors(still, test.discovered, unit)
+    errors["nme_with_bias"] = metrics.image_errors(biased(test.discovered), test.annotated, unit)
+    errors["backward_nme"] = metrics.image_errors(backward(test.annotated), test.discovered, unit)
+    errors["mean_shape_backward_nme"] = metrics.image_errors(still, test.discovered, unit)
     figures["test_images_without_distance"] = int((unit <= 0.0).sum())
     figures["n_shot"] = _n_shot(config, train, unseen)
     return errors, figures
 
 
 def _n_shot(config: Config, train: Seen, unseen: Dict[str, metrics.Unseen]) -> List[Dict[str, Any]]:
-    """The n-shot curve; counts beyond the number of training pictures are left out."""
+    """The n-shot curve; counts beyond the number of training images are left out."""
     settings, total = config.evaluate, len(train.names)
     reached = sorted(count for count in {*settings.shots, total} if count <= total)
     return metrics.n_shot(train.discovered, train.annotated, unseen, reached, settings.draws, settings.seed)
@@ -184,7 +184,7 @@ def _n_shot(config: Config, train: Seen, unseen: Dict[str, metrics.Unseen]) -> L
 def _write_predictions(
     output: Path, names: List[str], test: Seen, fitted: LinearMap, errors: Dict[str, np.ndarray]
 ) -> None:
-    """`predictions.csv`: each upright test picture's errors, predicted and discovered points, in [-1, 1] of the view."""
+    """`predictions.csv`: each upright test image's errors, predicted and discovered points, in [-1, 1] of the view."""
     shown = ("nme", "nme_warped", "mean_shape_nme", "mean_shape_nme_warped")
     columns = {"file": test.names}
     columns.update({name: errors[name] for name in shown if name in errors})
@@ -195,12 +195,12 @@ def _write_predictions(
 
 
 def _write_examples(config: Config, output: Path, test: Seen, warped: Seen, fitted: LinearMap) -> None:
-    """`examples.npz`: the first pictures with their points and heat maps, and where the maps' cells lie, for the report."""
-    shown = len(test.pictures)
-    cells = network.cell_centres(config.network.name, config.network.view)
+    """`examples.npz`: the first images with their points and heatmaps, and where the maps' cells lie, for the report."""
+    shown = len(test.images)
+    cells = network.cell_centers(config.network.name, config.network.view)
     arrays: Dict[str, Any] = {"names": test.names[:shown], "heatmaps": test.heatmaps, "cells": cells}
     for prefix, seen in (("", test), ("warped_", warped)):
-        arrays[prefix + "pictures"] = seen.pictures
+        arrays[prefix + "images"] = seen.images
         arrays[prefix + "discovered"] = seen.discovered[:shown]
         arrays[prefix + "annotated"] = seen.annotated[:shown]
         arrays[prefix + "predicted"] = fitted(seen.discovered[:shown])
@@ -217,8 +217,8 @@ def _summary(config: Config, data: records.Records, trained: Path, means: Dict[s
         loss_diversity=training["loss_diversity"],
         landmarks=config.network.landmarks,
         train_images=training["train_images"],
-        regression_images=data.pictures["train"],
-        test_images=data.pictures["test"],
+        regression_images=data.images["train"],
+        test_images=data.images["test"],
         steps=training["steps"],
         train_pairs_per_second=training["pairs_per_second"],
         train_seconds=training["seconds"],
@@ -231,8 +231,8 @@ def _summary(config: Config, data: records.Records, trained: Path, means: Dict[s
 
 def _check(config: Config, data: records.Records) -> None:
     """Refuses data that cannot be evaluated, before anything is computed."""
-    if not data.pictures["test"] or not data.pictures["train"]:
-        raise ConfigError(f"{data.folder}: evaluation needs training and test pictures, got {data.pictures}")
+    if not data.images["test"] or not data.images["train"]:
+        raise ConfigError(f"{data.folder}: evaluation needs training and test images, got {data.images}")
     missing = [name for name in config.evaluate.eyes if name not in data.landmarks]
     if data.landmarks and missing:
         raise ConfigError(
@@ -250,19 +250,19 @@ def draw_warps(config: Config, count: int) -> np.ndarray:
 
 
 def _look(config: Config, detect: Detector, data: records.Records, split: str, targets: Any) -> Seen:
-    """Runs the detector over a split, upright (`targets` None) or through one warp per picture."""
+    """Runs the detector over a split, upright (`targets` None) or through one warp per image."""
     parts: List[Seen] = []
     shown = config.report.examples if split == "test" else 0
     scale = data.size / config.network.view
-    for names, pictures, annotated in bar(
+    for names, images, annotated in bar(
         _batches(config, data, split, targets),
-        total=-(-data.pictures[split] // config.evaluate.batch_size),
+        total=-(-data.images[split] // config.evaluate.batch_size),
         unit="batches",
         desc=split if targets is None else "warped " + split,
     ):
-        found = detect(pictures)
+        found = detect(images)
         parts.append(
-            Seen(names.astype(str), found.landmarks, annotated * scale, pictures[:shown], found.heatmaps[:shown])
+            Seen(names.astype(str), found.landmarks, annotated * scale, images[:shown], found.heatmaps[:shown])
         )
         shown = max(0, shown - len(names))
     seen = Seen(*(np.concatenate(part) for part in zip(*parts)))
@@ -277,21 +277,21 @@ def _batches(config: Config, data: records.Records, split: str, targets: Any) ->
     with tf.Graph().as_default(), tf.Session(config=cpu.session_config(0)) as session:
         batch = tf.data.make_one_shot_iterator(records.in_order(data, split, config.evaluate.batch_size)).get_next()
         done = 0
-        while done < data.pictures[split]:
-            names, pictures, landmarks = session.run(batch)
+        while done < data.images[split]:
+            names, images, landmarks = session.run(batch)
             if targets is None:
-                views = central_view(pictures, config.network.view)
+                views = central_view(images, config.network.view)
             else:
-                views = _warped(config, pictures, targets[done : done + len(names)])
+                views = _warped(config, images, targets[done : done + len(names)])
             done += len(names)
             yield names, views, landmarks.astype(np.float64)
 
 
-def _warped(config: Config, pictures: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Pictures uint8 [n, size, size, 3] through warps float [n, C, 2], as uint8 [n, view, view, 3]."""
-    still = augment.unchanged(config.augment, len(pictures))
+def _warped(config: Config, images: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Images uint8 [n, size, size, 3] through warps float [n, C, 2], as uint8 [n, view, view, 3]."""
+    still = augment.unchanged(config.augment, len(images))
     drawn = still._replace(targets=targets[:, None].astype(np.float32))
-    views = rendering.render(pictures, drawn, config.network.view)
+    views = rendering.render(images, drawn, config.network.view)
     return np.round((views + 1.0) * 127.5).astype(np.uint8)
 
 

@@ -1,6 +1,6 @@
 """Measures of landmark detectors. Pure NumPy; definitions follow the literature on unsupervised landmarks.
 
-Points are arrays [pictures, points, 2]; all of a call's arrays share one unit, and errors come out in per cent of the
+Points are arrays [images, points, 2]; all of a call's arrays share one unit, and errors come out in per cent of the
 inter-ocular distance.
 """
 
@@ -12,27 +12,27 @@ import numpy as np
 class LinearMap:
     """A linear map between the coordinates of two sets of points, fitted by least squares.
 
-    Without a bias it depends on where the origin is: the centre of the view, here as in lmdis-rep. With a bias it does
-    not. Where a fit is rank-deficient (fewer pictures than coordinates, landmarks that coincide), it is the solution of
-    least norm; the bias does not count in the norm, so that one picture gives the constant prediction of its own points.
+    Without a bias it depends on where the origin is: the center of the view, here as in lmdis-rep. With a bias it does
+    not. Where a fit is rank-deficient (fewer images than coordinates, landmarks that coincide), it is the solution of
+    least norm; the bias does not count in the norm, so that one image gives the constant prediction of its own points.
     """
 
     def __init__(self, source: np.ndarray, target: np.ndarray, bias: bool):
-        """Fits on `source` [n, K, 2] and `target` [n, L, 2]; at least one picture."""
+        """Fits on `source` [n, K, 2] and `target` [n, L, 2]; at least one image."""
         self.points = target.shape[1]
         flat, wanted = _flat(source), _flat(target)
-        self.centre = flat.mean(axis=0) if bias else np.zeros(flat.shape[1])
+        self.center = flat.mean(axis=0) if bias else np.zeros(flat.shape[1])
         self.constant = wanted.mean(axis=0) if bias else np.zeros(wanted.shape[1])
-        self.weights = np.linalg.lstsq(flat - self.centre, wanted - self.constant, rcond=None)[0]
+        self.weights = np.linalg.lstsq(flat - self.center, wanted - self.constant, rcond=None)[0]
 
     def __call__(self, source: np.ndarray) -> np.ndarray:
         """Maps [n, K, 2] to [n, L, 2]."""
-        mapped = (_flat(source) - self.centre) @ self.weights + self.constant
+        mapped = (_flat(source) - self.center) @ self.weights + self.constant
         return mapped.reshape(len(source), self.points, 2)
 
 
 class Unseen(NamedTuple):
-    """Pictures to predict. source: [m, K, 2] discovered and target: [m, L, 2] annotated points; unit: [m] of errors."""
+    """Images to predict. source: [m, K, 2] discovered and target: [m, L, 2] annotated points; unit: [m] of errors."""
 
     source: np.ndarray
     target: np.ndarray
@@ -40,26 +40,26 @@ class Unseen(NamedTuple):
 
 
 def distance(points: np.ndarray, first: int, second: int) -> np.ndarray:
-    """Distance of two of each picture's points, [pictures]; with the two eyes, the inter-ocular distance."""
+    """Distance of two of each image's points, [images]; with the two eyes, the inter-ocular distance."""
     return np.linalg.norm(points[:, first] - points[:, second], axis=-1)
 
 
 def point_errors(predicted: np.ndarray, annotated: np.ndarray, unit: np.ndarray) -> np.ndarray:
-    """Error of each point, [pictures, points], in per cent of each picture's `unit` [pictures].
+    """Error of each point, [images, points], in per cent of each image's `unit` [images].
 
-    Pictures whose unit is zero have no error that means anything: theirs is NaN.
+    Images whose unit is zero have no error that means anything: theirs is NaN.
     """
     unit = np.where(unit > 0.0, unit, np.nan)
     return 100.0 * np.linalg.norm(predicted - annotated, axis=-1) / unit[:, None]
 
 
-def picture_errors(predicted: np.ndarray, annotated: np.ndarray, unit: np.ndarray) -> np.ndarray:
-    """Normalised mean error of each picture, [pictures]: `point_errors`, averaged over the points."""
+def image_errors(predicted: np.ndarray, annotated: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """Normalized mean error of each image, [images]: `point_errors`, averaged over the points."""
     return point_errors(predicted, annotated, unit).mean(axis=1)
 
 
 def failures(errors: np.ndarray, threshold: float) -> np.ndarray:
-    """1 for each picture whose error exceeds `threshold`, 0 for the others, NaN without an error; [pictures].
+    """1 for each image whose error exceeds `threshold`, 0 for the others, NaN without an error; [images].
 
     Their mean is the failure rate.
     """
@@ -68,7 +68,7 @@ def failures(errors: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def areas(errors: np.ndarray, threshold: float) -> np.ndarray:
-    """Each picture's part of the area under the cumulative error curve from 0 to `threshold`, [pictures].
+    """Each image's part of the area under the cumulative error curve from 0 to `threshold`, [images].
 
     The curve is a step function, so the integral is exact: the area, divided by `threshold`, is the mean of
     max(0, 1 - error / threshold). 1 is perfect, 0 useless.
@@ -78,7 +78,7 @@ def areas(errors: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def mean(errors: np.ndarray) -> Optional[float]:
-    """Mean over the pictures that have an error; None if there is none."""
+    """Mean over the images that have an error; None if there is none."""
     errors = errors[np.isfinite(errors)]
     return float(errors.mean()) if len(errors) else None
 
@@ -88,16 +88,16 @@ def intervals(
 ) -> Dict[str, Optional[List[float]]]:
     """95 % bootstrap intervals of `mean`s: how far they would vary over other test sets of the same size.
 
-    The pictures are drawn with replacement, the same for all errors; an interval lies between the 2.5th and the 97.5th
+    The images are drawn with replacement, the same for all errors; an interval lies between the 2.5th and the 97.5th
     percentile of the resampled means. Regressors and detector stay what they are: how they would vary is not in it.
 
     Args:
-      errors: name -> [pictures], NaN for pictures without an error; all of one length, at least one picture.
+      errors: name -> [images], NaN for images without an error; all of one length, at least one image.
       resamples: number of resampled test sets.
       random: the source of random numbers.
 
     Returns:
-      name -> [low, high], None where no picture has an error.
+      name -> [low, high], None where no image has an error.
     """
     table = np.stack(list(errors.values()), axis=1)
     known = np.isfinite(table)
@@ -116,10 +116,10 @@ def n_shot(
     """Errors of regressors fitted on few annotations, beside the mean shape of the same annotations.
 
     Args:
-      source, target: [n, K, 2] discovered and [n, L, 2] annotated points of the training pictures.
+      source, target: [n, K, 2] discovered and [n, L, 2] annotated points of the training images.
       tests: what to predict; the key ("" or "_warped") ends the names of its figures.
       counts: numbers of annotations, each at most n.
-      draws: how often so many training pictures are drawn, without replacement; all n are taken once.
+      draws: how often so many training images are drawn, without replacement; all n are taken once.
       seed: of the draws; each depends on it, the count and its own number alone.
 
     Returns:
@@ -152,7 +152,7 @@ def _few_shots(source: np.ndarray, target: np.ndarray, tests: Dict[str, Unseen])
             "mean_shape_nme": target.mean(axis=0, keepdims=True),
         }
         for measure, predicted in predictions.items():
-            found[measure + name] = mean(picture_errors(predicted, test.target, test.unit))
+            found[measure + name] = mean(image_errors(predicted, test.target, test.unit))
     return found
 
 

@@ -36,15 +36,15 @@ class Detector:
             graph_def.ParseFromString((folder / "model.pb").read_bytes())
             self.graph = tf.Graph()
             with self.graph.as_default():
-                names = ["pictures:0", "landmarks:0", "heatmaps:0"]
+                names = ["images:0", "landmarks:0", "heatmaps:0"]
                 self.tensors = tf.import_graph_def(graph_def, return_elements=names, name="")
         except Exception as error:  # protobuf raises its own kinds, of no common base
             raise ExportError("{}: not a model of this program ({})".format(folder / "model.pb", error)) from None
         self.session = tf.Session(graph=self.graph, config=cpu.session_config(0))
 
-    def __call__(self, pictures: np.ndarray) -> Detection:
+    def __call__(self, images: np.ndarray) -> Detection:
         """Detects landmarks in views, uint8 [n, view, view, 3]."""
-        return Detection(*self.session.run(self.tensors[1:], {self.tensors[0]: pictures}))
+        return Detection(*self.session.run(self.tensors[1:], {self.tensors[0]: images}))
 
     def __enter__(self) -> "Detector":
         """The detector itself."""
@@ -67,13 +67,13 @@ def read_description(folder: Path) -> Dict[str, Any]:
         raise ExportError(f"{folder}: not a folder that `fse export` wrote ({error})") from None
 
 
-def run_frozen(folder: Path, pictures: np.ndarray) -> Detection:
+def run_frozen(folder: Path, images: np.ndarray) -> Detection:
     """Loads the exported model once and runs it on views, uint8 [n, view, view, 3]."""
     with Detector(folder) as detect:
-        return detect(pictures)
+        return detect(images)
 
 
-def central_view(pictures: np.ndarray, view: int) -> np.ndarray:
+def central_view(images: np.ndarray, view: int) -> np.ndarray:
     """The part of the crops that the network sees: [..., size, size, 3] to [..., view, view, 3]."""
-    margin = (pictures.shape[-2] - view) // 2
-    return pictures[..., margin : margin + view, margin : margin + view, :]
+    margin = (images.shape[-2] - view) // 2
+    return images[..., margin : margin + view, margin : margin + view, :]

@@ -1,10 +1,10 @@
 """Exporting a trained detector: a frozen graph and a SavedModel, checked against the checkpoint.
 
-    pictures  uint8   [batch, view, view, 3], RGB
+    images  uint8   [batch, view, view, 3], RGB
     landmarks float32 [batch, K, 2], points (x, y) in [-1, 1] over the view
     heatmaps  float32 [batch, rows, columns, K], each map sums to 1
 
-`model.json` says what the model expects: network, K, view, and how a picture is cropped for it; and whether there is an
+`model.json` says what the model expects: network, K, view, and how an image is cropped for it; and whether there is an
 offline model for Ascend (`fse.ascend.atc`).
 """
 
@@ -30,7 +30,7 @@ from fse.training import checkpoint_paths, checkpoints
 class Inference(NamedTuple):
     """Tensors of the exported graph, named as in the module's description."""
 
-    pictures: Any
+    images: Any
     landmarks: Any
     heatmaps: Any
 
@@ -38,31 +38,31 @@ class Inference(NamedTuple):
 def build(config: Config) -> Inference:
     """Builds the detector for inference in the current graph."""
     settings, view = config.network, config.network.view
-    pictures = tf.placeholder(tf.uint8, [None, view, view, 3], "pictures")
-    inputs = tf.cast(pictures, tf.float32) / 127.5 - 1.0
+    images = tf.placeholder(tf.uint8, [None, view, view, 3], "images")
+    inputs = tf.cast(images, tf.float32) / 127.5 - 1.0
     scores = network.score_maps(settings.name, inputs, settings.landmarks, training=False)
-    maps = network.heat_maps(scores, settings.reading_radius, settings.reading_temperature)
-    ticks = network.cell_centres(settings.name, view)
+    maps = network.heatmaps(scores, settings.reading_radius, settings.reading_temperature)
+    ticks = network.cell_centers(settings.name, view)
     landmarks = tf.identity(network.expectations(maps.read, geometry.grid(ticks, ticks)), "landmarks")
     side = len(ticks)
-    return Inference(pictures, landmarks, tf.reshape(maps.whole, [-1, side, side, settings.landmarks], "heatmaps"))
+    return Inference(images, landmarks, tf.reshape(maps.whole, [-1, side, side, settings.landmarks], "heatmaps"))
 
 
 def export(config: Config, trained: Path, shards: Path, output: Path) -> None:
     """Writes `model.pb`, `saved_model/` and `model.json` from the newest checkpoint in `trained`: the Export stage.
 
-    Both models are run on real pictures and must agree with the checkpoint to `export.tolerance`.
+    Both models are run on real images and must agree with the checkpoint to `export.tolerance`.
 
     Raises:
       CheckpointError: there is no checkpoint, or it does not fit the configuration.
       ExportError: an exported model differs from the checkpoint, or the offline model cannot be made.
     """
-    pictures = _some_pictures(config, records.read(shards))
-    description, wanted = freeze(config, trained / "checkpoints", output, pictures)
-    description["compared_pictures"] = len(pictures)
+    images = _some_images(config, records.read(shards))
+    description, wanted = freeze(config, trained / "checkpoints", output, images)
+    description["compared_images"] = len(images)
     description["difference"] = {
-        "model.pb": _largest_difference(wanted, detector.run_frozen(output, pictures)),
-        "saved_model": _largest_difference(wanted, _run_saved_model(output / "saved_model", pictures)),
+        "model.pb": _largest_difference(wanted, detector.run_frozen(output, images)),
+        "saved_model": _largest_difference(wanted, _run_saved_model(output / "saved_model", images)),
     }
     for name, difference in description["difference"].items():
         if not difference <= config.export.tolerance:
@@ -73,17 +73,17 @@ def export(config: Config, trained: Path, shards: Path, output: Path) -> None:
     outputs.write_json(output / "model.json", description)
 
 
-def freeze(config: Config, folder: Path, output: Path, pictures: np.ndarray) -> Tuple[Dict[str, Any], Detection]:
+def freeze(config: Config, folder: Path, output: Path, images: np.ndarray) -> Tuple[Dict[str, Any], Detection]:
     """Writes the newest checkpoint of `folder` as `model.pb`, `saved_model/` and `model.json`.
 
     Args:
       config: the experiment; the checkpoint must fit its network.
       folder: checkpoints.
       output: an existing folder.
-      pictures: uint8 [n, view, view, 3].
+      images: uint8 [n, view, view, 3].
 
     Returns:
-      the contents of `model.json`, and what the checkpoint itself detects in `pictures`.
+      the contents of `model.json`, and what the checkpoint itself detects in `images`.
 
     Raises:
       CheckpointError: there is no checkpoint, or it is broken or does not fit.
@@ -98,14 +98,14 @@ def freeze(config: Config, folder: Path, output: Path, pictures: np.ndarray) -> 
             checkpoints.restore(session, tf.train.Saver(variables), variables, prefixes[0])
         except tf.errors.OpError as error:
             raise CheckpointError(f"checkpoint {prefixes[0]} is broken: {reason(error)}") from None
-        found = Detection(*session.run(inference[1:], {inference.pictures: pictures}))
+        found = Detection(*session.run(inference[1:], {inference.images: images}))
         names = [tensor.op.name for tensor in inference[1:]]
         frozen = tf.graph_util.convert_variables_to_constants(session, graph.as_graph_def(), names)
         (output / "model.pb").write_bytes(frozen.SerializeToString(deterministic=True))
         tf.saved_model.simple_save(
             session,
             str(output / "saved_model"),
-            {"pictures": inference.pictures},
+            {"images": inference.images},
             {"landmarks": inference.landmarks, "heatmaps": inference.heatmaps},
         )
     description: Dict[str, Any] = {
@@ -127,21 +127,21 @@ def _stored(variables: List[Any], averaged: bool) -> Dict[str, Any]:
     return {name + suffix: variable for name, variable in checkpoints.names_of(variables).items()}
 
 
-def _some_pictures(config: Config, data: records.Records) -> np.ndarray:
-    """uint8 [n, view, view, 3]: the first pictures of the test split, or of the training split if there is no other."""
-    split = "test" if data.pictures["test"] else "train"
+def _some_images(config: Config, data: records.Records) -> np.ndarray:
+    """uint8 [n, view, view, 3]: the first images of the test split, or of the training split if there is no other."""
+    split = "test" if data.images["test"] else "train"
     with tf.Graph().as_default(), tf.Session(config=cpu.session_config(0)) as session:
-        batches = records.in_order(data, split, min(config.export.pictures, data.pictures[split]))
-        _, pictures, _ = session.run(tf.data.make_one_shot_iterator(batches).get_next())
-    return detector.central_view(pictures, config.network.view)
+        batches = records.in_order(data, split, min(config.export.images, data.images[split]))
+        _, images, _ = session.run(tf.data.make_one_shot_iterator(batches).get_next())
+    return detector.central_view(images, config.network.view)
 
 
-def _run_saved_model(folder: Path, pictures: np.ndarray) -> Detection:
+def _run_saved_model(folder: Path, images: np.ndarray) -> Detection:
     with tf.Graph().as_default(), tf.Session(config=cpu.session_config(0)) as session:
         model = tf.saved_model.loader.load(session, [tf.saved_model.tag_constants.SERVING], str(folder))
         signature = model.signature_def[tf.saved_model.signature_constants.DEFAULT_SERVING_SIGNATURE_DEF_KEY]
         outputs = [signature.outputs[name].name for name in ("landmarks", "heatmaps")]
-        return Detection(*session.run(outputs, {signature.inputs["pictures"].name: pictures}))
+        return Detection(*session.run(outputs, {signature.inputs["images"].name: images}))
 
 
 def _largest_difference(one: Detection, other: Detection) -> float:

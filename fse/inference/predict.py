@@ -1,4 +1,4 @@
-"""Landmarks of a person's own pictures: `fse landmarks MODEL PICTURE…`."""
+"""Landmarks of a person's own images: `fse landmarks MODEL IMAGE…`."""
 
 import csv
 import json
@@ -12,7 +12,7 @@ from PIL import Image
 from fse import geometry
 from fse.config import Crop
 from fse.datasets import images
-from fse.errors import FseError, PictureError
+from fse.errors import FseError, ImageError
 from fse.inference.detector import Detector, central_view
 from fse.preprocessing import align_crop, crop_frame
 from fse.report import drawing
@@ -21,21 +21,21 @@ MAX_PIXELS = Crop().max_pixels
 
 
 def landmarks(model: Path, paths: List[Path], format: str, draw: Optional[Path]) -> None:
-    """Prints the landmarks of pictures in pixels of each picture ((0, 0) is its outer top-left corner).
+    """Prints the landmarks of images in pixels of each image ((0, 0) is its outer top-left corner).
 
-    Every picture's central square is looked at, `crop.scale` times its shorter side as in the model's configuration. A
-    model trained on crops around boxes or landmarks expects pictures that are cropped that way already.
+    Every image's central square is looked at, `crop.scale` times its shorter side as in the model's configuration. A
+    model trained on crops around boxes or landmarks expects images that are cropped that way already.
 
     Args:
       model: a folder that `fse export` wrote.
-      paths: picture files.
-      format: `csv`, one row per picture and landmark, or `json`, one object per picture and line.
-      draw: a folder for copies of the pictures with the landmarks drawn on them, `<name>-outputs.png`; small pictures
+      paths: image files.
+      format: `csv`, one row per image and landmark, or `json`, one object per image and line.
+      draw: a folder for copies of the images with the landmarks drawn on them, `<name>-outputs.png`; small images
         are enlarged to 320 pixels, so that the markers can be told apart.
 
     Raises:
       ExportError: the model cannot be read.
-      PictureError: some pictures cannot be; the others have been printed.
+      ImageError: some images cannot be; the others have been printed.
     """
     failures = []
     if draw:
@@ -44,30 +44,30 @@ def landmarks(model: Path, paths: List[Path], format: str, draw: Optional[Path])
         write = _csv_writer() if format == "csv" else _write_json
         for path in paths:
             try:
-                picture = images.decode(path, MAX_PIXELS)
+                image = images.decode(path, MAX_PIXELS)
             except FseError as error:
                 failures.append(f"{path}: {error}")
                 continue
-            points = _in_picture(detect, picture)
+            points = _in_image(detect, image)
             write(path, points)
             if draw:
-                size = (picture.shape[1], picture.shape[0])
-                drawn = drawing.draw_landmarks(picture, geometry.from_pixels(points, size))
+                size = (image.shape[1], image.shape[0])
+                drawn = drawing.draw_landmarks(image, geometry.from_pixels(points, size))
                 drawn.save(str(draw / (path.stem + "-outputs.png")))
     sys.stdout.flush()
     if failures:
-        raise PictureError("; ".join(failures))
+        raise ImageError("; ".join(failures))
 
 
-def _in_picture(detect: Detector, picture: np.ndarray) -> np.ndarray:
-    """[K, 2] landmarks in pixels of the picture, uint8 [h, w, 3]."""
+def _in_image(detect: Detector, image: np.ndarray) -> np.ndarray:
+    """[K, 2] landmarks in pixels of the image, uint8 [h, w, 3]."""
     description = detect.description
     size, view = description["crop"]["size"], description["view"]
-    scale = float(description["crop"]["scale"]) if description["crop"]["mode"] in ("centre", "squash") else 1.0
-    height, width = picture.shape[:2]
+    scale = float(description["crop"]["scale"]) if description["crop"]["mode"] in ("center", "squash") else 1.0
+    height, width = image.shape[:2]
     side = [width, height] if description["crop"]["mode"] == "squash" else min(width, height)
     square = crop_frame.upright_square(np.array([width, height]) / 2.0, scale * np.array(side))
-    cropped = np.asarray(align_crop.sample(Image.fromarray(picture), square, size))
+    cropped = np.asarray(align_crop.sample(Image.fromarray(image), square, size))
     found = detect(central_view(cropped[None], view)).landmarks[0]
     return geometry.apply_affine(square, found * (view / size))
 

@@ -1,8 +1,8 @@
-"""Warped, recoloured views of pictures: what is drawn at random. `fse.inputs.rendering` makes the views.
+"""Warped, recolored views of images: what is drawn at random. `fse.inputs.rendering` makes the views.
 
-A training pair is two views of one picture, each with its own thin-plate-spline warp and its own colours. A warp maps
-view points to picture points, both in half-widths of the view around the picture's centre; both views refer to the same
-picture, so their landmarks can be compared there exactly, without inverting or composing warps.
+A training pair is two views of one image, each with its own thin-plate-spline warp and its own colors. A warp maps
+view points to image points, both in half-widths of the view around the image's center; both views refer to the same
+image, so their landmarks can be compared there exactly, without inverting or composing warps.
 """
 
 import math
@@ -19,11 +19,11 @@ _CUT = 2.0
 
 
 class Draw(NamedTuple):
-    """The random numbers of a batch of pictures seen in `views` ways.
+    """The random numbers of a batch of images seen in `views` ways.
 
     targets: float32 [batch, views, C, 2], where each warp sends the control points.
-    gains:   float32 [batch, views, 3], multiplies the distance of a colour from mid-grey.
-    offsets: float32 [batch, views, 3], is added to a colour in [0, 1].
+    gains:   float32 [batch, views, 3], multiplies the distance of a color from mid-gray.
+    offsets: float32 [batch, views, 3], is added to a color in [0, 1].
     """
 
     targets: np.ndarray
@@ -32,7 +32,7 @@ class Draw(NamedTuple):
 
 
 def check(settings: Augment) -> None:
-    """Makes sure that no warp that can be drawn folds the picture over itself.
+    """Makes sure that no warp that can be drawn folds the image over itself.
 
     Raises:
       ConfigError: `augment.bend` is too large for that.
@@ -47,9 +47,9 @@ def check(settings: Augment) -> None:
 
 
 def draw(settings: Augment, random: np.random.RandomState, batch: int, views: int) -> Draw:
-    """Draws warps and colours. Every normal number is cut off at two standard deviations; see `check`.
+    """Draws warps and colors. Every normal number is cut off at two standard deviations; see `check`.
 
-    The views of one picture share its mirroring and nothing else.
+    The views of one image share its mirroring and nothing else.
     """
 
     def normal(deviation: float, *shape: int) -> np.ndarray:
@@ -64,12 +64,12 @@ def draw(settings: Augment, random: np.random.RandomState, batch: int, views: in
     mirrored = (random.uniform(size=(batch, 1, 1)) < 0.5) & settings.flip
     targets[..., 0] *= np.where(mirrored, -1.0, 1.0)
     gains = np.exp(normal(settings.contrast, 1)) * np.ones(3)
-    offsets = normal(settings.brightness, 1) + normal(settings.colour, 3)
+    offsets = normal(settings.brightness, 1) + normal(settings.color, 3)
     return Draw(targets.astype(np.float32), gains.astype(np.float32), offsets.astype(np.float32))
 
 
 def unchanged(settings: Augment, batch: int) -> Draw:
-    """The draw that leaves a picture as it is: one view, the identity warp, the picture's own colours."""
+    """The draw that leaves an image as it is: one view, the identity warp, the image's own colors."""
     points = geometry.control_points(settings.control_points).astype(np.float32)
     targets = np.broadcast_to(points, (batch, 1) + points.shape)
     return Draw(targets, np.ones((batch, 1, 3), np.float32), np.zeros((batch, 1, 3), np.float32))
@@ -78,7 +78,7 @@ def unchanged(settings: Augment, batch: int) -> Draw:
 def draw_step(settings: Augment, seed: int, step: int, batch: int, views: int, part: int = 0, parts: int = 1) -> Draw:
     """The draw of one step, which depends on the seed and the step alone.
 
-    Of the batch, pictures `part`, `part + parts`, … (see `records.endless`).
+    Of the batch, images `part`, `part + parts`, … (see `records.endless`).
     """
     drawn = draw(settings, np.random.RandomState([seed, step]), batch, views)
     return Draw(*(values[part::parts] for values in drawn))

@@ -20,14 +20,14 @@ _LARGEST_RECORD = 1 << 28
 class Records(NamedTuple):
     """A folder of shards.
 
-    folder: where they are. size: width and height of every picture in pixels. landmarks: names of annotated landmarks.
-    pictures: number of pictures by split. shards: file names by split.
+    folder: where they are. size: width and height of every image in pixels. landmarks: names of annotated landmarks.
+    images: number of images by split. shards: file names by split.
     """
 
     folder: Path
     size: int
     landmarks: List[str]
-    pictures: Dict[str, int]
+    images: Dict[str, int]
     shards: Dict[str, List[str]]
 
     def paths(self, split: str) -> List[str]:
@@ -43,7 +43,7 @@ def read(folder: Path) -> Records:
     """
     try:
         summary = json.loads((folder / "records.json").read_text())
-        records = Records(folder, summary["size"], summary["landmarks"], summary["pictures"], summary["shards"])
+        records = Records(folder, summary["size"], summary["landmarks"], summary["images"], summary["shards"])
     except (OSError, ValueError, KeyError) as error:
         raise RecordError(f"{folder}: no TFRecord shards here ({error}); run `fse convert` first") from None
     for split in SPLITS:
@@ -95,7 +95,7 @@ def parse(serialized: Any, records: Records) -> Any:
     """Decodes one serialized example.
 
     Returns:
-      name (string scalar), picture (uint8 [size, size, 3]) and landmarks (float32 [L, 2], in [-1, 1] over the crop).
+      name (string scalar), image (uint8 [size, size, 3]) and landmarks (float32 [L, 2], in [-1, 1] over the crop).
     """
     features = {
         "image/encoded": tf.FixedLenFeature([], tf.string),
@@ -104,10 +104,10 @@ def parse(serialized: Any, records: Records) -> Any:
     }
     example = tf.parse_single_example(serialized, features)
     # This operation decodes PNG as well; the default would be a faster, coarser cosine transform.
-    picture = tf.image.decode_jpeg(example["image/encoded"], channels=3, dct_method="INTEGER_ACCURATE")
-    picture.set_shape([None, None, 3])
-    picture = tf.ensure_shape(picture, [records.size, records.size, 3])
-    return example["image/filename"], picture, example["landmarks"]
+    image = tf.image.decode_jpeg(example["image/encoded"], channels=3, dct_method="INTEGER_ACCURATE")
+    image.set_shape([None, None, 3])
+    image = tf.ensure_shape(image, [records.size, records.size, 3])
+    return example["image/filename"], image, example["landmarks"]
 
 
 def in_order(records: Records, split: str, batch: int) -> Any:
@@ -119,37 +119,37 @@ def in_order(records: Records, split: str, batch: int) -> Any:
 def endless(
     records: Records, batch: int, seed: int, buffer: int, first_step: Any, part: int = 0, parts: int = 1
 ) -> Any:
-    """A tf.data set of training pictures for ever, from a given step on.
+    """A tf.data set of training images for ever, from a given step on.
 
-    Every epoch visits the pictures in another order, which depends on the seed and the epoch alone; pictures that do
+    Every epoch visits the images in another order, which depends on the seed and the epoch alone; images that do
     not fill a last batch are left for the next epoch's draw. Beginning at a later step gives exactly the rest.
 
     Args:
       records: the shards.
-      batch: pictures per step.
+      batch: images per step.
       seed: of the order.
       buffer: number of records from which the next one is drawn.
       first_step: int64 scalar tensor.
-      part, parts: which share of each batch to read: pictures `part`, `part + parts`, … of it.
+      part, parts: which share of each batch to read: images `part`, `part + parts`, … of it.
 
     Returns:
       data set of uint8 [batch / parts, size, size, 3].
     """
-    steps = records.pictures["train"] // batch
+    steps = records.images["train"] // batch
     epoch, done = first_step // steps, first_step % steps
     paths = records.paths("train")
 
     def one_epoch(number: Any) -> Any:
         serialized = tf.data.TFRecordDataset(paths)
         order = serialized.shuffle(
-            min(buffer, records.pictures["train"]), seed=seed + number, reshuffle_each_iteration=False
+            min(buffer, records.images["train"]), seed=seed + number, reshuffle_each_iteration=False
         )
         return order.take(steps * batch)
 
-    pictures = tf.data.Dataset.range(epoch, np.iinfo(np.int64).max).flat_map(as_written(one_epoch)).skip(done * batch)
+    images = tf.data.Dataset.range(epoch, np.iinfo(np.int64).max).flat_map(as_written(one_epoch)).skip(done * batch)
     if parts > 1:
-        pictures = pictures.shard(parts, part)
+        images = images.shard(parts, part)
     parsed = as_written(lambda item: parse(item, records)[1])
     # The ranks share the processors. On TensorFlow 1.15 AUTOTUNE, which starts with one, is a sixth slower.
-    pictures = pictures.map(parsed, num_parallel_calls=max(1, (os.cpu_count() or 1) // parts))
-    return pictures.batch(batch // parts, drop_remainder=True)
+    images = images.map(parsed, num_parallel_calls=max(1, (os.cpu_count() or 1) // parts))
+    return images.batch(batch // parts, drop_remainder=True)

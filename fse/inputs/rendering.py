@@ -1,9 +1,9 @@
-"""Renders views of pictures on the host, compiled by Numba: TensorFlow's operations take five times as long.
+"""Renders views of images on the host, compiled by Numba: TensorFlow's operations take five times as long.
 
-First the warp says where on the picture each pixel of a view lies; its symmetry saves three quarters of the products (see
-`_folded_basis`). Those places are rounded to 1/8192 of a pixel of the picture, and the interpolation computes in whole
+First the warp says where on the image each pixel of a view lies; its symmetry saves three quarters of the products (see
+`_folded_basis`). Those places are rounded to 1/8192 of a pixel of the image, and the interpolation computes in whole
 numbers, with the three channels of a pixel side by side in one of them. Nothing depends on what else is in the batch: a
-picture and a draw give the same bits on every rank of a machine.
+image and a draw give the same bits on every rank of a machine.
 """
 
 import functools
@@ -51,30 +51,30 @@ def _kept(function: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
-def render(pictures: np.ndarray, draw: Draw, view: int) -> np.ndarray:
-    """Renders views by bilinear interpolation; beyond its edge a picture goes on as its mirror image.
+def render(images: np.ndarray, draw: Draw, view: int) -> np.ndarray:
+    """Renders views by bilinear interpolation; beyond its edge an image goes on as its mirror image.
 
     Args:
-      pictures: uint8 [batch, size, size, 3].
-      draw: of that many pictures.
-      view: width and height of a view in pixels, at the pictures' own resolution.
+      images: uint8 [batch, size, size, 3].
+      draw: of that many images.
+      view: width and height of a view in pixels, at the images' own resolution.
 
     Returns:
-      float32 [batch * views, view, view, 3] in [-1, 1]; the views of a picture follow one another.
+      float32 [batch * views, view, view, 3] in [-1, 1]; the views of an image follow one another.
 
     Raises:
-      ValueError: the pictures are not such ones.
+      ValueError: the images are not such ones.
     """
     batch, views, controls, _ = draw.targets.shape
-    size = pictures.shape[1]
-    if pictures.dtype != np.uint8 or pictures.shape != (batch, size, size, 3):
-        raise ValueError(f"wanted uint8 pictures [{batch}, size, size, 3], got {pictures.dtype} {list(pictures.shape)}")
+    size = images.shape[1]
+    if images.dtype != np.uint8 or images.shape != (batch, size, size, 3):
+        raise ValueError(f"wanted uint8 images [{batch}, size, size, 3], got {images.dtype} {list(images.shape)}")
     basis, fold, ends = _folded_basis(round(controls**0.5), view)
-    # From half-widths of the view to pixels of the picture, about its centre; all x before all y.
+    # From half-widths of the view to pixels of the image, about its center; all x before all y.
     targets = np.swapaxes(fold @ (draw.targets * (view / 2.0)), 2, 3)
     rendered = _aligned((batch, views, view, view, 3))
     drawn = [np.ascontiguousarray(part, np.float32) for part in (targets, draw.gains, draw.offsets)]
-    _render(np.ascontiguousarray(pictures), *drawn, basis, ends, rendered)
+    _render(np.ascontiguousarray(images), *drawn, basis, ends, rendered)
     return rendered.reshape(batch * views, view, view, 3)
 
 
@@ -88,7 +88,7 @@ def _aligned(shape: Tuple[int, ...]) -> np.ndarray:
 
 @functools.lru_cache(maxsize=None)
 def _folded_basis(per_side: int, view: int) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The spline basis at a view's pixel centres, in a quarter of its products.
+    """The spline basis at a view's pixel centers, in a quarter of its products.
 
     Control points and pixels lie symmetrically, so sums and differences of the basis functions of control points that
     mirror one another are even or odd functions. Their sums over a quarter of the pixels are, but for signs, those of
@@ -104,7 +104,7 @@ def _folded_basis(per_side: int, view: int) -> Tuple[np.ndarray, np.ndarray, np.
     even, odd = (pair / np.linalg.norm(pair, axis=1, keepdims=True) for pair in pairs)
     parts = [np.kron(down, across) for down, across in ((even, even), (even, odd), (odd, even), (odd, odd))]
     fold = np.concatenate(parts)
-    ticks = geometry.centres(view)[: (view + 1) // 2]
+    ticks = geometry.centers(view)[: (view + 1) // 2]
     basis = geometry.spline_basis(geometry.grid(ticks, ticks), per_side) @ fold.T
     ends = np.cumsum([0] + [len(part) for part in parts])
     return np.ascontiguousarray(basis.T, np.float32), fold, ends.astype(np.int64)
@@ -112,7 +112,7 @@ def _folded_basis(per_side: int, view: int) -> Tuple[np.ndarray, np.ndarray, np.
 
 @_kept
 def _render(
-    pictures: np.ndarray,
+    images: np.ndarray,
     targets: np.ndarray,
     gains: np.ndarray,
     offsets: np.ndarray,
@@ -121,15 +121,15 @@ def _render(
     rendered: np.ndarray,
 ) -> None:
     """Fills `rendered` [batch, views, view, view, 3]; `targets` is float32 [batch, views, 2, C], as the basis wants it."""
-    size, view = pictures.shape[1], rendered.shape[2]
+    size, view = images.shape[1], rendered.shape[2]
     columns = (view + 1) // 2
     # One row and one pixel more, which are multiplied by nothing where a place is on the last row or column.
     packed = np.zeros(size * (size + 1) + 1, np.uint64)
     parts = np.empty((2, 4, basis.shape[1]), np.float32)
     across, down = np.empty(basis.shape[1], np.int32), np.empty(basis.shape[1], np.int32)
-    colours = np.empty((view, view), np.uint64)
-    for number in range(len(pictures)):
-        _pack(pictures[number].reshape(-1), packed)
+    colors = np.empty((view, view), np.uint64)
+    for number in range(len(images)):
+        _pack(images[number].reshape(-1), packed)
         for seen in range(rendered.shape[1]):
             parts[:] = _f(0.0)
             for kind in range(4):
@@ -140,20 +140,20 @@ def _render(
                 for horizontal in (1, -1):
                     _mirror(parts[0], _f(horizontal), _f(vertical), size, across)
                     _mirror(parts[1], _f(horizontal), _f(vertical), size, down)
-                    quarter = colours[::vertical, ::horizontal]
+                    quarter = colors[::vertical, ::horizontal]
                     for row in range(columns):
                         part = slice(row * columns, (row + 1) * columns)
                         _interpolate(packed, size, across[part], down[part], quarter[row])
             gain = gains[number, seen] * _f(2.0 / 255.0 / _ONE)
             offset = _f(2.0) * offsets[number, seen] - gains[number, seen]
-            _recolour(colours.reshape(-1), gain, offset, rendered[number, seen].reshape(-1))
+            _recolor(colors.reshape(-1), gain, offset, rendered[number, seen].reshape(-1))
 
 
 @_compiled
-def _pack(picture: np.ndarray, packed: np.ndarray) -> None:
+def _pack(image: np.ndarray, packed: np.ndarray) -> None:
     """Puts the channels of each pixel, uint8 [pixels * 3], into one number, uint64 [pixels]."""
-    for pixel in range(len(picture) // 3):
-        red, green, blue = picture[3 * pixel], picture[3 * pixel + 1], picture[3 * pixel + 2]
+    for pixel in range(len(image) // 3):
+        red, green, blue = image[3 * pixel], image[3 * pixel + 1], image[3 * pixel + 2]
         packed[pixel] = _u(red) | _u(green) << _u(_CHANNEL_BITS) | _u(blue) << _u(2 * _CHANNEL_BITS)
 
 
@@ -167,13 +167,13 @@ def _add(function: np.ndarray, x: float, y: float, across: np.ndarray, down: np.
 
 @_compiled
 def _mirror(parts: np.ndarray, horizontal: float, vertical: float, size: int, fixed: np.ndarray) -> None:
-    """Brings together one coordinate of the pixels of a quarter of the view, and mirrors it into the picture.
+    """Brings together one coordinate of the pixels of a quarter of the view, and mirrors it into the image.
 
     Args:
-      parts: float32 [4, pixels], in pixels from the picture's centre: see `_folded_basis`.
+      parts: float32 [4, pixels], in pixels from the image's center: see `_folded_basis`.
       horizontal, vertical: -1 for the pixels that mirror those of the basis, else 1.
-      size: of the picture.
-      fixed: gets int32 [pixels], in 1/8192 of a pixel from the centre of the picture's first pixel.
+      size: of the image.
+      fixed: gets int32 [pixels], in 1/8192 of a pixel from the center of the image's first pixel.
     """
     period, half, last, one, rounding = _f(2 * size), _f(0.5) * _f(size), _f(size - 1), _f(_ONE), _f(0.5)
     periods = _f(1.0) / period
@@ -186,26 +186,26 @@ def _mirror(parts: np.ndarray, horizontal: float, vertical: float, size: int, fi
 
 
 @_compiled
-def _interpolate(packed: np.ndarray, size: int, across: np.ndarray, down: np.ndarray, colours: np.ndarray) -> None:
-    """Packed colours, times 8192, at places between pixels."""
+def _interpolate(packed: np.ndarray, size: int, across: np.ndarray, down: np.ndarray, colors: np.ndarray) -> None:
+    """Packed colors, times 8192, at places between pixels."""
     for x in range(len(across)):
         u, v = across[x], down[x]
         above = _u((v >> _BITS) * size + (u >> _BITS))
         below = above + _u(size)
         u, v = u & (_ONE - 1), v & (_ONE - 1)
         both = (u * v) >> _BITS
-        colour = packed[above] * _u(_ONE - u - v + both) + packed[above + _u(1)] * _u(u - both)
-        colours[x] = colour + packed[below] * _u(v - both) + packed[below + _u(1)] * _u(both)
+        color = packed[above] * _u(_ONE - u - v + both) + packed[above + _u(1)] * _u(u - both)
+        colors[x] = color + packed[below] * _u(v - both) + packed[below + _u(1)] * _u(both)
 
 
 @_compiled
-def _recolour(colours: np.ndarray, gain: np.ndarray, offset: np.ndarray, row: np.ndarray) -> None:
-    """Unpacks colours into float32 [pixels * 3], times `gain` [3] plus `offset` [3], within [-1, 1]."""
+def _recolor(colors: np.ndarray, gain: np.ndarray, offset: np.ndarray, row: np.ndarray) -> None:
+    """Unpacks colors into float32 [pixels * 3], times `gain` [3] plus `offset` [3], within [-1, 1]."""
     low, channel = _u((1 << _CHANNEL_BITS) - 1), _u(_CHANNEL_BITS)
     red, green, blue = gain[0], gain[1], gain[2]
     more_red, more_green, more_blue = offset[0], offset[1], offset[2]
-    for x in range(len(colours)):
-        packed = colours[x]
+    for x in range(len(colors)):
+        packed = colors[x]
         row[3 * x] = min(max(_f(np.int32(packed & low)) * red + more_red, _f(-1.0)), _f(1.0))
         packed >>= channel
         row[3 * x + 1] = min(max(_f(np.int32(packed & low)) * green + more_green, _f(-1.0)), _f(1.0))

@@ -1,6 +1,6 @@
 """The objective of factorized spatial embeddings (Thewlis et al. 2017, section 3): alignment and diversity.
 
-Both take heat maps as probabilities [batch, cells, K]; cells are counted row by row.
+Both take heatmaps as probabilities [batch, cells, K]; cells are counted row by row.
 """
 
 import itertools
@@ -11,17 +11,17 @@ from fse.tf1 import tf
 
 
 def alignment(maps: Any, points: Any, views: int) -> Tuple[Any, Any]:
-    """Probabilistic alignment loss in its linear-time form (paper, eq. 5), for every pair of a picture's views.
+    """Probabilistic alignment loss in its linear-time form (paper, eq. 5), for every pair of an image's views.
 
     E |u - v|^2 over u drawn from a landmark's map in one view and v from its map in another, both carried to the
-    picture they come from. That is the squared distance of the two expected positions plus the variances of the two
+    image they come from. That is the squared distance of the two expected positions plus the variances of the two
     maps, and so zero only for equal, single-cell maps. In these two parts, and not as E|u|^2 + E|v|^2 - 2 <E u, E v>,
     its terms are positive and small where the landmarks agree: nothing cancels, in half precision either.
 
     Args:
-      maps: tensor [batch * views, cells, K], each map sums to 1; a picture's views follow one another.
-      points: tensor [batch * views, cells, 2]: where each view's cells lie on the picture, in half-widths.
-      views: how many views of each picture there are, at least 2.
+      maps: tensor [batch * views, cells, K], each map sums to 1; an image's views follow one another.
+      points: tensor [batch * views, cells, 2]: where each view's cells lie on the image, in half-widths.
+      views: how many views of each image there are, at least 2.
 
     Returns:
       distance, variance: scalars whose sum is the loss, means over pairs of views, landmarks and batch, in squared cells

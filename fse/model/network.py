@@ -1,6 +1,6 @@
-"""Landmark detectors: layer stacks that turn pictures into K score maps, and where on the picture a map's cells lie.
+"""Landmark detectors: layer stacks that turn images into K score maps, and where on the image a map's cells lie.
 
-A network is a function `(layer, pictures, landmarks) -> score maps`, where `layer` makes one convolution, and an entry in
+A network is a function `(layer, images, landmarks) -> score maps`, where `layer` makes one convolution, and an entry in
 `NETWORKS`.
 """
 
@@ -17,7 +17,7 @@ class Network(NamedTuple):
     """A detector.
 
     Attributes:
-      build: (layer, pictures [batch, view, view, 3], K) to score maps [batch, cells, cells, K].
+      build: (layer, images [batch, view, view, 3], K) to score maps [batch, cells, cells, K].
       reduction: pixels of the view per cell of the map, along a side.
       multiple: what the view's side must be a multiple of.
       margin: pixels between the view's edge and the outermost cells: 0 with padding, else what VALID convolutions take.
@@ -34,7 +34,7 @@ class Network(NamedTuple):
     deviation: float
 
 
-class HeatMaps(NamedTuple):
+class Heatmaps(NamedTuple):
     """float32 tensors [batch, cells, K], each map sums to 1: whole maps, and what landmarks are read from."""
 
     whole: Any
@@ -45,7 +45,7 @@ class Layers:
     """Makes the layers of one network in the current graph, numbered in the order in which they are made."""
 
     def __init__(self, network: Network, training: bool, seed: int):
-        """`training`: normalise by the batch's statistics; `seed`: of the initial kernels."""
+        """`training`: normalize by the batch's statistics; `seed`: of the initial kernels."""
         self.network, self.training, self.seed = network, training, seed
         self.count = 0
 
@@ -109,7 +109,7 @@ def _compact(layer: Layers, maps: Any, landmarks: int) -> Any:
 
 
 def _fine(layer: Layers, maps: Any, landmarks: int) -> Any:
-    """As `_compact`, with a map of half the view: where a landmark is comes from near the picture, which from afar.
+    """As `_compact`, with a map of half the view: where a landmark is comes from near the image, which from afar.
 
     A third more work than `_compact` for cells of half the size. Coarse maps are enlarged by repeating cells.
     """
@@ -184,15 +184,15 @@ def find(name: str) -> Network:
     return NETWORKS[name]
 
 
-def cell_centres(name: str, view: int) -> np.ndarray:
-    """Where the cells of a map lie along one side of the view: the centres of their receptive fields.
+def cell_centers(name: str, view: int) -> np.ndarray:
+    """Where the cells of a map lie along one side of the view: the centers of their receptive fields.
 
     Args:
       name: a network of `NETWORKS`.
       view: width and height of the view in pixels.
 
     Returns:
-      [cells] float64 in (-1, 1). For a padded network exactly `geometry.centres(cells)`.
+      [cells] float64 in (-1, 1). For a padded network exactly `geometry.centers(cells)`.
 
     Raises:
       ConfigError: the network cannot see a view of that size.
@@ -206,21 +206,21 @@ def cell_centres(name: str, view: int) -> np.ndarray:
     return 2.0 * (network.margin + network.reduction * (np.arange(count) + 0.5)) / view - 1.0
 
 
-def score_maps(name: str, pictures: Any, landmarks: int, training: bool, seed: int = 0) -> Any:
+def score_maps(name: str, images: Any, landmarks: int, training: bool, seed: int = 0) -> Any:
     """Builds the network in the current graph. Call once a graph: variables are created, not reused.
 
     Args:
       name: a network of `NETWORKS`.
-      pictures: float32 tensor [batch, view, view, 3] in [-1, 1].
+      images: float32 tensor [batch, view, view, 3] in [-1, 1].
       landmarks: K.
-      training: normalise by the batch's statistics, which `statistics` then returns, or by their averages.
+      training: normalize by the batch's statistics, which `statistics` then returns, or by their averages.
       seed: of the initial kernels, which are the same for every TensorFlow version.
 
     Returns:
       float32 tensor [batch, cells, cells, K] of scores.
     """
     network = find(name)
-    return network.build(Layers(network, training, seed), pictures, landmarks)
+    return network.build(Layers(network, training, seed), images, landmarks)
 
 
 def probabilities(scores: Any, radius: int = 0, temperature: float = 1.0) -> Any:
@@ -241,20 +241,20 @@ def probabilities(scores: Any, radius: int = 0, temperature: float = 1.0) -> Any
         flat *= 1.0 / temperature
     if radius:
         largest = tf.argmax(flat, axis=1, output_type=tf.int32)[:, None]
-        places, centres = np.divmod(np.arange(rows * columns), columns), (largest // columns, largest % columns)
-        near = [tf.abs(tf.constant(a[:, None], tf.int32) - b) <= radius for a, b in zip(places, centres)]
+        places, centers = np.divmod(np.arange(rows * columns), columns), (largest // columns, largest % columns)
+        near = [tf.abs(tf.constant(a[:, None], tf.int32) - b) <= radius for a, b in zip(places, centers)]
         below = flat - tf.stop_gradient(tf.reduce_max(flat, axis=1, keepdims=True))
         flat = tf.where(tf.logical_and(*near), below, tf.zeros_like(below) + _NOTHING)
     return tf.nn.softmax(flat, axis=1)
 
 
-def heat_maps(scores: Any, radius: int, temperature: float) -> HeatMaps:
-    """The heat maps of scores [batch, rows, columns, K], and what landmarks are read from; see `probabilities`."""
+def heatmaps(scores: Any, radius: int, temperature: float) -> Heatmaps:
+    """The heatmaps of scores [batch, rows, columns, K], and what landmarks are read from; see `probabilities`."""
     whole = probabilities(scores)
     # Not built again where it is the same: TensorFlow 1.15 rounds otherwise in a graph that has both.
     if not radius and temperature == 1.0:
-        return HeatMaps(whole, whole)
-    return HeatMaps(whole, probabilities(scores, radius, temperature))
+        return Heatmaps(whole, whole)
+    return Heatmaps(whole, probabilities(scores, radius, temperature))
 
 
 def expectations(maps: Any, points: Any) -> Any:

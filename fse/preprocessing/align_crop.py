@@ -1,7 +1,7 @@
-"""Align-crop: every picture becomes a square of one size, and its landmarks go through the same geometry.
+"""Align-crop: every image becomes a square of one size, and its landmarks go through the same geometry.
 
-A square is a [2, 3] matrix from points of the crop (in [-1, 1] over its outer edges) to pixels of the picture, where
-(0, 0) is the outer corner of the top-left pixel. Where a square leaves its picture, the picture's outermost pixels are
+A square is a [2, 3] matrix from points of the crop (in [-1, 1] over its outer edges) to pixels of the image, where
+(0, 0) is the outer corner of the top-left pixel. Where a square leaves its image, the image's outermost pixels are
 repeated: a reflection would show a second eye.
 """
 
@@ -26,17 +26,17 @@ from fse import geometry
 from fse.config import Config
 from fse.config import Crop as Settings
 from fse.datasets import annotations, images
-from fse.errors import DataError, PictureError, StageError
+from fse.errors import DataError, ImageError, StageError
 from fse.preprocessing import crop_frame
 from fse.runtime import locks, processes
 from fse.runtime.outputs import CLAIMS, write_json
 from fse.runtime.progress import bar
 
-# Pictures a shard: what an interrupted run has to crop again at the most.
+# Images a shard: what an interrupted run has to crop again at the most.
 _SHARD = 500
 # Where the results of finished shards are noted while the stage runs.
 FINISHED = "finished"
-# A picture is decoded to no fewer pixels than this many per pixel of the crop along a side; then it is resampled.
+# An image is decoded to no fewer pixels than this many per pixel of the crop along a side; then it is resampled.
 _FINER = 2.0
 # By which filter a crop is made smaller. Hamming's has half the taps of the bicubic one. On photographs of 178 pixels, made
 # to 146, it is 47.5 dB from what comes of far larger ones, bicubic 52.3 dB; but JPEG of quality 95 alone is 44.4 dB off.
@@ -44,9 +44,9 @@ _SHRINKING = {"png": Image.Resampling.BICUBIC, "jpeg": Image.Resampling.HAMMING}
 
 
 class _Job(NamedTuple):
-    """One picture to crop. `points` are its landmarks, [L, 2] pixels; `size` and `box` as in `Annotations`."""
+    """One image to crop. `points` are its landmarks, [L, 2] pixels; `size` and `box` as in `Annotations`."""
 
-    picture: str
+    image: str
     crop: str
     points: np.ndarray
     size: Optional[np.ndarray]
@@ -63,8 +63,8 @@ class _Crop(NamedTuple):
 class _Plan(NamedTuple):
     """What is to be done, the same in every process that has a share in it.
 
-    unannotated: names of the pictures without a row of the table. table: the others' annotations. order: rows of it in the
-    order of the sources' names. crops: the crops' names in that order. work: crops one picture. job: the job at a place
+    unannotated: names of the images without a row of the table. table: the others' annotations. order: rows of it in the
+    order of the sources' names. crops: the crops' names in that order. work: crops one image. job: the job at a place
     of `order`.
     """
 
@@ -77,7 +77,7 @@ class _Plan(NamedTuple):
 
 
 class _Shard(NamedTuple):
-    """A shard to crop: its pictures, where its results are noted, and the lock of the process that is at it."""
+    """A shard to crop: its images, where its results are noted, and the lock of the process that is at it."""
 
     jobs: List[_Job]
     note: Path
@@ -85,15 +85,15 @@ class _Shard(NamedTuple):
 
 
 def align_crop(config: Config, dataset: Path, output: Path) -> None:
-    """Crops every picture of a data set: the AlignCrop stage.
+    """Crops every image of a data set: the AlignCrop stage.
 
-    Writes `pictures/*.png` or `.jpeg` (RGB, `crop.size` square), `landmarks.csv` (file, source, split and the landmarks in
+    Writes `images/*.png` or `.jpeg` (RGB, `crop.size` square), `landmarks.csv` (file, source, split and the landmarks in
     [-1, 1] over the crop, which may lie outside), `skipped.csv` (source, reason) and `crop.json`. The rows are in the
     order of the sources' names; nothing depends on the number of processes. What an interrupted attempt left in
-    `output` is gone on from at the last finished shard of 500 pictures.
+    `output` is gone on from at the last finished shard of 500 images.
 
-    A picture is skipped if it is broken or too large, if the data set is annotated and it is not, if its annotated size
-    is another, and if a landmark is missing or outside the picture.
+    An image is skipped if it is broken or too large, if the data set is annotated and it is not, if its annotated size
+    is another, and if a landmark is missing or outside the image.
 
     Args:
       config: `crop` is read, and `evaluate.eyes` in mode `landmarks`.
@@ -101,12 +101,12 @@ def align_crop(config: Config, dataset: Path, output: Path) -> None:
       output: an empty folder, one to be made, or one in which the same was begun.
 
     Raises:
-      DataError: there is no picture, more are skipped than `crop.max_skipped` permits, or the mode wants annotations
+      DataError: there is no image, more are skipped than `crop.max_skipped` permits, or the mode wants annotations
         that the data set does not have.
       StageError: the output cannot be written, or a process was killed.
     """
     try:
-        (output / "pictures").mkdir(parents=True, exist_ok=True)
+        (output / "images").mkdir(parents=True, exist_ok=True)
         _align_crop(config, dataset, output)
     except OSError as error:
         raise StageError(f"the crops cannot be written to {error.filename or output}: {error.strerror}") from None
@@ -125,7 +125,7 @@ def share(config: Config, dataset: Path, output: Path) -> None:
     Raises:
       DataError, StageError: as `align_crop`.
     """
-    (output / "pictures").mkdir(exist_ok=True)
+    (output / "images").mkdir(exist_ok=True)
     (output / FINISHED).mkdir(exist_ok=True)
     plan = _planned(config, dataset, output)
     notes = _notes(len(plan.order), output / FINISHED)
@@ -139,51 +139,51 @@ def share(config: Config, dataset: Path, output: Path) -> None:
 
 
 def sample(
-    picture: Image.Image, square: np.ndarray, size: int, shrinking: Image.Resampling = Image.Resampling.BICUBIC
+    image: Image.Image, square: np.ndarray, size: int, shrinking: Image.Resampling = Image.Resampling.BICUBIC
 ) -> Image.Image:
-    """Resamples a square of a picture, bicubic and antialiased.
+    """Resamples a square of an image, bicubic and antialiased.
 
     Args:
-      picture: RGB.
-      square: [2, 3], from [-1, 1] over the crop to pixels of the picture: without shear; turned ones are square.
+      image: RGB.
+      square: [2, 3], from [-1, 1] over the crop to pixels of the image: without shear; turned ones are square.
       size: width and height of the crop in pixels.
-      shrinking: another filter where an upright square inside the picture has more pixels than the crop.
+      shrinking: another filter where an upright square inside the image has more pixels than the crop.
 
     Returns:
       RGB, `size` square.
 
     Raises:
-      PictureError: the square lies outside the picture.
+      ImageError: the square lies outside the image.
     """
     bicubic = Image.Resampling.BICUBIC
-    sides = crop_frame.sides(square) / size  # picture pixels per crop pixel
+    sides = crop_frame.sides(square) / size  # image pixels per crop pixel
     step = float(np.min(sides))
     upright = square[0, 1] == 0.0 == square[1, 0]
     if upright:
         left, top, right, bottom = _box(square)
-        if left >= 0.0 and top >= 0.0 and right <= picture.width and bottom <= picture.height:
+        if left >= 0.0 and top >= 0.0 and right <= image.width and bottom <= image.height:
             # Far more pixels than are wanted are first reduced to at least twice as many, by means of blocks.
             by = shrinking if step > 1.0 else bicubic
-            return picture.resize((size, size), by, box=(left, top, right, bottom), reducing_gap=2.0)
-    # Blocks stay small against the picture: it is the outermost of them that are repeated beyond the border.
-    whole = max(1, min(int(step / 2.0), max(picture.size) // 64))
-    image, origin = _cut(picture, square, margin=4.0 * max(1.0, float(np.max(sides))), factor=whole)
+            return image.resize((size, size), by, box=(left, top, right, bottom), reducing_gap=2.0)
+    # Blocks stay small against the image: it is the outermost of them that are repeated beyond the border.
+    whole = max(1, min(int(step / 2.0), max(image.size) // 64))
+    region, origin = _cut(image, square, margin=4.0 * max(1.0, float(np.max(sides))), factor=whole)
     square = np.concatenate([square[:, :2], square[:, 2:] - origin[:, None]], axis=1) / whole
     if upright:
-        return image.resize((size, size), bicubic, box=_box(square))
+        return region.resize((size, size), bicubic, box=_box(square))
     if step > 1.25 * whole:
         # A little finer than the crop, so that the second resampling does not blur what the first has left.
-        reduced = np.ceil(1.25 * np.array(image.size) * whole / step).astype(int)
-        square = square * (reduced / np.array(image.size))[:, None]
-        image = image.resize(tuple(reduced.tolist()), bicubic)
+        reduced = np.ceil(1.25 * np.array(region.size) * whole / step).astype(int)
+        square = square * (reduced / np.array(region.size))[:, None]
+        region = region.resize(tuple(reduced.tolist()), bicubic)
     # Three pixels for one, and straight lines between them: the kernel of Pillow's bicubic transform (a = -1, unlike that of
     # its resizing, Keys' -1/2) does not keep straight lines and moves what it shows by up to a tenth of a pixel.
-    image = image.resize((3 * image.width, 3 * image.height), bicubic)
+    region = region.resize((3 * region.width, 3 * region.height), bicubic)
     square = 3.0 * square
     # Pillow's matrix goes from pixels of the output, in the same outer-edge convention.
     to_crop = np.array([[2.0 / size, 0.0, -1.0], [0.0, 2.0 / size, -1.0], [0.0, 0.0, 1.0]])
     coefficients = tuple((square @ to_crop).ravel().tolist())
-    return image.transform((size, size), Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR)
+    return region.transform((size, size), Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR)
 
 
 def _align_crop(config: Config, dataset: Path, output: Path) -> None:
@@ -193,7 +193,7 @@ def _align_crop(config: Config, dataset: Path, output: Path) -> None:
     splits: Dict[str, int] = dict.fromkeys(annotations.SPLITS, 0)
 
     def rows() -> Iterator[annotations.Row]:
-        for place, result in enumerate(bar(results, total=len(order), unit="pictures", desc="align-crop")):
+        for place, result in enumerate(bar(results, total=len(order), unit="images", desc="align-crop")):
             source, split = table.files[order[place]], table.splits[order[place]]
             if result.points is None:
                 skipped[source] = result.reason
@@ -213,12 +213,12 @@ def _planned(config: Config, dataset: Path, output: Path) -> _Plan:
     crops = crop_names([table.files[row] for row in order], config.crop.format)
     work = functools.partial(_crop, config.crop, _mean_shape(config, table))
 
-    originals, made = str(dataset / "images"), str(output / "pictures")
+    originals, made = str(dataset / "images"), str(output / "images")
 
     def job(place: int) -> _Job:
         row = order[place]
         return _Job(
-            picture=os.path.join(originals, table.files[row]),
+            image=os.path.join(originals, table.files[row]),
             crop=os.path.join(made, crops[place]),
             points=table.points[row],
             size=None if table.sizes is None else table.sizes[row],
@@ -229,7 +229,7 @@ def _planned(config: Config, dataset: Path, output: Path) -> _Plan:
 
 
 def _notes(count: int, finished: Path) -> Dict[Path, range]:
-    """The shards of pictures 0 … count - 1, by the files that note what came of them."""
+    """The shards of images 0 … count - 1, by the files that note what came of them."""
     firsts = range(0, count, _SHARD)
     return {
         finished / f"{number:05d}.json": range(first, min(first + _SHARD, count)) for number, first in enumerate(firsts)
@@ -279,9 +279,9 @@ def _read_results(note: Path) -> List[_Crop]:
 
 
 def _annotations(config: Config, dataset: Path) -> Tuple[annotations.Annotations, Set[str]]:
-    """The data set's annotations, and the names of pictures without any.
+    """The data set's annotations, and the names of images without any.
 
-    Where there is no annotation file, every picture is a training picture without landmarks.
+    Where there is no annotation file, every image is a training image without landmarks.
     """
     names = images.find(dataset / "images")
     path = dataset / "landmarks.csv"
@@ -302,7 +302,7 @@ def _annotations(config: Config, dataset: Path) -> Tuple[annotations.Annotations
 
 
 def _mean_shape(config: Config, table: annotations.Annotations) -> Optional[np.ndarray]:
-    """The mean shape of the training pictures; None where the mode does not want it."""
+    """The mean shape of the training images; None where the mode does not want it."""
     if config.crop.mode != "landmarks":
         return None
     first, second = (table.landmarks.index(name) for name in config.evaluate.eyes)
@@ -332,62 +332,62 @@ def crop_names(sources: List[str], format: str) -> List[str]:
 
 
 def _crop(settings: Settings, mean: Optional[np.ndarray], job: _Job) -> _Crop:
-    """Crops one picture, in whatever process."""
+    """Crops one image, in whatever process."""
     try:
         if not np.isfinite(job.points).all():
-            raise PictureError("a landmark without coordinates")
+            raise ImageError("a landmark without coordinates")
         square = np.zeros((2, 3))
 
         def coarsest(width: int, height: int) -> float:
             square[:] = _placed(settings, mean, job, np.array([width, height], np.float64))
             return float(np.min(crop_frame.sides(square))) / (_FINER * settings.size)
 
-        picture, factor = images.decode_coarsely(job.picture, settings.max_pixels, coarsest)
-        crop = sample(picture, square / factor, settings.size, _SHRINKING[settings.format])
-    except PictureError as error:
+        image, factor = images.decode_coarsely(job.image, settings.max_pixels, coarsest)
+        crop = sample(image, square / factor, settings.size, _SHRINKING[settings.format])
+    except ImageError as error:
         return _Crop(str(error), None)
     crop.save(job.crop, settings.format, quality=settings.quality, compress_level=1)  # each takes what concerns it
     return _Crop("", geometry.apply_affine(geometry.invert_affine(square), job.points))
 
 
 def _placed(settings: Settings, mean: Optional[np.ndarray], job: _Job, size: np.ndarray) -> np.ndarray:
-    """[2, 3]: the square to cut out of a picture, whose annotations must go with its width and height, [2].
+    """[2, 3]: the square to cut out of an image, whose annotations must go with its width and height, [2].
 
     Raises:
-      PictureError: they do not, or do not give a square.
+      ImageError: they do not, or do not give a square.
     """
     if job.size is not None and (job.size != size).any():
-        raise PictureError("{:g} x {:g} pixels, but annotated as {:g} x {:g}".format(*size, *job.size))
+        raise ImageError("{:g} x {:g} pixels, but annotated as {:g} x {:g}".format(*size, *job.size))
     beyond = settings.overhang * np.max(size)
     if (job.points < -beyond).any() or (job.points > size + beyond).any():
-        raise PictureError("a landmark outside the picture")
+        raise ImageError("a landmark outside the image")
     return crop_frame.square_of(settings, mean, job.points, job.box, size)
 
 
 def _box(square: np.ndarray) -> Tuple[float, float, float, float]:
-    """Left, top, right and bottom of an upright square, in pixels of the picture."""
+    """Left, top, right and bottom of an upright square, in pixels of the image."""
     (width, _, x), (_, height, y) = square.tolist()
     return x - width, y - height, x + width, y + height
 
 
-def _cut(picture: Image.Image, square: np.ndarray, margin: float, factor: int) -> Tuple[Image.Image, np.ndarray]:
-    """The upright part of a picture around a square, reduced by a whole factor; the border repeats where it leaves.
+def _cut(image: Image.Image, square: np.ndarray, margin: float, factor: int) -> Tuple[Image.Image, np.ndarray]:
+    """The upright part of an image around a square, reduced by a whole factor; the border repeats where it leaves.
 
     Returns:
-      RGB, and the picture's pixel (x, y) where it begins, which may be negative.
+      RGB, and the image's pixel (x, y) where it begins, which may be negative.
     """
-    limits = np.array(picture.size)
+    limits = np.array(image.size)
     corners = geometry.apply_affine(square, np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]]))
     first, last = corners.min(0), corners.max(0)
     if (last <= 0.0).any() or (first >= limits).any():
-        raise PictureError("a square outside the picture")
+        raise ImageError("a square outside the image")
     low = np.floor((first - margin) / factor).astype(int) * factor
     high = np.ceil((last + margin) / factor).astype(int) * factor
     # The margin alone is no reason to repeat the border.
     low = np.where(first < 0.0, low, np.maximum(low, 0))
     high = np.where(last > limits, high, np.minimum(high, -(-limits // factor) * factor))
     begin, end = np.maximum(low, 0), np.minimum(high, limits)
-    part = picture.reduce(factor, box=(*begin.tolist(), *end.tolist()))
+    part = image.reduce(factor, box=(*begin.tolist(), *end.tolist()))
     before = (begin - low) // factor
     after = (high - low) // factor - before - part.size
     if before.any() or after.any():
@@ -397,13 +397,13 @@ def _cut(picture: Image.Image, square: np.ndarray, margin: float, factor: int) -
 
 
 def _check_skipped(config: Config, skipped: Dict[str, str], count: int) -> None:
-    """Fails if too few pictures are left."""
+    """Fails if too few images are left."""
     listed = "; ".join(f"{name}: {skipped[name]}" for name in sorted(skipped)[:5])
     if len(skipped) == count:
-        raise DataError(f"align-crop: no usable picture among {count}. {listed}")
+        raise DataError(f"align-crop: no usable image among {count}. {listed}")
     if len(skipped) > config.crop.max_skipped * count:
         raise DataError(
-            "align-crop: {} of {} pictures cannot be used, more than crop.max_skipped = {:g} permits: {}{}".format(
+            "align-crop: {} of {} images cannot be used, more than crop.max_skipped = {:g} permits: {}{}".format(
                 len(skipped), count, config.crop.max_skipped, listed, "; …" if len(skipped) > 5 else ""
             )
         )
@@ -417,7 +417,7 @@ def _write_summary(
         writer.writerow(["source", "reason"])
         writer.writerows(sorted(skipped.items()))
     summary = {
-        "pictures": sum(splits.values()),
+        "images": sum(splits.values()),
         "skipped": len(skipped),
         "splits": splits,
         "landmarks": landmarks,

@@ -9,8 +9,8 @@ A shard is a stock TFRecord file of `tf.train.Example` with these features:
     image/width      int64   pixels
     landmarks        float   x and y of each annotated landmark in turn, in [-1, 1] over the crop; no values if there are none
 
-`records.json` beside the shards names the landmarks in order, counts the pictures, and has each shard's number of
-pictures and SHA-256. Shards are called `train-00000-of-00004.tfrecord`; pictures go to them in turn.
+`records.json` beside the shards names the landmarks in order, counts the images, and has each shard's number of
+images and SHA-256. Shards are called `train-00000-of-00004.tfrecord`; images go to them in turn.
 
 Importing TensorFlow takes more memory than all of this. Its formats are two short ones; what is written here is, byte
 for byte, what TensorFlow writes (tests/fse/test_conversion.py).
@@ -58,7 +58,7 @@ class _Shard(NamedTuple):
 
 
 def convert(config: Config, crops: Path, output: Path) -> None:
-    """Writes the pictures that align-crop left in `crops` as shards into `output`: the ConvertTFRecord stage.
+    """Writes the images that align-crop left in `crops` as shards into `output`: the ConvertTFRecord stage.
 
     A shard that is there under its name is whole, and left as it is: an interrupted attempt is gone on from. Nothing
     depends on the number of processes.
@@ -70,9 +70,9 @@ def convert(config: Config, crops: Path, output: Path) -> None:
     summary, counts, shards = _planned(config, crops, output)
     digests = processes.in_order(_write, shards, _workers(config, counts), "convert", chunk=1)
     files = {}
-    with bar(total=sum(counts.values()), unit="pictures", desc="records") as progress:
+    with bar(total=sum(counts.values()), unit="images", desc="records") as progress:
         for (name, count), digest in zip(counts.items(), digests):
-            files[name] = {"pictures": count, "sha256": digest}
+            files[name] = {"images": count, "sha256": digest}
             progress.update(count)
     (output / "records.json").write_text(json.dumps(dict(summary, files=files), indent=2) + "\n")
 
@@ -121,7 +121,7 @@ def _planned(config: Config, crops: Path, output: Path) -> Tuple[Dict[str, Any],
     """What is to be done, the same in every process that has a share in it.
 
     Returns:
-      What `records.json` says besides the files; the shards' numbers of pictures, by name; and the shards.
+      What `records.json` says besides the files; the shards' numbers of images, by name; and the shards.
     """
     try:
         description = json.loads((crops / "crop.json").read_text())
@@ -135,15 +135,15 @@ def _planned(config: Config, crops: Path, output: Path) -> Tuple[Dict[str, Any],
     jobs = (
         _Shard(
             output / name,
-            crops / "pictures",
+            crops / "images",
             size,
             [table.files[row] for row in part],
             table.points[part].astype(np.float32),
         )
         for name, part in parts.items()
     )
-    pictures = {split: len(rows[split]) for split in SPLITS}
-    summary = {"size": size, "landmarks": names, "pictures": pictures, "shards": shards}
+    images = {split: len(rows[split]) for split in SPLITS}
+    summary = {"size": size, "landmarks": names, "images": images, "shards": shards}
     return summary, {name: len(part) for name, part in parts.items()}, jobs
 
 

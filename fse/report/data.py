@@ -10,13 +10,13 @@ from PIL import Image
 
 from fse.config import Config
 from fse.datasets import annotations, images
-from fse.errors import DataError, PictureError
+from fse.errors import DataError, ImageError
 from fse.report import drawing
 
 _COLUMNS, _ROWS = 12, 2  # of a split's contact sheet
 _TILE = 108  # pixels
-_AVERAGED = 200  # training pictures whose mean is shown, and whose points are dots
-_MEASURED = 1000  # pictures whose size is looked at
+_AVERAGED = 200  # training images whose mean is shown, and whose points are dots
+_MEASURED = 1000  # images whose size is looked at
 _REASONS = 10
 
 
@@ -24,7 +24,7 @@ class Point(NamedTuple):
     """Where an annotated point lies in the training crops.
 
     across, down: mean and standard deviation in per cent of the crop's width, from its top left corner. outside: per cent
-    of the pictures in which the network does not see it.
+    of the images in which the network does not see it.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Point(NamedTuple):
 class Look(NamedTuple):
     """A look at the crops.
 
-    sheets: per split that has pictures its name, how many are shown, and the contact sheet. mean: the mean of `averaged`
+    sheets: per split that has images its name, how many are shown, and the contact sheet. mean: the mean of `averaged`
     training crops. spread: their points over it, None if nothing is annotated. points: one per landmark.
     """
 
@@ -48,11 +48,11 @@ class Look(NamedTuple):
 
 
 def look(config: Config, crops: Path) -> Look:
-    """Looks at what align-crop wrote, the same pictures each time.
+    """Looks at what align-crop wrote, the same images each time.
 
     Args:
       config: the experiment.
-      crops: what `fse.preprocessing.align_crop.align_crop` wrote; it holds a training picture.
+      crops: what `fse.preprocessing.align_crop.align_crop` wrote; it holds a training image.
 
     Raises:
       DataError: its annotations or a crop cannot be read.
@@ -75,17 +75,17 @@ def look(config: Config, crops: Path) -> Look:
 
 
 def sheet(crops: Sequence[np.ndarray], points: Sequence[np.ndarray], tile: int, columns: int) -> Image.Image:
-    """A contact sheet of pictures with their annotated points.
+    """A contact sheet of images with their annotated points.
 
     Args:
-      crops: n pictures, uint8 [height, width, 3] each; what is not square is padded.
+      crops: n images, uint8 [height, width, 3] each; what is not square is padded.
       points: n times [L, 2] in [-1, 1].
       tile: width and height of each on the sheet in pixels.
       columns: how many beside each other.
     """
     tiles = []
-    for picture, places in zip(crops, points):
-        drawn = drawing.draw_annotated(picture, places, scale=tile / max(picture.shape[:2]))
+    for image, places in zip(crops, points):
+        drawn = drawing.draw_annotated(image, places, scale=tile / max(image.shape[:2]))
         whole = Image.new("RGB", (tile, tile), "white")
         whole.paste(drawn, ((tile - drawn.width) // 2, (tile - drawn.height) // 2))
         tiles.append(whole)
@@ -98,16 +98,16 @@ def evenly(count: int, most: int) -> np.ndarray:
 
 
 def sizes(folder: Path) -> str:
-    """The widths and heights of the pictures below a folder in words; of many, 1,000 are looked at."""
+    """The widths and heights of the images below a folder in words; of many, 1,000 are looked at."""
     names = images.find(folder)
     chosen = [names[place] for place in evenly(len(names), _MEASURED)]
     found = []
     for name in chosen:
         try:
             found.append(images.size(folder / name))
-        except PictureError:  # align-crop has said so
+        except ImageError:  # align-crop has said so
             continue
-    some = f" ({len(chosen):,} pictures looked at)" if len(chosen) < len(names) else ""
+    some = f" ({len(chosen):,} images looked at)" if len(chosen) < len(names) else ""
     return sizes_in_words(found) + some
 
 
@@ -134,10 +134,10 @@ def reasons(texts: List[str]) -> List[Tuple[str, int]]:
 
 
 def _crop(config: Config, crops: Path, name: str) -> np.ndarray:
-    path = crops / "pictures" / name
+    path = crops / "images" / name
     try:
         return images.decode(path, config.crop.size**2)
-    except PictureError as error:
+    except ImageError as error:
         raise DataError(f"{path}: {error}; run AlignCrop again") from None
 
 

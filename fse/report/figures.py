@@ -1,4 +1,4 @@
-"""The report's curves, as SVG that takes its colours and its font from the page around it.
+"""The report's curves, as SVG that takes its colors and its font from the page around it.
 
 No pyplot: a figure here is an object of its own, so nothing is left behind in the process.
 """
@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-# Colours that stand for the page's own, so that light and dark mode and paper each show theirs.
+# Colors that stand for the page's own, so that light and dark mode and paper each show theirs.
 INK, MUTED, RULE, MODEL, BASELINE = "#010101", "#010102", "#010103", "#010104", "#010105"
 _VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", MODEL: "--model", BASELINE: "--baseline"}
 
@@ -53,7 +53,7 @@ def error_curves(panels: Dict[str, Dict[str, np.ndarray]]) -> str:
     """Cumulative error curves, one panel beside the other.
 
     Args:
-      panels: title -> {"model": errors, "mean shape": errors}, each [pictures] in per cent, NaN where there is none.
+      panels: title -> {"model": errors, "mean shape": errors}, each [images] in per cent, NaN where there is none.
 
     Returns:
       an SVG element.
@@ -120,14 +120,14 @@ def loss_curves(losses: Dict[str, np.ndarray]) -> str:
 
 
 def _cumulative(axes: Axes, curves: Dict[str, np.ndarray]) -> None:
-    """Share of pictures with an error of at most x, for x from 0 to 25 %."""
+    """Share of images with an error of at most x, for x from 0 to 25 %."""
     ticks = np.linspace(0.0, 25.0, 251)
-    for name, colour, dashes in (("model", MODEL, "-"), ("mean shape", BASELINE, "--")):
+    for name, color, dashes in (("model", MODEL, "-"), ("mean shape", BASELINE, "--")):
         errors = np.sort(curves[name][np.isfinite(curves[name])])
         share = 100.0 * np.searchsorted(errors, ticks, side="right") / max(len(errors), 1)
-        axes.plot(ticks, share, dashes, color=colour, label=name)
+        axes.plot(ticks, share, dashes, color=color, label=name)
     axes.set(xlim=(0.0, 25.0), ylim=(0.0, 101.0), xlabel="error (% of the inter-ocular distance)")
-    axes.set_ylabel("test pictures (%)")
+    axes.set_ylabel("test images (%)")
 
 
 def _shots(axes: Axes, rows: List[Dict[str, Any]], suffix: str) -> None:
@@ -139,19 +139,19 @@ def _shots(axes: Axes, rows: List[Dict[str, Any]], suffix: str) -> None:
         ("mean_shape_nme", "mean shape", BASELINE, "--"),
     )
     lines = []
-    for key, label, colour, dashes in shown:
+    for key, label, color, dashes in shown:
         means, deviations = (np.array([row.get(key + suffix + end) for row in rows], np.float64) for end in ("", "_sd"))
-        axes.plot(counts, means, dashes, color=colour, marker="o", markersize=3.5, label=label)
+        axes.plot(counts, means, dashes, color=color, marker="o", markersize=3.5, label=label)
         if key != "nme_with_bias":  # its shade would lie on the other
             low, high = means - np.nan_to_num(deviations), means + np.nan_to_num(deviations)
-            axes.fill_between(counts, low, high, color=colour, alpha=0.15, linewidth=0.0)
+            axes.fill_between(counts, low, high, color=color, alpha=0.15, linewidth=0.0)
         lines.append(means)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(counts))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     _errors_from(axes, np.concatenate(lines))
-    axes.set(xlabel="annotated training pictures", ylabel="error (% of the inter-ocular distance)")
+    axes.set(xlabel="annotated training images", ylabel="error (% of the inter-ocular distance)")
 
 
 def _errors_from(axes: Axes, errors: np.ndarray) -> None:
@@ -195,13 +195,13 @@ def _figure(height: float) -> Figure:
 
 
 def _svg(figure: Figure, name: str) -> str:
-    """The figure as an SVG element whose ids begin with `name` and whose colours are the page's."""
+    """The figure as an SVG element whose ids begin with `name` and whose colors are the page's."""
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None})
     text = stream.getvalue()
     # Neither needed nor fit for use inside a page, where a style sheet acts on everything.
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
-    for colour, variable in _VARIABLES.items():
-        text = text.replace(colour, f"var({variable})")
+    for color, variable in _VARIABLES.items():
+        text = text.replace(color, f"var({variable})")
     return text

@@ -1,7 +1,7 @@
 """The report of an experiment: one HTML page that needs nothing beside itself.
 
 `report` reads what the other stages wrote and lays it out with `report.html.j2`; `results` says it in numbers and words,
-`data` what was learned from, `drawing` makes the pictures, `figures` the curves. The same inputs give the same page.
+`data` what was learned from, `drawing` makes the images, `figures` the curves. The same inputs give the same page.
 """
 
 import base64
@@ -30,15 +30,15 @@ EVALUATED = ("Download-evaluate", "AlignCrop-evaluate", "ConvertTFRecord-evaluat
 # The stages that brought and cropped what was trained on, and what was evaluated on.
 _BROUGHT = (STAGES[:2], EVALUATED[:2])
 
-_COMPARED = 12  # examples shown with annotated points and with heat maps
+_COMPARED = 12  # examples shown with annotated points and with heatmaps
 _MAPS = 50  # maps shown one by one
-_SKIPPED = 20  # unusable pictures named
-_PICTURES = 60  # at full size; if there are more, they are smaller, which keeps the page under 3 MB
+_SKIPPED = 20  # unusable images named
+_IMAGES = 60  # at full size; if there are more, they are smaller, which keeps the page under 3 MB
 _LOSSES = ("step", "loss_align", "loss_diversity", "learning_rate", "pairs_per_second")
 _ERRORS = ("nme", "nme_warped", "mean_shape_nme", "mean_shape_nme_warped")
 
 
-class Pictures(NamedTuple):
+class Images(NamedTuple):
     """What was brought and cropped: the objects in the JSON files, and the rows of `skipped.csv`."""
 
     dataset: Dict[str, Any]
@@ -51,11 +51,11 @@ class Inputs(NamedTuple):
 
     data: what was trained on, and after it what was evaluated on where that is something else. training, model, metrics:
     the objects in the JSON files. manifests: by stage, {} where there is none. losses, predictions: columns as float
-    arrays, NaN for what is missing. files: the pictures of `predictions`. examples: arrays of `examples.npz`, {} if there
+    arrays, NaN for what is missing. files: the images of `predictions`. examples: arrays of `examples.npz`, {} if there
     is none.
     """
 
-    data: List[Pictures]
+    data: List[Images]
     training: Dict[str, Any]
     model: Dict[str, Any]
     metrics: Dict[str, Any]
@@ -113,7 +113,7 @@ def report(
         "stages": list(folders),
         "most_skipped": _SKIPPED,
     }
-    page.update(_pictures(config, inputs))
+    page.update(_images(config, inputs))
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(str(Path(__file__).parent)),
         autoescape=True,
@@ -136,7 +136,7 @@ def read(folders: Dict[str, Path]) -> Inputs:
         manifests[stage] = _json(file) if file.exists() else {}
     return Inputs(
         [
-            Pictures(
+            Images(
                 _json(folders[download] / "dataset.json"),
                 _json(folders[crop] / "crop.json"),
                 _table(folders[crop] / "skipped.csv"),
@@ -216,8 +216,8 @@ def _curves(inputs: Inputs) -> Dict[str, Optional[markupsafe.Markup]]:
     return curves
 
 
-def _data(config: Config, dataset: Path, crops: Path, counted: Pictures) -> Dict[str, Any]:
-    """What the page shows of the pictures that were trained on, or evaluated on, beside what the stages counted."""
+def _data(config: Config, dataset: Path, crops: Path, counted: Images) -> Dict[str, Any]:
+    """What the page shows of the images that were trained on, or evaluated on, beside what the stages counted."""
     found = data.look(config, crops)
     return {
         "counted": counted,
@@ -265,15 +265,15 @@ def _times(manifests: Dict[str, Dict[str, Any]]) -> Dict[str, Any]:
     return {"seconds": seconds, "shares": shares, "total": total if known else None}
 
 
-def _pictures(config: Config, inputs: Inputs) -> Dict[str, Any]:
-    """Everything drawn: examples with landmarks, annotated points and heat maps, and their legends."""
+def _images(config: Config, inputs: Inputs) -> Dict[str, Any]:
+    """Everything drawn: examples with landmarks, annotated points and heatmaps, and their legends."""
     examples, points = inputs.examples, _annotated(inputs)
     names = [str(name) for name in examples.get("names", ())][: config.report.examples]
     if not names:
         return {"examples": [], "compared": [], "overlays": [], "maps": [], "legend": [], "points": []}
     compared = names[:_COMPARED]
     count = 2 * len(names) + (3 if points else 1) * len(compared)
-    scale = 320.0 * min(1.0, (_PICTURES / count) ** 0.65) / examples["pictures"].shape[2]
+    scale = 320.0 * min(1.0, (_IMAGES / count) ** 0.65) / examples["images"].shape[2]
     landmarks = examples["discovered"].shape[1]
     page: Dict[str, Any] = {
         "examples": _both(drawing.draw_landmarks, ["discovered"], examples, names, scale),
@@ -287,7 +287,7 @@ def _pictures(config: Config, inputs: Inputs) -> Dict[str, Any]:
     for example in page["compared"]:
         row = rows.get(example["name"])
         example["errors"] = [math.nan if row is None else inputs.predictions[key][row] for key in ("nme", "nme_warped")]
-    page.update(_heat_maps(examples, compared, scale))
+    page.update(_heatmaps(examples, compared, scale))
     return page
 
 
@@ -304,33 +304,33 @@ def _both(
     """Examples with `points` drawn on them, each upright and warped."""
     drawn = []
     for index, name in enumerate(names):
-        pictures = []
+        images = []
         for kind in ("", "warped_"):
             placed = [examples[kind + key][index] for key in points]
-            pictures.append(_uri(draw(examples[kind + "pictures"][index], *placed, scale=scale)))
-        drawn.append({"name": name, "pictures": pictures})
+            images.append(_uri(draw(examples[kind + "images"][index], *placed, scale=scale)))
+        drawn.append({"name": name, "images": images})
     return drawn
 
 
-def _heat_maps(examples: Dict[str, np.ndarray], names: List[str], scale: float) -> Dict[str, Any]:
-    """Examples with all their heat maps at once, and of the first two also each map by itself."""
-    maps, pictures = examples["heatmaps"], examples["pictures"]
-    palette, ticks = drawing.colours(maps.shape[3]), examples["cells"]
+def _heatmaps(examples: Dict[str, np.ndarray], names: List[str], scale: float) -> Dict[str, Any]:
+    """Examples with all their heatmaps at once, and of the first two also each map by itself."""
+    maps, images = examples["heatmaps"], examples["images"]
+    palette, ticks = drawing.colors(maps.shape[3]), examples["cells"]
     page: Dict[str, Any] = {"overlays": [], "maps": []}
     for index, name in enumerate(names):
-        overlay = _uri(drawing.overlay_heat_maps(pictures[index], maps[index], palette, ticks, scale))
-        page["overlays"].append({"name": name, "picture": overlay})
+        overlay = _uri(drawing.overlay_heatmaps(images[index], maps[index], palette, ticks, scale))
+        page["overlays"].append({"name": name, "image": overlay})
     for index, name in enumerate(names[:2]):
         tiles = []
-        for k, colour in enumerate(palette[:_MAPS]):
+        for k, color in enumerate(palette[:_MAPS]):
             alone = maps[index][:, :, k : k + 1]
-            tiles.append(_uri(drawing.overlay_heat_maps(pictures[index], alone, [colour], ticks, 0.5 * scale)))
+            tiles.append(_uri(drawing.overlay_heatmaps(images[index], alone, [color], ticks, 0.5 * scale)))
         page["maps"].append({"name": name, "tiles": tiles, "left_out": len(palette) - len(tiles)})
     return page
 
 
 def _uri(image: Image.Image) -> str:
-    """The picture as a data URI: JPEG, or PNG where it has transparent parts."""
+    """The image as a data URI: JPEG, or PNG where it has transparent parts."""
     stream = io.BytesIO()
     kind = "png" if image.mode == "RGBA" else "jpeg"
     options = {} if kind == "png" else {"quality": 80, "subsampling": 0}

@@ -26,7 +26,7 @@ class Metric(NamedTuple):
 
 
 class Point(NamedTuple):
-    """An annotated point's errors: name, and for upright and warped pictures (model, mean shape, lengths of their bars)."""
+    """An annotated point's errors: name, and for upright and warped images (model, mean shape, lengths of their bars)."""
 
     name: str
     upright: Tuple[Any, Any, Tuple[float, float]]
@@ -40,15 +40,15 @@ _ERRORS = (
         "nme",
         "mean_shape_nme",
         "Mean distance of predicted from annotated points, in per cent of the distance between {eyes}. A linear map "
-        "without constant term, fitted on training pictures, predicts them from the discovered landmarks.",
+        "without constant term, fitted on training images, predicts them from the discovered landmarks.",
     ),
     ("Error with bias", "nme_with_bias", "mean_shape_nme", "The same with a constant term in the linear map."),
     (
         "Error, warped",
         "nme_warped",
         "mean_shape_nme_warped",
-        "The error on test pictures seen through random warps as strong as those of training. A prediction that does not "
-        "look at the picture fails here.",
+        "The error on test images seen through random warps as strong as those of training. A prediction that does not "
+        "look at the image fails here.",
     ),
     (
         "Backward error",
@@ -65,12 +65,12 @@ def headline(metrics: Dict[str, Any]) -> str:
     """The result in one sentence."""
     learned = "{}, learned from {} without labels in {}, ".format(
         count(metrics.get("landmarks"), "landmark"),
-        count(metrics.get("train_images"), "picture"),
+        count(metrics.get("train_images"), "image"),
         count(metrics.get("steps"), "step"),
     )
     if missing(metrics.get("nme")):
         moved = number(metrics.get("equivariance_error"), 1, "%")
-        found = f"are found again on warped pictures to within {moved} of the view's width on average; "
+        found = f"are found again on warped images to within {moved} of the view's width on average; "
         return learned + found + "without annotated points there is no error to report."
     return learned + "predict {} with an error of {} of the inter-ocular distance; {}.".format(
         count(len(metrics.get("per_landmark") or ()) or None, "annotated point"),
@@ -138,7 +138,7 @@ def shots(metrics: Dict[str, Any]) -> List[List[str]]:
     """The n-shot curve as the cells of a table: annotations, draws, then mean ± standard deviation of each error.
 
     The errors are the model's without and with bias and the mean shape's upright, then the model's and the mean shape's
-    on warped pictures.
+    on warped images.
     """
     keys = ("nme", "nme_with_bias", "mean_shape_nme", "nme_warped", "mean_shape_nme_warped")
     return [
@@ -200,7 +200,7 @@ def _error(
 
 
 def _failures(metrics: Dict[str, Any], suffix: str, name: str) -> Metric:
-    definition = "Share of test pictures whose error exceeds 10\N{NO-BREAK SPACE}%."
+    definition = "Share of test images whose error exceeds 10\N{NO-BREAK SPACE}%."
     value, constant = metrics.get("failure_rate_10" + suffix), metrics.get("mean_shape_failure_rate_10" + suffix)
     interval = _interval(metrics, "failure_rate_10" + suffix, 1, factor=100.0)
     if value is None or constant is None:
@@ -248,13 +248,13 @@ def _without_annotations(config: Config, metrics: Dict[str, Any]) -> List[Metric
         _error(
             metrics,
             "Equivariance error",
-            "Mean distance between a landmark found on a warped picture and the same landmark found on the upright one, "
-            "both on the upright picture, in per cent of the view's width. The constant here is landmarks that never move.",
+            "Mean distance between a landmark found on a warped image and the same landmark found on the upright one, "
+            "both on the upright image, in per cent of the view's width. The constant here is landmarks that never move.",
             ("equivariance_error", "mean_shape_equivariance_error"),
         ),
         Metric(
             "Alignment loss",
-            "At the end of training: mean squared distance between a landmark's heat maps on two views of a picture, in "
+            "At the end of training: mean squared distance between a landmark's heatmaps on two views of an image, in "
             "squared cells of 1/64 of the view's width.",
             number(metrics.get("loss_align"), 2, "cells²"),
         ),

@@ -1,4 +1,4 @@
-"""The comparison of a sweep: the same experiment with other settings, each with several seeds, in one table and picture.
+"""The comparison of a sweep: the same experiment with other settings, each with several seeds, in one table and image.
 
 Figures are means over the seeds with their standard deviation beside them (n - 1 in the denominator; None for a single
 seed), each beside that of a constant prediction.
@@ -33,7 +33,7 @@ FIGURES = (
     ("equivariance_error", "Equivariance error", "view's width"),
 )
 
-_LONGEST = 24  # letters of a value beside the picture
+_LONGEST = 24  # letters of a value beside the image
 
 # As on the page.
 _MODEL, _BASELINE, _INK, _RULE, _PAPER = "#1f5f99", "#b0661b", "#1a1f25", "#e0e1db", "#fbfbf9"
@@ -88,7 +88,7 @@ def sweep(name: str, points: Sequence[Point], output: Path) -> None:
         figures=_shown(points),
         rows=rows,
         best={key: min((row[key] for row in rows if row[key] is not None), default=None) for key, _, _ in FIGURES},
-        picture=base64.b64encode((output / "sweep.png").read_bytes()).decode("ascii"),
+        image=base64.b64encode((output / "sweep.png").read_bytes()).decode("ascii"),
     )
     (output / "sweep.html").write_text(page, encoding="utf-8")
 

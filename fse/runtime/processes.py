@@ -17,7 +17,7 @@ from typing import IO, Any, Callable, Deque, Iterable, Iterator, List, NamedTupl
 
 from fse.errors import StageError
 
-# Starting a process takes as long as this many pictures: fewer are not worth it.
+# Starting a process takes as long as this many images: fewer are not worth it.
 FEW = 64
 
 # Of what a program says, so much is kept.

@@ -1,7 +1,7 @@
 """What TensorBoard shows of a training: scalars, and a pair of views under the names that the replaced codes gave them.
 
-Input     the first view of a picture          PredA     its heat maps, averaged over the landmarks
-Deformed  the second view of the same picture  Landmark  the first view with its landmarks
+Input     the first view of an image          PredA     its heatmaps, averaged over the landmarks
+Deformed  the second view of the same image  Landmark  the first view with its landmarks
 """
 
 import colorsys
@@ -20,43 +20,43 @@ def scalars(values: Dict[str, float]) -> Any:
 
 
 def pair(views: np.ndarray, maps: np.ndarray, ticks: np.ndarray) -> Any:
-    """A summary of four pictures: Input, Deformed, PredA, Landmark.
+    """A summary of four images: Input, Deformed, PredA, Landmark.
 
     Args:
-      views: float32 [2, view, view, 3] in [-1, 1], the two views of a picture.
-      maps: float32 [cells * cells, K], heat maps of the first, each sums to 1.
+      views: float32 [2, view, view, 3] in [-1, 1], the two views of an image.
+      maps: float32 [cells * cells, K], heatmaps of the first, each sums to 1.
       ticks: [cells], where the rows and the columns of cells lie in the view, in [-1, 1].
     """
     first, second = (Image.fromarray(np.rint((view + 1.0) * 127.5).astype(np.uint8)) for view in views)
     mean = maps.mean(axis=1).reshape(len(ticks), len(ticks))
-    grey = Image.fromarray(np.rint(255.0 * mean / np.max(mean)).astype(np.uint8))
+    gray = Image.fromarray(np.rint(255.0 * mean / np.max(mean)).astype(np.uint8))
     across = maps.reshape(len(ticks), len(ticks), -1).sum(axis=0)
     down = maps.reshape(len(ticks), len(ticks), -1).sum(axis=1)
     points = np.stack([ticks @ across, ticks @ down], axis=-1)
-    pictures = {
+    images = {
         "Input": first,
         "Deformed": second,
-        "PredA": grey.resize(first.size),
+        "PredA": gray.resize(first.size),
         "Landmark": _marked(first, points),
     }
-    return tf.Summary(value=[tf.Summary.Value(tag=name, image=_encoded(shown)) for name, shown in pictures.items()])
+    return tf.Summary(value=[tf.Summary.Value(tag=name, image=_encoded(shown)) for name, shown in images.items()])
 
 
-def _marked(picture: Image.Image, points: np.ndarray) -> Image.Image:
-    """A copy of a picture with a dot of its own hue on each of the [K, 2] points."""
-    marked, radius = picture.copy(), picture.width / 60.0
-    for number, (x, y) in enumerate((points + 1.0) * picture.width / 2.0):
+def _marked(image: Image.Image, points: np.ndarray) -> Image.Image:
+    """A copy of an image with a dot of its own hue on each of the [K, 2] points."""
+    marked, radius = image.copy(), image.width / 60.0
+    for number, (x, y) in enumerate((points + 1.0) * image.width / 2.0):
         hue = tuple(int(255 * part) for part in colorsys.hsv_to_rgb(number / len(points), 1.0, 1.0))
         ImageDraw.Draw(marked).ellipse([x - radius, y - radius, x + radius, y + radius], fill=hue)
     return marked
 
 
-def _encoded(picture: Image.Image) -> Any:
+def _encoded(image: Image.Image) -> Any:
     stream = io.BytesIO()
-    picture.save(stream, "PNG")
+    image.save(stream, "PNG")
     return tf.Summary.Image(
-        height=picture.height,
-        width=picture.width,
-        colorspace=len(picture.getbands()),
+        height=image.height,
+        width=image.width,
+        colorspace=len(image.getbands()),
         encoded_image_string=stream.getvalue(),
     )

@@ -1,10 +1,10 @@
 """Training the detector on warped pairs of views.
 
-    records ──> pictures ─┬─> render ──> views ──> network ──> softmax ──> heat maps ─┬─> alignment ─┐
-    draws (seed, step) ───┴─> cells' places on the picture ───────────────────────────┴─> diversity ─┴─> Adam
+    records ──> images ─┬─> render ──> views ──> network ──> softmax ──> heatmaps ─┬─> alignment ─┐
+    draws (seed, step) ───┴─> cells' places on the image ───────────────────────────┴─> diversity ─┴─> Adam
 
 Everything random is a function of the seed and the step, so that a run that was stopped and resumed equals one that was
-not. Several ranks share each batch: every one takes its part of the same pictures and draws, and gradients, losses and
+not. Several ranks share each batch: every one takes its part of the same images and draws, and gradients, losses and
 batch statistics are averaged over them before they are used.
 """
 
@@ -42,10 +42,10 @@ COLUMNS = ("step", *LOSSES, "learning_rate", "pairs_per_second", "seconds")
 
 
 class Batch(NamedTuple):
-    """A training batch, as tensors: n = batch size x views; the views of a picture follow one another.
+    """A training batch, as tensors: n = batch size x views; the views of an image follow one another.
 
     views:  float32 [n, view, view, 3] in [-1, 1].
-    points: float32 [n, cells, 2], where the cells of each view's maps lie on the picture, in half-widths.
+    points: float32 [n, cells, 2], where the cells of each view's maps lie on the image, in half-widths.
     """
 
     views: Any
@@ -108,7 +108,7 @@ def train(config: Config, shards: Path, output: Path) -> None:
     """Trains a detector on the training split of `shards`, going on from the newest valid checkpoint in `output`.
 
     Without one it begins with random weights, or with those that `train.start_from` means; steps, learning rate, moving
-    averages and the optimiser's state begin anew either way.
+    averages and the optimizer's state begin anew either way.
 
     Writes `checkpoints/`, `losses.csv`, `summaries/` (TensorBoard) and, last, `training.json`; with several ranks, or on
     an NPU, in processes of their own, whose logs are in `logs/`. Prints the replaced codes' progress lines on standard
@@ -159,7 +159,7 @@ def rank(config: Config, shards: Path, output: Path) -> None:
         _train(config, data, devices.find(config, place), output, steps)
     except TrainingError as error:
         if not isinstance(
-            error.__cause__, (tf.errors.UnavailableError, tf.errors.CancelledError, tf.errors.AbortedError)
+            error.__cause__, (tf.errors.UnavailableError, tf.errors.CanceledError, tf.errors.AbortedError)
         ):
             raise
         # Another rank is gone, and what it says matters more.
@@ -218,7 +218,7 @@ def _run(
     config: Config, data: records.Records, device: Any, output: Path, steps: int
 ) -> Tuple[List[Dict[str, float]], Dict[str, Any]]:
     """Trains to the last step. Returns the rows of `losses.csv` and further entries of `training.json`."""
-    target, session_config = device.initialise(), device.session_config()
+    target, session_config = device.initialize(), device.session_config()
     with tf.Graph().as_default(), tf.Session(target, config=session_config) as session:
         graph = build(config, data, steps, device)
         numbers: Dict[str, Any] = {
@@ -324,7 +324,7 @@ def build(config: Config, data: records.Records, steps: int, device: Any) -> Gra
     step = tf.train.create_global_step()
     rate = learning_rate(config, step, steps)
     batch = Batch(*iterator.get_next())
-    maps = heat_maps(config, batch.views, device)
+    maps = heatmaps(config, batch.views, device)
     objective = build_objective(config, maps, batch.points, weights(config, step, steps), device)
     averages, values = network.statistics()
     means = device.average([*objective[1:], *values])
@@ -343,17 +343,17 @@ def total_steps(config: Config, data: records.Records) -> int:
     """The number of training steps, from `train.steps` or `train.epochs`.
 
     Raises:
-      ConfigError: the shards do not go with the configuration: fewer pictures than a batch, another size.
+      ConfigError: the shards do not go with the configuration: fewer images than a batch, another size.
     """
-    count, batch = data.pictures["train"], config.train.batch_size
+    count, batch = data.images["train"], config.train.batch_size
     if count < batch:
         raise ConfigError(
-            f"train.batch_size is {batch}, but there are only {count} training pictures; choose a smaller batch or add "
-            "pictures"
+            f"train.batch_size is {batch}, but there are only {count} training images; choose a smaller batch or add "
+            "images"
         )
     if data.size != config.crop.size:
         raise ConfigError(
-            f"crop.size is {config.crop.size}, but the pictures in {data.folder} have {data.size} pixels; convert again"
+            f"crop.size is {config.crop.size}, but the images in {data.folder} have {data.size} pixels; convert again"
         )
     size, each = ranks.size(config.train), config.npu.iterations_per_loop if config.train.device == "npu" else 1
     if batch % size:
@@ -383,15 +383,15 @@ def batches(config: Config, data: records.Records, first_step: Any, steps: int, 
         targets.set_shape([share * views, controls, 2])
         return Batch(rendered, apply_basis(cells, targets))
 
-    pictures = records.endless(data, batch, config.train.seed, config.train.shuffle_buffer, first_step, part, parts)
-    together = tf.data.Dataset.zip((pictures, tf.data.Dataset.range(first_step, steps)))
+    images = records.endless(data, batch, config.train.seed, config.train.shuffle_buffer, first_step, part, parts)
+    together = tf.data.Dataset.zip((images, tf.data.Dataset.range(first_step, steps)))
     parallel = tf.data.experimental.AUTOTUNE  # as many as keep up, in the same order
     return together.map(as_written(batch_of), num_parallel_calls=parallel).prefetch(2)
 
 
 def cell_basis(config: Config) -> np.ndarray:
-    """float32 [cells, C]: the spline basis at the centres of the network's map cells, row by row."""
-    ticks = network.cell_centres(config.network.name, config.network.view)
+    """float32 [cells, C]: the spline basis at the centers of the network's map cells, row by row."""
+    ticks = network.cell_centers(config.network.name, config.network.view)
     basis = geometry.spline_basis(geometry.grid(ticks, ticks), config.augment.control_points)
     return basis.astype(np.float32)
 
@@ -406,17 +406,17 @@ def apply_basis(basis: np.ndarray, targets: Any) -> Any:
     return tf.bitcast(tf.complex(x, y), tf.float32)
 
 
-def heat_maps(config: Config, views: Any, device: Any) -> network.HeatMaps:
+def heatmaps(config: Config, views: Any, device: Any) -> network.Heatmaps:
     """Builds the network in the current graph for views [n, view, view, 3]."""
     settings = config.network
     scores = network.score_maps(settings.name, views, settings.landmarks, True, config.train.seed)
     with device.exact():
-        return network.heat_maps(scores, settings.reading_radius, settings.reading_temperature)
+        return network.heatmaps(scores, settings.reading_radius, settings.reading_temperature)
 
 
-def build_objective(config: Config, maps: network.HeatMaps, points: Any, now: Weights, device: Any) -> Objective:
-    """Builds the losses of heat maps whose cells lie at `points` [n, cells, 2] (see `Batch`), with their weights now."""
-    side = len(network.cell_centres(config.network.name, config.network.view))
+def build_objective(config: Config, maps: network.Heatmaps, points: Any, now: Weights, device: Any) -> Objective:
+    """Builds the losses of heatmaps whose cells lie at `points` [n, cells, 2] (see `Batch`), with their weights now."""
+    side = len(network.cell_centers(config.network.name, config.network.view))
     fixed, views = config.loss, config.augment.views
     with device.exact():
         distance, variance = losses.alignment(maps.whole, points, views)
@@ -437,7 +437,7 @@ def build_update(
     Args:
       config: the experiment.
       optimizer: TensorFlow's, not yet the device's.
-      total: what to minimise.
+      total: what to minimize.
       step: the global step.
       statistics: the operation that updates batch norm's averages.
       device: of this rank.
@@ -533,7 +533,7 @@ def _record(
 ) -> List[Dict[str, float]]:
     """Logs and saves the steps after `first`. Returns the rows of `losses.csv`, earlier sessions' included."""
     settings = config.train
-    ticks = network.cell_centres(config.network.name, config.network.view)
+    ticks = network.cell_centers(config.network.name, config.network.view)
     rows = _read_rows(output, first)
     writer = tf.summary.FileWriter(str(output / "summaries"))
     progress = bar(total=last * settings.batch_size, initial=first * settings.batch_size, unit="pairs", desc="train")
@@ -555,7 +555,7 @@ def _record(
                 table.writerow(rows[-1])
                 stream.flush()
                 writer.add_summary(summaries.scalars({name: rows[-1][name] for name in COLUMNS[1:-1]}), number)
-                _print_progress(rows[-1], last, data.pictures["train"] // settings.batch_size, settings.batch_size)
+                _print_progress(rows[-1], last, data.images["train"] // settings.batch_size, settings.batch_size)
                 if scaling:
                     log.info("loss scale %g, %d of %d steps skipped", *scaling, number)
                 window, told, began = [], number, time.monotonic()
@@ -614,8 +614,8 @@ def _finish(
     settings = config.train
     summary = {
         "steps": steps,
-        "epochs": round(steps * settings.batch_size / data.pictures["train"], 3),
-        "train_images": data.pictures["train"],
+        "epochs": round(steps * settings.batch_size / data.images["train"], 3),
+        "train_images": data.images["train"],
         "batch_size": settings.batch_size,
         "device": settings.device,
         "ranks": ranks.size(settings),

@@ -51,7 +51,7 @@ class Verify(Command):
 class Lineage(Command):
     """Prints how an output came to be: what made it of what, back to the data set."""
 
-    artefact = luigi.Parameter(
+    artifact = luigi.Parameter(
         default="", description="folder or file of an output, a link to one, or the beginning of its key"
     )
 
@@ -62,7 +62,7 @@ class Lineage(Command):
           DataError: there is no such output.
         """
         folders = {folder.name: folder for folder in made_in(self.root)}
-        for line in lineage(_find(self.artefact, folders), folders, 0):
+        for line in lineage(_find(self.artifact, folders), folders, 0):
             print(line)
 
 
@@ -222,7 +222,7 @@ def _find(text: str, folders: Dict[str, Path]) -> Path:
         if parent.exists() and parent in folders.values():
             return parent
     raise DataError(
-        "--artefact {}: {}".format(
+        "--artifact {}: {}".format(
             text, "several outputs begin so" if keys else "no output of this workspace; see --workspace"
         )
     )

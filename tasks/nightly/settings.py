@@ -32,7 +32,7 @@ METRICS: Dict[str, Metric] = {
     "nme_warped": Metric("lower", "Error, warped", "% of the inter-ocular distance"),
     "equivariance_error": Metric("lower", "Equivariance error", "% of the view's width"),
     "loss_align": Metric("lower", "Alignment loss", "squared cells of 1/64"),
-    "failure_rate_10": Metric("lower", "Failure rate at 10 %", "share of pictures"),
+    "failure_rate_10": Metric("lower", "Failure rate at 10 %", "share of images"),
     "auc_10": Metric("higher", "Area under the error curve to 10 %", ""),
     "pairs_per_second": Metric("higher", "Speed of training", "pairs/s"),
     "seconds_per_step": Metric("lower", "A training step", "s"),

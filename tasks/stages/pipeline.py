@@ -25,7 +25,7 @@ TRAIN, EVALUATE = "train", "evaluate"
 
 
 class Archive(luigi.ExternalTask):
-    """An archive or folder of pictures on this machine, which nothing here can make."""
+    """An archive or folder of images on this machine, which nothing here can make."""
 
     path = luigi.Parameter()
     advice = luigi.Parameter(default="", significant=False)
@@ -42,7 +42,7 @@ def _say_missing(task: Archive) -> None:
 
 
 class DataTask(StageTask):
-    """A stage that brings or prepares pictures, to train on or to evaluate on.
+    """A stage that brings or prepares images, to train on or to evaluate on.
 
     Where these are the same, it is one task and one output.
     """
@@ -115,7 +115,7 @@ class Download(DataTask):
 
 
 class AlignCrop(SharedTask):
-    """Cuts a square of one size out of every picture and carries the landmarks along."""
+    """Cuts a square of one size out of every image and carries the landmarks along."""
 
     verb = "align-crop"
     reads = ("crop",)
@@ -256,7 +256,7 @@ class Export(StageTask):
 
 
 class Evaluate(StageTask):
-    """Measures the exported detector on annotated pictures, upright and warped."""
+    """Measures the exported detector on annotated images, upright and warped."""
 
     verb = "evaluate"
     reads = ("augment", "network", "evaluate", "report.examples")
@@ -267,7 +267,7 @@ class Evaluate(StageTask):
         """Takes Luigi's parameters.
 
         Raises:
-          ConfigError: what is to be evaluated on has no test pictures. On Luigi's command line it ends the program
+          ConfigError: what is to be evaluated on has no test images. On Luigi's command line it ends the program
             instead.
         """
         super().__init__(*arguments, **parameters)

@@ -29,7 +29,7 @@ def fse(*arguments: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def pictures(folder: Path, count: int = 8) -> Path:
+def images(folder: Path, count: int = 8) -> Path:
     folder.mkdir(parents=True)
     random = np.random.RandomState(0)
     for number in range(count):
@@ -91,8 +91,8 @@ def test_a_device_in_use_is_refused(verb: str, tmp_path: Path, monkeypatch: pyte
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_of_pictures_trains_and_tests_as_in_the_replaced_codes(tmp_path: Path) -> None:
-    folders = ["--input_dir", str(pictures(tmp_path / "in")), "--output_dir", str(tmp_path / "out")]
+def test_a_folder_of_images_trains_and_tests_as_in_the_replaced_codes(tmp_path: Path) -> None:
+    folders = ["--input_dir", str(images(tmp_path / "in")), "--output_dir", str(tmp_path / "out")]
     done = fse("train", *FLAGS, *folders, "--train_url", str(tmp_path / "url"))
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
@@ -115,7 +115,7 @@ def test_a_folder_of_pictures_trains_and_tests_as_in_the_replaced_codes(tmp_path
 
 
 @pytest.mark.slow
-def test_the_stages_one_by_one_and_landmarks_of_a_picture(tmp_path: Path) -> None:
+def test_the_stages_one_by_one_and_landmarks_of_a_image(tmp_path: Path) -> None:
     settings = [
         "--set",
         "dataset.train=16,dataset.test=6,dataset.size=32,crop.size=20,network.view=16,network.landmarks=3,"
@@ -146,19 +146,19 @@ def test_the_stages_one_by_one_and_landmarks_of_a_picture(tmp_path: Path) -> Non
     measured = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
     assert [measured[name + "_images"] for name in ("train", "regression", "test")] == [16, 8, 5]
 
-    picture = pictures(tmp_path / "mine", 1) / "0.jpg"
-    shown = fse("landmarks", str(tmp_path / "model"), str(picture), "--draw", str(tmp_path / "drawn"))
+    image = images(tmp_path / "mine", 1) / "0.jpg"
+    shown = fse("landmarks", str(tmp_path / "model"), str(image), "--draw", str(tmp_path / "drawn"))
     assert shown.returncode == 0, shown.stderr
     rows = list(csv.DictReader(io.StringIO(shown.stdout)))
     assert [row["landmark"] for row in rows] == ["0", "1", "2"]
-    # The view is the middle 16 of 20 pixels of the central square, 30 pixels wide, of a picture of 30 x 40.
+    # The view is the middle 16 of 20 pixels of the central square, 30 pixels wide, of an image of 30 x 40.
     assert all(3.0 <= float(row["x"]) <= 27.0 and 8.0 <= float(row["y"]) <= 32.0 for row in rows)
     with Image.open(str(tmp_path / "drawn" / "0-outputs.png")) as drawn:
         assert drawn.size == (240, 320)  # enlarged, so that the markers show
 
     broken = tmp_path / "broken.jpg"
-    broken.write_bytes(b"no picture")
-    mixed = fse("landmarks", str(tmp_path / "model"), str(broken), str(picture), "--format", "json")
+    broken.write_bytes(b"no image")
+    mixed = fse("landmarks", str(tmp_path / "model"), str(broken), str(image), "--format", "json")
     assert mixed.returncode == 1
     assert len(json.loads(mixed.stdout)["landmarks"]) == 3
     assert "broken.jpg" in mixed.stderr
@@ -174,7 +174,7 @@ def test_the_stages_one_by_one_and_landmarks_of_a_picture(tmp_path: Path) -> Non
         (["convert", "--output", "out"], 2, "--crops DIR is missing"),
         (["convert", "--crops", "nowhere", "--output", "out"], 1, "nowhere: no such folder"),
         (["download", "--config", "nowhere", "--output", "out"], 2, "no such file"),
-        (["landmarks", "nowhere", "picture.jpg"], 1, "not a folder that `fse export` wrote"),
+        (["landmarks", "nowhere", "image.jpg"], 1, "not a folder that `fse export` wrote"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_told(arguments: list, code: int, message: str, capsys) -> None:

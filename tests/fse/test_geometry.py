@@ -10,8 +10,8 @@ def bent(seed: int, amount: float = 0.1) -> np.ndarray:
     return controls + amount * np.random.RandomState(seed).uniform(-1, 1, controls.shape)
 
 
-def test_centres_leave_half_a_cell_at_both_edges() -> None:
-    np.testing.assert_allclose(geometry.centres(4), [-0.75, -0.25, 0.25, 0.75])
+def test_centers_leave_half_a_cell_at_both_edges() -> None:
+    np.testing.assert_allclose(geometry.centers(4), [-0.75, -0.25, 0.25, 0.75])
 
 
 def test_a_grid_goes_row_by_row_with_x_first() -> None:
@@ -20,7 +20,7 @@ def test_a_grid_goes_row_by_row_with_x_first() -> None:
 
 
 def test_pixels_and_back() -> None:
-    # The centre of pixel (column 3, row 0) of a picture 8 wide and 4 high.
+    # The center of pixel (column 3, row 0) of an image 8 wide and 4 high.
     np.testing.assert_allclose(geometry.from_pixels(np.array([3.5, 0.5]), (8, 4)), [-0.125, -0.75])
     np.testing.assert_allclose(geometry.to_pixels(np.array([[-1, -1], [1, 1]]), (8, 4)), [[0, 0], [8, 4]])
 
@@ -48,7 +48,7 @@ def test_similarity_of_coinciding_points_is_refused() -> None:
 
 @pytest.mark.parametrize("cells", [20, 42, 80])
 def test_the_identity_warp_is_the_identity(cells: int) -> None:
-    points = geometry.grid(geometry.centres(cells), geometry.centres(cells))
+    points = geometry.grid(geometry.centers(cells), geometry.centers(cells))
     np.testing.assert_allclose(geometry.warp_points(points, geometry.control_points(5)), points, atol=1e-10)
 
 

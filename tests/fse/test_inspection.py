@@ -43,8 +43,8 @@ def refused(capsys, *arguments: object) -> str:
     return error[0]
 
 
-def colour_at(image: Image.Image, tile: int, x: float, y: float) -> np.ndarray:
-    """The colour at a point (x, y) in [-1, 1] of a tile in the first row, whose side is 160."""
+def color_at(image: Image.Image, tile: int, x: float, y: float) -> np.ndarray:
+    """The color at a point (x, y) in [-1, 1] of a tile in the first row, whose side is 160."""
     return np.array(image.getpixel((round(164 * tile + 80 * (x + 1)), round(80 * (y + 1)))))
 
 
@@ -69,13 +69,13 @@ def test_a_shard_and_its_contact_sheet(capsys, few_shards: Path, tmp_path: Path)
             others = np.delete(points, number, axis=0)
             if np.abs(others - [x, y]).max() > 0.4:
                 looked_at += 1
-                assert np.abs(colour_at(drawn, tile, *at) - drawing.colours(2)[number]).max() < 60
+                assert np.abs(color_at(drawn, tile, *at) - drawing.colors(2)[number]).max() < 60
     assert looked_at
 
 
 def test_all_shards_of_a_folder(capsys, few_shards: Path, tmp_path: Path) -> None:
     found = shown(capsys, few_shards, "--sheet", tmp_path / "sheet.png")
-    assert found["pictures"] == "13"
+    assert found["images"] == "13"
     with Image.open(str(tmp_path / "sheet.png")) as image:
         assert image.size == (8 * 164 - 4, 2 * 164 - 4)
 
@@ -97,7 +97,7 @@ def pack(path: Path, files: Dict[str, bytes]) -> Path:
 FILES = {
     "set/images/a.png": encoded(),
     "set/images/b.jpg": encoded(kind="JPEG"),
-    "set/images/broken.jpg": b"no picture",
+    "set/images/broken.jpg": b"no image",
     "set/landmarks.csv": b"file\na.png\n",
 }
 
@@ -108,10 +108,10 @@ def test_an_archive_and_its_contact_sheet(capsys, tmp_path: Path, name: str) -> 
     assert cli.main(["inspect", str(path), "--sheet", str(tmp_path / "sheet.png")]) == 0
     text = capsys.readouterr().out
     lines = dict((part.strip() for part in line.split("  ", 1)) for line in text.splitlines() if "  " in line)
-    assert (lines["files"], lines["pictures"]) == ("4", "3")
-    assert lines["pictures in set/images"] == "3"
+    assert (lines["files"], lines["images"]) == ("4", "3")
+    assert lines["images in set/images"] == "3"
     assert lines["other files"] == "set/landmarks.csv"
-    assert "contact sheet of 2 pictures" in text
+    assert "contact sheet of 2 images" in text
     assert "1 left out: not a JPEG" in text
     with Image.open(str(tmp_path / "sheet.png")) as image:
         assert image.size == (2 * 164 - 4, 160)
@@ -129,14 +129,14 @@ def made(folder: Path, stage: str, **facts: object) -> Path:
     return folder
 
 
-def test_an_output_with_pictures(capsys, tmp_path: Path) -> None:
+def test_an_output_with_images(capsys, tmp_path: Path) -> None:
     crops = write_crops(tmp_path / "crops", 3, 2)
-    made(crops, "align-crop", inputs={"download": {}}, counts={"pictures": 5}, metrics={"share": 0.25}, why="never run")
+    made(crops, "align-crop", inputs={"download": {}}, counts={"images": 5}, metrics={"share": 0.25}, why="never run")
     found = shown(capsys, crops, "--sheet", tmp_path / "sheet.png")
     assert found["output of"] == "align-crop"
     assert found["made of"] == "download"
     assert (found["took"], found["size"], found["why it ran"]) == ("1 min 1 s", "2.0 MB", "never run")
-    assert (found["pictures"], found["share"], found["picture files"]) == ("5", "0.25", "5")
+    assert (found["images"], found["share"], found["image files"]) == ("5", "0.25", "5")
     assert found["splits"] == "test 2, train 3"
     assert found["landmarks"] == "left_eye, right_eye"
     assert (tmp_path / "sheet.png").is_file()
@@ -167,7 +167,7 @@ def test_a_workspace(capsys, tmp_path: Path) -> None:
     assert list(found)[2:] == ["Download bb", "AlignCrop aa", "Train cc"]
     assert found["AlignCrop aa"] == "2026-02, 1 min 1 s, 2.0 MB"
     assert found["Train cc"] == "unfinished"
-    assert "no picture in it" in refused(capsys, tmp_path, "--sheet", tmp_path / "sheet.png")
+    assert "no image in it" in refused(capsys, tmp_path, "--sheet", tmp_path / "sheet.png")
 
 
 def test_what_is_none_of_these_is_refused(capsys, tmp_path: Path) -> None:
@@ -214,8 +214,8 @@ def test_records_of_something_else(capsys, tmp_path: Path) -> None:
     found = shown(capsys, path)
     assert found["feature la\\x1b[31mbel"] == "2 int64"
     assert found["feature none"] == "empty"
-    assert found["pictures"] == "0, 1 records without"
-    assert "no picture in it for a contact sheet" in refused(capsys, path, "--sheet", tmp_path / "sheet.png")
+    assert found["images"] == "0, 1 records without"
+    assert "no image in it for a contact sheet" in refused(capsys, path, "--sheet", tmp_path / "sheet.png")
 
 
 def test_archives_that_are_not_whole_or_leave_their_folder(capsys, tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_a_manifest_that_cannot_be_read_is_said_so(capsys, tmp_path: Path, conte
     (folder / "manifest.json").write_text(content)
     found = shown(capsys, folder)
     assert found["output"].startswith("its manifest cannot be read")
-    assert found["picture files"] == "3"
+    assert found["image files"] == "3"
     assert shown(capsys, tmp_path)["AlignCrop aa"].startswith("its manifest cannot be read")
 
 

@@ -121,7 +121,7 @@ WAITS = """\
 
 @pytest.fixture
 def slow_code(tmp_path: Path) -> Path:
-    """The program with shards of four pictures, each of which takes a while; parts of a stage begin when both are there."""
+    """The program with shards of four images, each of which takes a while; parts of a stage begin when both are there."""
     for package in ("fse", "tasks", "pipeline"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(str(ROOT / package), str(tmp_path / "code" / package), ignore=ignored)

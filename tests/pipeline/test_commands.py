@@ -153,7 +153,7 @@ def test_a_newer_manifest_is_a_scheduling_error(ran: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["Lineage", "--artefact", "nothing"], 30, "no output of this workspace"),
+        (["Lineage", "--artifact", "nothing"], 30, "no output of this workspace"),
         (["Accept"], 30, "--reason: say why"),
         (["Plan", "--set", "train.stepps=3"], 45, "did you mean train.steps"),
         (["Train", "--device-wait", "soon"], 40, "error: --device-wait soon: wanted a whole number\n"),

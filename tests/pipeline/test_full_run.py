@@ -12,7 +12,7 @@ from tests.pipeline.program import STAGES, luigi, started, tree
 pytestmark = pytest.mark.slow
 
 
-def test_a_full_run_leaves_metrics_report_and_one_artefact_per_stage(ran: Path) -> None:
+def test_a_full_run_leaves_metrics_report_and_one_artifact_per_stage(ran: Path) -> None:
     found = json.loads((ran / "workspace" / "tiny" / "metrics.json").read_text())
     assert found["steps"] == 6
     assert found["landmarks"] == 4
@@ -20,14 +20,14 @@ def test_a_full_run_leaves_metrics_report_and_one_artefact_per_stage(ran: Path) 
     folders = (path.name for path in (ran / "workspace" / "artifacts").iterdir() if path.is_dir())
     assert sorted(folders) == sorted(STAGES)
     for stage in STAGES:
-        (artefact,) = [path for path in (ran / "workspace" / "artifacts" / stage).iterdir() if path.is_dir()]
-        manifest = json.loads((artefact / "manifest.json").read_text())
-        assert manifest["key"] == artefact.name
+        (artifact,) = [path for path in (ran / "workspace" / "artifacts" / stage).iterdir() if path.is_dir()]
+        manifest = json.loads((artifact / "manifest.json").read_text())
+        assert manifest["key"] == artifact.name
         assert all(value["key"] and value["content"] for value in manifest["inputs"].values())
         expected = "schema stage key config covers code inputs content files git packages host device started seconds"
         assert set((expected + " peak_megabytes counts metrics why").split()) <= set(manifest)
         assert manifest["covers"]["code"]
-        assert (ran / "workspace" / "tiny" / "stages" / stage).resolve() == artefact
+        assert (ran / "workspace" / "tiny" / "stages" / stage).resolve() == artifact
         if stage == "Train":
             assert manifest["counts"]["steps"] == 6
             assert manifest["metrics"]["loss_align"] > 0.0
@@ -80,7 +80,7 @@ def test_a_stage_can_be_named_alone(ran: Path) -> None:
         ("train.stepps=3", 45, "did you mean train.steps"),
         ("network.view=40", 45, "cannot exceed crop.size"),
         ('dataset.name="mine",dataset.archive="nowhere.zip"', 20, "nowhere.zip: no such file"),
-        ("train.batch_size=64", 30, "only 24 training pictures"),
+        ("train.batch_size=64", 30, "only 24 training images"),
         ("network.view=18", 30, "multiple of 4"),
         ("train.device=npu", 55, "npu_bridge cannot be imported"),
     ],

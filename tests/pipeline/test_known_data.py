@@ -31,7 +31,7 @@ def test_cats_from_their_archives_to_records(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     stages = tmp_path / "workspace" / "cats" / "stages"
     assert json.loads((stages / "AlignCrop" / "crop.json").read_text())["reads_test_annotations"] is True
-    assert json.loads((stages / "ConvertTFRecord" / "records.json").read_text())["pictures"] == {"train": 7, "test": 1}
+    assert json.loads((stages / "ConvertTFRecord" / "records.json").read_text())["images"] == {"train": 7, "test": 1}
     assert "terms" in json.loads((stages / "Download" / "dataset.json").read_text())
 
 
@@ -52,7 +52,7 @@ def test_what_an_address_hides_is_seen_nowhere(tmp_path: Path) -> None:
     (tmp_path / "served").mkdir()
     with zipfile.ZipFile(str(tmp_path / "served" / "set.zip"), "w") as package:
         for number in range(3):
-            package.writestr(f"images/{number}.jpg", layouts.picture(number))
+            package.writestr(f"images/{number}.jpg", layouts.image(number))
     handler = functools.partial(Quiet, directory=str(tmp_path / "served"))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -20,7 +20,7 @@ OTHER = "evaluate.dataset=photographs,evaluate.dataset.archive={}"
 
 @pytest.fixture(scope="module")
 def archive(ran: Path) -> str:
-    """The `--set` that evaluates on an archive of eight training and four test pictures."""
+    """The `--set` that evaluates on an archive of eight training and four test images."""
     random, rows, contents = np.random.RandomState(0), ["file,split,left_eye_x,left_eye_y,right_eye_x,right_eye_y"], {}
     for number in range(12):
         stream = io.BytesIO()
@@ -50,7 +50,7 @@ def test_only_what_evaluation_needs_runs_and_both_data_sets_are_shown(ran: Path,
     assert sets == ["synthetic", "photographs"]
     page = (folder / "report.html").read_text()
     assert "Trained on" in page
-    assert "photographs, 12 pictures" in " ".join(page.split())
+    assert "photographs, 12 images" in " ".join(page.split())
     again = luigi(ran, "FullRun", "--config", "tiny.toml", "--set", archive)
     assert (again.returncode, began(again.stderr)) == (0, [])
 
@@ -86,7 +86,7 @@ def test_mistakes_end_the_program_before_anything_runs(ran: Path) -> None:
     assert "Traceback" not in done.stderr
     done = luigi(ran, "FullRun", "--set", "dataset.name=celeba")
     assert done.returncode == 45
-    assert "celeba has no test pictures; say what to evaluate on, for example evaluate.dataset=mafl" in done.stderr
+    assert "celeba has no test images; say what to evaluate on, for example evaluate.dataset=mafl" in done.stderr
     done = luigi(ran, "FullRun", "--set", "evaluate.dataset=mafI")
     assert done.returncode == 45
     assert "evaluate.dataset.archive must say where the data set 'mafI' is; did you mean mafl?" in done.stderr

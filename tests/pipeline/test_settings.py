@@ -125,7 +125,7 @@ def test_what_an_address_may_hide_is_in_no_key_and_no_report() -> None:
     assert all("secret" in task.untold()["FSE_SET"] for task in tasks)
 
 
-def test_how_test_pictures_are_drawn_from_a_folder_counts(tmp_path: Path) -> None:
+def test_how_test_images_are_drawn_from_a_folder_counts(tmp_path: Path) -> None:
     overrides = f"dataset.name=folder,dataset.archive={tmp_path}"
     keys = [
         pipeline.Download(set=overrides + more, workspace=str(tmp_path)).settings()

@@ -50,8 +50,8 @@ def test_the_child_has_the_locks_it_is_given(tmp_path: Path) -> None:
 
 
 def test_a_failure_is_told_in_the_childs_words(tmp_path: Path) -> None:
-    code = "import sys; sys.exit('noise\\nerror: the picture is broken')"
-    with pytest.raises(StageError, match=r"the picture is broken \(log: .*a.log\)"):
+    code = "import sys; sys.exit('noise\\nerror: the image is broken')"
+    with pytest.raises(StageError, match=r"the image is broken \(log: .*a.log\)"):
         child_process.run(python(code), tmp_path / "a.log")
 
 

@@ -47,7 +47,7 @@ def test_without_atc_the_command_is_left_and_said_not_to_have_run(model: Path) -
     (line,) = told["commands"]
     assert line in (model / "atc.sh").read_text().splitlines()
     assert shlex.split(line) == atc.command(SETTINGS, "Ascend910A")
-    assert "--input_shape=pictures:1,146,146,3" in shlex.split(line)
+    assert "--input_shape=images:1,146,146,3" in shlex.split(line)
     assert "--out_nodes=landmarks:0;heatmaps:0" in shlex.split(line)
 
 
@@ -71,7 +71,7 @@ def test_the_script_that_was_left_makes_the_model_elsewhere(model: Path) -> None
 def test_the_configuration_may_name_the_chip(model: Path) -> None:
     told = atc.convert(config.load(None, "export.soc_version=Ascend310P3,export.offline_batch=8"), model)
     assert (told["soc_version"], told["soc_version_from"]) == ("Ascend310P3", "export.soc_version")
-    assert "pictures:8,64,64,3" in told["commands"][0]
+    assert "images:8,64,64,3" in told["commands"][0]
 
 
 @pytest.mark.parametrize(("choice", "jobs"), [("subgraphs", "1"), ("operators", "2"), ("both", "12")])

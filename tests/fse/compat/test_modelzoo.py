@@ -34,7 +34,7 @@ ROWS = [
 
 
 def folder(root: Path, annotated: bool) -> Path:
-    """24 pictures, the last eight for testing if they are annotated."""
+    """24 images, the last eight for testing if they are annotated."""
     images = root / "data" / "images" if annotated else root / "data"
     images.mkdir(parents=True)
     random = np.random.RandomState(0)
@@ -123,7 +123,7 @@ def test_the_lines_that_peoples_scripts_read() -> None:
 
 @pytest.fixture()
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a picture, which is the current one."""
+    """A folder with an image, which is the current one."""
     for name in ("FSE_DEVICE", "ASCEND_DEVICE_ID", "RANK_TABLE_FILE", "RANK_SIZE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
@@ -136,7 +136,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         ([], '[Error] para "data_path" must be config'),
         (["--data_path=nowhere"], "nowhere: no such folder"),
-        (["--data_path=empty"], "no pictures there"),
+        (["--data_path=empty"], "no images there"),
         (["--data_path=.", "--profiling=yes"], "--profiling=yes: wanted True or False"),
         (["--data_path=.", "--device=cpu", "--profiling=True"], "--profiling=True: only an NPU does that"),
         (["--data_path=.", "--set=train.device=gpu", "--autotune=true"], "--autotune=True: only an NPU does that"),
@@ -231,7 +231,7 @@ def test_a_full_run_on_the_processor(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_ranks_for_their_speed_on_pictures_without_annotations(tmp_path: Path) -> None:
+def test_two_ranks_for_their_speed_on_images_without_annotations(tmp_path: Path) -> None:
     ranked = "--set=train.devices=2,train.threads=1," + SETTINGS
     options = ["--data_path=data", "--batch_size=4", "--train_steps=2", "--output_path=out", ranked]
     folder(tmp_path, annotated=False)
@@ -249,7 +249,7 @@ def test_two_ranks_for_their_speed_on_pictures_without_annotations(tmp_path: Pat
 
 def test_what_fails_ends_with_luigis_code_and_leaves_no_result_of_an_earlier_run(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "0.jpg").write_bytes(b"no picture")
+    (tmp_path / "data" / "0.jpg").write_bytes(b"no image")
     output = tmp_path / "output" / "3"
     output.mkdir(parents=True)
     (output / (CASE + "1p_acc.log")).write_text("RankSize = 1\n")

@@ -63,7 +63,7 @@ def test_quotes_within_quotes_end_nothing() -> None:
         ('train.learning_rate="fast"', "train.learning_rate wants a number"),
         ("train.learning_rate=nan", "not a number"),
         ("train.batch_size=0", "between 1 and"),
-        ("crop.mode=center", "did you mean centre"),
+        ("crop.mode=center", "did you mean center"),
         ("network.view=200", "cannot exceed crop.size"),
         ("network.view=79", "must be even"),
         ('experiment.name="../elsewhere"', "experiment.name"),
@@ -148,14 +148,14 @@ def test_evaluation_may_have_data_and_crops_of_its_own(tmp_path: Path) -> None:
         name = "mine"
         archive = "mine.zip"
         [evaluate.crop]
-        mode = "centre"
+        mode = "center"
         """
     )
     settings = config.load(tmp_path / "a.toml")
     evaluated = config.for_evaluation(settings)
     assert (settings.dataset.name, settings.crop.mode, settings.evaluate.draws) == ("celeba", "squash", 3)
     assert evaluated.dataset == config.Dataset(name="mine", archive=str(tmp_path / "mine.zip"))
-    assert (evaluated.crop.mode, evaluated.crop.size) == ("centre", 100)
+    assert (evaluated.crop.mode, evaluated.crop.size) == ("center", 100)
     assert config.for_evaluation(evaluated) == evaluated
     assert config.from_tables(config.as_tables(settings)) == settings
     again = config.load(tmp_path / "a.toml", "evaluate.dataset.seed=3,evaluate.crop.size=90")
@@ -197,8 +197,8 @@ def test_crops_that_read_test_annotations_are_refused_unless_it_is_said(mode: st
             config.load("synthetic", overrides)
         section = "evaluate.crop" if overrides.startswith("evaluate") else "crop"
         config.load("synthetic", f"{overrides},{section}.reads_test_annotations=true")
-    # Nobody's test pictures are cropped by annotations here.
-    config.load("synthetic", f"{by_annotations},evaluate.crop.mode=centre,{MAFL}")
+    # Nobody's test images are cropped by annotations here.
+    config.load("synthetic", f"{by_annotations},evaluate.crop.mode=center,{MAFL}")
 
 
 def test_addresses_of_both_data_sets_are_shown_without_what_they_may_hide() -> None:

@@ -25,8 +25,8 @@ needs_libarchive = pytest.mark.skipif(
 )
 
 
-def picture(number: int, width: int = 178, height: int = 218, kind: str = "JPEG") -> bytes:
-    """A picture of one colour."""
+def image(number: int, width: int = 178, height: int = 218, kind: str = "JPEG") -> bytes:
+    """An image of one color."""
     stream = io.BytesIO()
     Image.new("RGB", (width, height), (number % 256, 80, 160)).save(stream, kind)
     return stream.getvalue()
@@ -59,11 +59,11 @@ def celeba(folder: Path, count: int = 12) -> List[np.ndarray]:
     (folder / "list_eval_partition.txt").write_bytes(("\r\n".join(parts) + "\r\n").encode())
     (folder / "training.txt").write_text("000010.jpg\n000003.jpg\n000012.jpg")
     (folder / "testing.txt").write_text("000009.jpg\n000002.jpg")
-    pictures = {"img_align_celeba/" + name: picture(place) for place, name in enumerate(names)}
-    zipped(folder / "img_align_celeba.zip", pictures)
+    images = {"img_align_celeba/" + name: image(place) for place, name in enumerate(names)}
+    zipped(folder / "img_align_celeba.zip", images)
     (folder / "img_celeba").mkdir()
     for place, name in enumerate(names):
-        (folder / "img_celeba" / name).write_bytes(picture(place, 300, 400))
+        (folder / "img_celeba" / name).write_bytes(image(place, 300, 400))
     return points
 
 
@@ -87,7 +87,7 @@ def aflw(folder: Path, train: int = 3, test: int = 2) -> np.ndarray:
     contents: Dict[str, bytes] = {}
     for number in range(train):
         rows.append("photo{0}.jpg,crops/{0}.png,1,{0},{1}".format(number, ",".join(map(str, points[number].ravel()))))
-        contents[f"aflw_cropped/crops/{number}.png"] = picture(number, 150, 150, "PNG")
+        contents[f"aflw_cropped/crops/{number}.png"] = image(number, 150, 150, "PNG")
     rows.append("photo90.jpg,crops/90.png,2,90," + ",".join(["1"] * 10))
     contents["aflw_cropped/facedata_cropped.csv"] = "\n".join(rows).encode()
     lines = [" lfw_5590\\Someone_0001.jpg " + " ".join(["1"] * 10) + " 1 2 2 3"]
@@ -95,9 +95,9 @@ def aflw(folder: Path, train: int = 3, test: int = 2) -> np.ndarray:
         name = f"{number + 1:04d}-photo{90 + number}.jpg"
         values = " ".join(map(str, points[train + number].T.ravel()))
         lines.append(f" AFLW\\{name} {values} 1 1 2 3")
-        contents["MTFL/AFLW/" + name] = picture(number, 150, 150)
+        contents["MTFL/AFLW/" + name] = image(number, 150, 150)
     contents["MTFL/testing.txt"] = ("\r\n".join([*lines, " "])).encode()
-    contents["MTFL/net_7876/other.jpg"] = picture(1)
+    contents["MTFL/net_7876/other.jpg"] = image(1)
     with tarfile.open(str(folder / "aflw-mtfl.tar.gz"), "w:gz") as package:
         for name, data in contents.items():
             info = tarfile.TarInfo("aflw-mtfl/" + name)
@@ -107,7 +107,7 @@ def aflw(folder: Path, train: int = 3, test: int = 2) -> np.ndarray:
 
 
 def w300(folder: Path) -> np.ndarray:
-    """300-W: two pictures each of AFW and HELEN train, one of LFPW test and IBUG; returns points as in the files."""
+    """300-W: two images each of AFW and HELEN train, one of LFPW test and IBUG; returns points as in the files."""
     names = ["afw/1_1", "afw/2_1", "helen/trainset/3_1", "helen/trainset/4_1", "lfpw/testset/image_1", "ibug/image_2"]
     points = np.random.RandomState(2).uniform(10, 90, (len(names), 68, 2)).round(4)
     archives: Dict[str, Dict[str, bytes]] = {"afw": {}, "helen": {}, "lfpw": {}, "ibug": {}}
@@ -115,7 +115,7 @@ def w300(folder: Path) -> np.ndarray:
         kind = "png" if name.startswith("lfpw") else "jpg"
         rows = "\n".join("{:.6f} {:.6f}".format(*point) for point in points[number])
         contents = archives[name.split("/")[0]]
-        contents[f"{name}.{kind}"] = picture(number, 100, 100, "PNG" if kind == "png" else "JPEG")
+        contents[f"{name}.{kind}"] = image(number, 100, 100, "PNG" if kind == "png" else "JPEG")
         contents[name + ".pts"] = f"version: 1\nn_points:  68\n{{\n{rows}\n}}\n".encode()
     archives["ibug"].update({"ibug/4_Other.jpg": b"", "ibug/4_Other.pts": b""})
     for name, contents in archives.items():
@@ -124,13 +124,13 @@ def w300(folder: Path) -> np.ndarray:
 
 
 def cats(folder: Path, count: int = 8) -> np.ndarray:
-    """CAT: half of the pictures in each archive, and one without annotation; returns points [n, 9, 2] as in the files."""
+    """CAT: half of the images in each archive, and one without annotation; returns points [n, 9, 2] as in the files."""
     points = np.random.RandomState(3).randint(10, 90, (count, 9, 2))
-    halves: List[Dict[str, bytes]] = [{"CAT_00/99.jpg": picture(0)}, {}]
+    halves: List[Dict[str, bytes]] = [{"CAT_00/99.jpg": image(0)}, {}]
     for number, place in enumerate(points):
         name = f"CAT_0{2 * number // count}/{number:08d}_000.jpg"
         contents = halves[2 * number // count]
-        contents[name] = picture(number, 100, 100)
+        contents[name] = image(number, 100, 100)
         contents[name + ".cat"] = "9 {} ".format(" ".join(map(str, place.ravel()))).encode()
     for name, contents in zip(("CAT_DATASET_01.zip", "CAT_DATASET_02.zip"), halves):
         zipped(folder / name, contents)
@@ -141,7 +141,7 @@ def shoes(folder: Path, count: int = 20) -> None:
     """UT Zappos50K, packed on macOS, which adds hidden files."""
     names = [f"Shoes/Boat Shoes/A.B. & Co./{number:04d}.1.jpg" for number in range(count)]
     root = "ut-zap50k-images-square/"
-    contents = {root + name: picture(1, 136, 136) for name in names}
+    contents = {root + name: image(1, 136, 136) for name in names}
     contents["__MACOSX/" + root + "Shoes/Boat Shoes/A.B. & Co./._0000.1.jpg"] = b"Mac OS X"
     zipped(folder / "ut-zap50k-images-square.zip", contents)
 

@@ -85,10 +85,10 @@ def test_spreadsheet_habits(read):
         ("file,a_x,a_y\n1.jpg,1,2,3\n", "row 2: 4 cells"),
         ("file,width\n1.jpg,1\n", "width, height go together; there is only width"),
         ("file,box_x,box_y\n1.jpg,1,2\n", "go together; there is only box_x, box_y"),
-        ("file\n../1.jpg\n", "does not name a picture below"),
-        ("file\na/../../1.jpg\n", "does not name a picture below"),
-        ("file\n/etc/passwd\n", "does not name a picture below"),
-        ('file,a_x,a_y\n"",1,2\n', "does not name a picture below"),
+        ("file\n../1.jpg\n", "does not name an image below"),
+        ("file\na/../../1.jpg\n", "does not name an image below"),
+        ("file\n/etc/passwd\n", "does not name an image below"),
+        ('file,a_x,a_y\n"",1,2\n', "does not name an image below"),
     ],
 )
 def test_errors_name_the_place(read, tmp_path, text, message):

@@ -1,4 +1,4 @@
-"""A person's own pictures, as they come: nested, broken, turned, partly annotated."""
+"""A person's own images, as they come: nested, broken, turned, partly annotated."""
 
 import csv
 import json
@@ -29,7 +29,7 @@ def rows_of(path):
 
 @pytest.fixture
 def mine(tmp_path):
-    """Twenty pictures of 40 x 30 pixels in nested folders."""
+    """Twenty images of 40 x 30 pixels in nested folders."""
     for number in range(20):
         path = tmp_path / "mine" / f"year {number % 3}" / ("a" if number % 2 else "") / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,10 +60,10 @@ def test_nested_folders_without_annotations(bring, mine):
     assert sorted(splits) == sorted(path.relative_to(mine).as_posix() for path in mine.rglob("*.png"))
     assert summary["splits"] == {split: list(splits.values()).count(split) for split in ("train", "test")}
     assert 2 <= summary["splits"]["test"] <= 10
-    assert (summary["pictures"], summary["landmarks"]) == (20, [])
+    assert (summary["images"], summary["landmarks"]) == (20, [])
 
 
-def test_pictures_that_come_or_go_leave_the_others_where_they_are(bring, mine):
+def test_images_that_come_or_go_leave_the_others_where_they_are(bring, mine):
     before, _ = bring(mine, test_share=0.3)
     Image.new("RGB", (40, 30)).save(str(mine / "new.png"))
     (mine / "year 0" / "0.png").unlink()
@@ -87,11 +87,11 @@ def test_an_archive_of_one_folder_with_a_file_of_landmarks(bring, mine, tmp_path
         for path in sorted(mine.rglob("*")):
             package.write(str(path), "holidays/" + path.relative_to(mine).as_posix())
         package.writestr("holidays/._year.png", b"resource fork")
-    with pytest.raises(DataError, match=r"dataset.test_share = 0\.1 of 2 pictures leaves none to test"):
+    with pytest.raises(DataError, match=r"dataset.test_share = 0\.1 of 2 images leaves none to test"):
         bring(tmp_path / "mine.zip", seed=5)
     splits, summary = bring(tmp_path / "mine.zip", test_share=0.0)
     assert splits == {"year 0/0.png": "train", "./year 1/1.png": "train"}
-    assert (summary["pictures"], summary["landmarks"]) == (20, ["left_eye", "right_eye"])
+    assert (summary["images"], summary["landmarks"]) == (20, ["left_eye", "right_eye"])
 
 
 def test_a_column_of_splits_takes_the_place_of_the_draw(bring, mine):
@@ -100,7 +100,7 @@ def test_a_column_of_splits_takes_the_place_of_the_draw(bring, mine):
 
 
 def test_what_cannot_be_used_is_left_out_and_listed(bring, mine, tmp_path):
-    (mine / "broken.jpg").write_bytes(b"no picture")
+    (mine / "broken.jpg").write_bytes(b"no image")
     (mine / "unnamed.png").write_bytes((mine / "year 0" / "0.png").read_bytes())
     turned = Image.new("RGB", (40, 30), "white")
     exif = turned.getexif()
@@ -127,10 +127,10 @@ def test_what_cannot_be_used_is_left_out_and_listed(bring, mine, tmp_path):
     assert float(kept["turned.jpg"]["left_eye_x"]) == pytest.approx(-2.0 / 3.0)
     assert float(kept["turned.jpg"]["left_eye_y"]) == pytest.approx(1.0)
     skipped = {row["source"]: row["reason"] for row in rows_of(tmp_path / "crops" / "skipped.csv")}
-    assert skipped["broken.jpg"] == "not a JPEG, PNG, BMP, WebP or TIFF picture"
+    assert skipped["broken.jpg"] == "not a JPEG, PNG, BMP, WebP or TIFF image"
     assert skipped["nowhere.png"] == "no such file"
     assert skipped["unnamed.png"] == "no annotation"
-    assert skipped["year 0/6.png"] == "a landmark outside the picture"
+    assert skipped["year 0/6.png"] == "a landmark outside the image"
     assert skipped["year 1/4.png"] == skipped["year 2/2.png"] == "a landmark without coordinates"
 
 
@@ -142,12 +142,12 @@ def test_what_cannot_be_used_is_left_out_and_listed(bring, mine, tmp_path):
             ["year 0/0.png,1,1,2,2", "year 0//0.png,1,1,2,2"],
             "'year 0//0.png' has more than one row",
         ),
-        ("picture," + LANDMARKS, ["year 0/0.png,1,1,2,2"], "no column `file`"),
+        ("image," + LANDMARKS, ["year 0/0.png,1,1,2,2"], "no column `file`"),
         ("file,left_eye_x", ["year 0/0.png,1"], "wants a column 'left_eye_y' beside it"),
         ("file," + LANDMARKS, ["year 0/0.png,1,1,2"], "row 2: 4 cells, but the header has 5"),
         ("file,split", ["year 0/0.png,val"], "has split 'val'; wanted `train` or `test`"),
         ("file,split", ["x.png,train", "y.png,test"], "none of the files it names is below"),
-        ("file", ["../x.png"], "does not name a picture below"),
+        ("file", ["../x.png"], "does not name an image below"),
         ("file", [], "no rows below the header"),
     ],
 )
@@ -159,7 +159,7 @@ def test_a_file_of_landmarks_that_cannot_be_meant(bring, mine, header, lines, me
 
 def test_folders_that_hold_nothing_or_not_what_was_said(bring, mine, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"no pictures \(\.jpg .*\) in it"):
+    with pytest.raises(DataError, match=r"no images \(\.jpg .*\) in it"):
         bring(tmp_path / "empty")
     with pytest.raises(DataError, match="no annotation file 'points.csv'"):
         bring(mine, annotations="points.csv")
@@ -168,8 +168,8 @@ def test_folders_that_hold_nothing_or_not_what_was_said(bring, mine, tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"archive": ""}, "must say where the data set 'folder' is; for example dataset.archive=my/pictures"),
-        ({"images": "year 0"}, "pictures of 'folder' are looked for everywhere"),
+        ({"archive": ""}, "must say where the data set 'folder' is; for example dataset.archive=my/images"),
+        ({"images": "year 0"}, "images of 'folder' are looked for everywhere"),
         ({"part": "train"}, "only known data sets have parts"),
     ],
 )

@@ -69,19 +69,19 @@ def damaged(draw, whole):
 
 
 def unpacked(folder):
-    """Annotation files, names of pictures and lists that are in the archives and beside them in a folder."""
-    notes, pictures, lists = {}, [], {}
+    """Annotation files, names of images and lists that are in the archives and beside them in a folder."""
+    notes, images, lists = {}, [], {}
     for path in sorted(folder.iterdir()):
         if path.suffix in (".zip", ".gz"):
             for content in archive.contents(path, lambda name: True, 10**8, 1000):
                 name = str(content.name).replace("aflw-mtfl/", "")
                 if name.endswith((".jpg", ".png")):
-                    pictures.append(name)
+                    images.append(name)
                 else:
                     notes[name] = content.data
         elif path.is_file():
             lists[path.name] = path.read_bytes()
-    return notes, sorted(pictures), lists
+    return notes, sorted(images), lists
 
 
 SETS = {"celeba": layouts.celeba, "mafl": layouts.celeba, "celeba_wild": layouts.celeba, "mafl_wild": layouts.celeba}
@@ -103,7 +103,7 @@ def made(tmp_path_factory):
 @given(data=st.data())
 @fuzz
 def test_annotations_of_known_data_sets(made, tmp_path, name, data):
-    notes, pictures, lists = made[name]
+    notes, images, lists = made[name]
     pool = lists if lists else notes
     wanted = [key for key in sorted(pool) if lists == {} or key in {file.name for file in KNOWN[name].files}]
     chosen = data.draw(st.sampled_from(wanted))
@@ -112,7 +112,7 @@ def test_annotations_of_known_data_sets(made, tmp_path, name, data):
     for number, (key, text) in enumerate(sorted(pool.items())):
         written[key] = tmp_path / f"{number}.txt"
         written[key].write_bytes(broken if key == chosen else text)
-    given_ = Given({}, pictures, written) if lists else Given(written, pictures, {})
+    given_ = Given({}, images, written) if lists else Given(written, images, {})
     part = data.draw(st.sampled_from(sorted(KNOWN[name].parts)))
     try:
         table = KNOWN[name].read(given_, part)

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from fse.datasets import images
-from fse.errors import DataError, PictureError
+from fse.errors import DataError, ImageError
 
-# A picture whose orientation can be told: 2 rows, 3 columns, one bright pixel at the top left.
+# An image whose orientation can be told: 2 rows, 3 columns, one bright pixel at the top left.
 CORNER = np.zeros((2, 3, 3), np.uint8)
 CORNER[0, 0] = 250
 
@@ -23,12 +23,12 @@ def encoded(image, kind="PNG", **options):
 
 
 def decode(data, max_pixels=10**6):
-    picture = images.decode(data, max_pixels)
-    assert picture.dtype == np.uint8
-    assert picture.ndim == 3
-    assert picture.shape[2] == 3
-    assert picture.flags.c_contiguous
-    return picture
+    image = images.decode(data, max_pixels)
+    assert image.dtype == np.uint8
+    assert image.ndim == 3
+    assert image.shape[2] == 3
+    assert image.flags.c_contiguous
+    return image
 
 
 def filled(mode, value, size=(3, 2)):
@@ -36,7 +36,7 @@ def filled(mode, value, size=(3, 2)):
 
 
 @pytest.mark.parametrize(
-    ("image", "kind", "colour"),
+    ("image", "kind", "color"),
     [
         (filled("L", 77), "PNG", (77, 77, 77)),
         (filled("1", 1), "PNG", (255, 255, 255)),
@@ -54,10 +54,10 @@ def filled(mode, value, size=(3, 2)):
         (Image.fromarray(np.full((2, 3), 60000, np.int32)), "TIFF", (233, 233, 233)),
     ],
 )
-def test_every_mode_becomes_rgb(image, kind, colour):
-    picture = decode(encoded(image, kind))
-    assert picture.shape == (2, 3, 3)
-    assert (picture == colour).all()
+def test_every_mode_becomes_rgb(original, kind, color):
+    image = decode(encoded(original, kind))
+    assert image.shape == (2, 3, 3)
+    assert (image == color).all()
 
 
 def test_16_bits_big_endian_are_scaled_not_clipped():
@@ -65,18 +65,18 @@ def test_16_bits_big_endian_are_scaled_not_clipped():
     assert decode(encoded(image, "TIFF"))[0, :, 0].tolist() == [1, 128]
 
 
-def test_half_transparency_mixes_with_grey():
+def test_half_transparency_mixes_with_gray():
     assert decode(encoded(filled("RGBA", (255, 255, 255, 128))))[0, 0, 0] in (191, 192)
 
 
-@pytest.mark.parametrize(("options", "colour"), [({}, (9, 8, 7)), ({"transparency": 0}, (128, 128, 128))])
-def test_palette(options, colour):
+@pytest.mark.parametrize(("options", "color"), [({}, (9, 8, 7)), ({"transparency": 0}, (128, 128, 128))])
+def test_palette(options, color):
     image = filled("P", 0)
     image.putpalette([9, 8, 7, 1, 2, 3])
-    assert (decode(encoded(image, **options)) == colour).all()
+    assert (decode(encoded(image, **options)) == color).all()
 
 
-def test_palette_with_one_opacity_per_colour():
+def test_palette_with_one_opacity_per_color():
     image = filled("P", 1)
     image.putpalette([9, 8, 7, 1, 2, 3])
     assert (decode(encoded(image, transparency=bytes([0, 255]))) == (1, 2, 3)).all()
@@ -105,13 +105,13 @@ def test_lossy_formats():
 )
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP"])
 def test_exif_orientation_is_applied(orientation, shape, corner, kind):
-    image = Image.fromarray(np.kron(CORNER, np.ones((16, 16, 1), np.uint8)))
+    original = Image.fromarray(np.kron(CORNER, np.ones((16, 16, 1), np.uint8)))
     options = {"compression": "tiff_deflate"} if kind == "TIFF" else {}
     exif = Image.Exif()
     exif[0x0112] = orientation
-    picture = decode(encoded(image, kind, exif=exif, **options))[8::16, 8::16, 0]
-    assert picture.shape == shape
-    assert np.unravel_index(picture.argmax(), shape) == corner
+    image = decode(encoded(original, kind, exif=exif, **options))[8::16, 8::16, 0]
+    assert image.shape == shape
+    assert np.unravel_index(image.argmax(), shape) == corner
 
 
 def test_first_frame_of_several():
@@ -135,7 +135,7 @@ JPEG, PNG = encoded(NOISE, "JPEG"), encoded(NOISE, "PNG")
     ("data", "reason"),
     [
         (b"", "empty"),
-        (b"this is no picture", "not a JPEG, PNG"),
+        (b"this is no image", "not a JPEG, PNG"),
         (b"<html>404</html>", "not a JPEG, PNG"),
         (JPEG[: len(JPEG) // 2], "truncated"),
         (JPEG[:20], "truncated|broken|not a"),
@@ -148,14 +148,14 @@ JPEG, PNG = encoded(NOISE, "JPEG"), encoded(NOISE, "PNG")
     ids=["empty", "text", "html", "half-jpeg", "jpeg-start", "half-png", "float", "32-bit", "many-pixels", "gif"],
 )
 def test_what_cannot_be_used_has_a_reason(data, reason):
-    with pytest.raises(PictureError, match=reason):
+    with pytest.raises(ImageError, match=reason):
         decode(data)
 
 
 def test_no_pixels():
     header = bytearray(encoded(filled("RGB", 0), "BMP"))
     header[18:22] = bytes(4)  # width
-    with pytest.raises(PictureError, match=r"no pixels|broken|not a"):
+    with pytest.raises(ImageError, match=r"no pixels|broken|not a"):
         decode(bytes(header))
 
 
@@ -163,15 +163,15 @@ def test_a_header_that_claims_a_giant_is_refused_before_decoding():
     data = bytearray(encoded(filled("L", 0)))
     data[16:24] = (60000).to_bytes(4, "big") * 2  # IHDR's width and height
     data[29:33] = zlib.crc32(bytes(data[12:29])).to_bytes(4, "big")
-    with pytest.raises(PictureError, match="60000 x 60000 pixels"):
+    with pytest.raises(ImageError, match="60000 x 60000 pixels"):
         decode(bytes(data))
 
 
-def test_every_truncation_is_an_error_or_a_picture():
+def test_every_truncation_is_an_error_or_a_image():
     for kind in ("JPEG", "PNG", "BMP", "WEBP", "TIFF"):
         data = encoded(Image.fromarray(CORNER), kind)
         for length in range(0, len(data), 3):
-            with contextlib.suppress(PictureError):
+            with contextlib.suppress(ImageError):
                 decode(data[:length])
 
 
@@ -186,21 +186,21 @@ def test_noise_in_a_file_never_escapes_as_another_error():
             noisy = bytearray(data)
             for place in random.randint(0, len(noisy), 4):
                 noisy[place] = random.randint(256)
-            with contextlib.suppress(PictureError):
+            with contextlib.suppress(ImageError):
                 decode(bytes(noisy))
 
 
 def test_files_that_are_not_there(tmp_path):
-    with pytest.raises(PictureError, match="no such file"):
+    with pytest.raises(ImageError, match="no such file"):
         decode(tmp_path / "missing.jpg")
-    with pytest.raises(PictureError, match="cannot be read"):
+    with pytest.raises(ImageError, match="cannot be read"):
         decode(tmp_path)
 
 
 def test_threads():
     data = [encoded(filled("L", value, (50, 50))) for value in range(40)]
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        found = [int(picture[0, 0, 0]) for picture in pool.map(decode, data)]
+        found = [int(image[0, 0, 0]) for image in pool.map(decode, data)]
     assert found == list(range(40))
 
 
@@ -255,15 +255,15 @@ def test_jpeg_is_decoded_to_as_few_pixels_as_are_good_enough(coarsest: float, fa
 
 @pytest.mark.parametrize("orientation", range(9))
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
-def test_size_is_that_of_the_decoded_picture(kind, orientation):
+def test_size_is_that_of_the_decoded_image(kind, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encoded(Image.fromarray(CORNER), kind, exif=exif)
     told = []
-    picture, _ = images.decode_coarsely(data, 100, lambda *size: told.append(size) or 1.0)
-    assert told == [images.size(data)] == [picture.size]
+    image, _ = images.decode_coarsely(data, 100, lambda *size: told.append(size) or 1.0)
+    assert told == [images.size(data)] == [image.size]
 
 
-def test_size_of_what_is_no_picture():
-    with pytest.raises(PictureError, match="not a JPEG"):
+def test_size_of_what_is_no_image():
+    with pytest.raises(ImageError, match="not a JPEG"):
         images.size(b"nonsense")

@@ -70,7 +70,7 @@ def test_parts_of_celeba(bring, tmp_path, part, wanted):
     assert list(rows) == [f"{number:06d}.jpg" for number in wanted]
     for row, number in zip(rows.values(), wanted):
         assert row["split"] == "train"
-        assert points_of(row).tolist() == (points[number - 1] + 0.5).ravel().tolist()  # a pixel's centre
+        assert points_of(row).tolist() == (points[number - 1] + 0.5).ravel().tolist()  # a pixel's center
     assert summary["part"] == (part or "train")
     assert summary["splits"] == {"train": len(wanted), "test": 0}
     assert "non-commercial" in summary["terms"]
@@ -104,11 +104,11 @@ def test_celeba_in_the_wild_is_read_from_its_archive_in_parts(bring, tmp_path):
 
 
 def test_parts_that_are_not_all_there(tmp_path):
-    assert celeba_wild.PICTURES.size == 10_191_072_466
+    assert celeba_wild.IMAGES.size == 10_191_072_466
     for number in (1, 2, 4):
         (tmp_path / f"img_celeba.7z.00{number}").write_bytes(b"1234567")
     with pytest.raises(DataError, match=r"img_celeba\.7z\.001: 14 bytes in 2 parts, wanted 10,191,072,466; fetch "):
-        download.source.obtain(celeba_wild.PICTURES, config.Download(str(tmp_path)), tmp_path, "page", 0)
+        download.source.obtain(celeba_wild.IMAGES, config.Download(str(tmp_path)), tmp_path, "page", 0)
     (tmp_path / "img_celeba.7z.001").unlink()
     told = r"\Aimg_celeba\.7z\.001 and the parts after it \(or the folder 'img_celeba', unpacked\): fetch by hand from https"
     with pytest.raises(DataError, match=told):
@@ -183,7 +183,7 @@ def test_the_published_numbers():
     assert counts["300w"][""] == {"train": 3_148, "test": 689}
     assert sum(counts["shoes"][""].values()) == 50_025
     assert shares([str(number) for number in range(50_025)], 0.05, 1234).count("test") == counts["shoes"][""]["test"]
-    assert (celeba.PICTURES.size, celeba.MAFL_TEST.size) == (1_443_490_838, 10_999)
+    assert (celeba.IMAGES.size, celeba.MAFL_TEST.size) == (1_443_490_838, 10_999)
     assert w300.DATASET.eyes == ("point_37", "point_46")  # 36 and 45 counted from 0
 
 
@@ -200,7 +200,7 @@ PUBLISHED = {
     "testing.txt": (10_999, "0a93fa3202133333045ce4cef5043a2cb1f4b8858b8e96f3ae7f54becfa07f9e"),
     "aflw-mtfl.tar.gz": (0, "1ff31c07cef4f2777b416d896a65f6c17d8ae2ee"),
 }
-# CelebA's partition, and how many of MAFL's pictures are in its training, validation and test part.
+# CelebA's partition, and how many of MAFL's images are in its training, validation and test part.
 PARTITION, MAFL_TRAIN, MAFL_TEST = (162_770, 19_867, 19_962), (15_461, 1_810, 1_729), (808, 96, 96)
 
 
@@ -233,7 +233,7 @@ def full_lists(tmp_path_factory):
 
 @pytest.mark.parametrize("part", sorted(celeba.PARTS))
 def test_parts_and_exclusions_at_full_length_have_the_published_numbers(full_lists, part):
-    names = set(celeba.unlabelled(full_lists, part))
+    names = set(celeba.unlabeled(full_lists, part))
     assert {"train": len(names), "test": 0} == celeba.PARTS[part]
     train, test = (set(celeba.names_of(full_lists.lists[name])) for name in ("training.txt", "testing.txt"))
     assert {"train": len(train), "test": len(test)} == registry.KNOWN["mafl"].parts[""]
@@ -274,7 +274,7 @@ def test_aflw_at_full_length(tmp_path):
 def test_every_data_set_has_a_card(name):
     known = registry.KNOWN[name]
     card = sys.modules[known.read.__module__].__doc__
-    for heading in ("Source:", "Terms:", "Pictures:", "Landmarks:"):
+    for heading in ("Source:", "Terms:", "Images:", "Landmarks:"):
         assert "\n" + heading in card, heading
     assert "pixels" in card or "of many sizes" in card
     assert "Errors are divided by" in card or not known.landmarks
@@ -294,10 +294,10 @@ def test_a_set_that_is_not_whole_is_refused(bring, tmp_path):
         bring("300w", "", {"train": 3148, "test": 689})
 
 
-def test_pictures_that_a_list_names_and_no_archive_has(bring, tmp_path):
+def test_images_that_a_list_names_and_no_archive_has(bring, tmp_path):
     layouts.celeba(tmp_path / "data")
-    layouts.zipped(tmp_path / "data" / "img_align_celeba.zip", {"img_align_celeba/000001.jpg": layouts.picture(1)})
-    with pytest.raises(DataError, match=r"6 of its pictures are missing: 000003\.jpg"):
+    layouts.zipped(tmp_path / "data" / "img_align_celeba.zip", {"img_align_celeba/000001.jpg": layouts.image(1)})
+    with pytest.raises(DataError, match=r"6 of its images are missing: 000003\.jpg"):
         bring("celeba")
 
 
@@ -361,7 +361,7 @@ BROKEN = [
 def test_broken_files_are_told(bring, tmp_path, name, file, data):
     layouts.celeba(tmp_path / "data")
     (tmp_path / "data" / file).write_bytes(data)
-    with pytest.raises(FseError, match=r"|".join((file.split(".")[0], "landmarks of 1 pictures"))):
+    with pytest.raises(FseError, match=r"|".join((file.split(".")[0], "landmarks of 1 images"))):
         bring(name)
 
 

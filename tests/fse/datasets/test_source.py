@@ -791,7 +791,7 @@ def test_a_folder_has_no_checksum(tmp_path):
 # The Download stage ----------------------------------------------------------------------------------------------------
 
 
-def picture():
+def image():
     stream = io.BytesIO()
     Image.new("RGB", (20, 20)).save(stream, "PNG")
     return stream.getvalue()
@@ -800,10 +800,10 @@ def picture():
 def files(wrap=""):
     table = "file,split,nose_x,nose_y\na.png,train,1,2\nsub/b.PNG,test,3,4\nmissing.png,train,1,1\n"
     return {
-        wrap + "images/a.png": picture(),
-        wrap + "images/sub/b.PNG": picture(),
-        wrap + "images/c.png": picture(),
-        wrap + "images/notes.txt": b"not a picture",
+        wrap + "images/a.png": image(),
+        wrap + "images/sub/b.PNG": image(),
+        wrap + "images/c.png": image(),
+        wrap + "images/notes.txt": b"not an image",
         wrap + "landmarks.csv": table.encode(),
         wrap + "README": b"read me",
     }
@@ -847,7 +847,7 @@ def test_download_of_an_archive_or_a_folder(tmp_path, wrap, kind):
     assert contents(tmp_path / "work") == ["out/" + name for name in WANTED]
     assert json.loads((tmp_path / "work" / "out" / "dataset.json").read_text()) == {
         "name": "mine",
-        "pictures": 3,
+        "images": 3,
         "splits": {"train": 1, "test": 1},
         "landmarks": ["nose"],
         "source": path.name,
@@ -865,7 +865,7 @@ def test_download_over_http_leaves_nothing_else(server, tmp_path):
 
 def test_download_keeps_what_a_later_attempt_can_use(server, tmp_path):
     server.data = zipped(files())
-    with pytest.raises(DataError, match=r"no pictures .* below folder 'faces'; .*folders: \., images, images/sub"):
+    with pytest.raises(DataError, match=r"no images .* below folder 'faces'; .*folders: \., images, images/sub"):
         download.download(settings(server.url, images="faces"), tmp_path / "out1", tmp_path / "cache")
     download.download(settings(server.url), tmp_path / "out2", tmp_path / "cache")
     assert len(server.requests) == 1
@@ -881,7 +881,7 @@ def test_download_keeps_what_a_later_attempt_can_use(server, tmp_path):
 
 
 def test_download_without_annotations(tmp_path):
-    path = write(tmp_path / "set", {"images/a.png": picture()})
+    path = write(tmp_path / "set", {"images/a.png": image()})
     download.download(settings(path), tmp_path / "out")
     assert contents(tmp_path / "out") == ["dataset.json", "images/a.png"]
     summary = json.loads((tmp_path / "out" / "dataset.json").read_text())
@@ -893,10 +893,10 @@ def test_download_without_annotations(tmp_path):
 
 def test_download_of_other_names(tmp_path):
     table = b"file,nose_x,nose_y\na.png,1,2\n"
-    path = write(tmp_path / "set", {"img/celeb/a.png": picture(), "img/b.png": b"", "list/points.csv": table})
+    path = write(tmp_path / "set", {"img/celeb/a.png": image(), "img/b.png": b"", "list/points.csv": table})
     download.download(settings(path, images="img/celeb", annotations="list/points.csv"), tmp_path / "out")
     assert contents(tmp_path / "out") == ["dataset.json", "images/a.png", "landmarks.csv"]
-    (tmp_path / "a.zip").write_bytes(zipped({"a.png": picture(), "landmarks.csv": table}))
+    (tmp_path / "a.zip").write_bytes(zipped({"a.png": image(), "landmarks.csv": table}))
     download.download(settings(tmp_path / "a.zip", images="."), tmp_path / "out2")
     assert contents(tmp_path / "out2") == ["dataset.json", "images/a.png", "landmarks.csv"]
 
@@ -906,7 +906,7 @@ def test_download_of_other_names(tmp_path):
     [
         ({"landmarks.csv": b"file,nose_x\na.png,1\n"}, "'nose_x' wants a column"),
         ({"landmarks.csv": b"file\nimages/a.png\n"}, "none of the files it names is below 'images': images/a.png"),
-        ({"images/a.png": None, "images/c.png": None, "images/sub/b.PNG": None}, "no pictures"),
+        ({"images/a.png": None, "images/c.png": None, "images/sub/b.PNG": None}, "no images"),
     ],
 )
 @pytest.mark.parametrize("kind", ["zip", "folder"])
@@ -932,7 +932,7 @@ def test_download_renders_the_synthetic_data(tmp_path):
     tables = {"dataset": {"train": 3, "test": 2, "size": 32}}
     download.download(config.from_tables(tables), tmp_path / "out")
     summary = json.loads((tmp_path / "out" / "dataset.json").read_text())
-    assert (summary["pictures"], summary["splits"]) == (5, {"train": 3, "test": 2})
+    assert (summary["images"], summary["splits"]) == (5, {"train": 3, "test": 2})
     assert (summary["source"], summary["sha256"]) == ("synthetic", None)
     assert "left_eye" in summary["landmarks"]
 

@@ -12,7 +12,7 @@ SEED = 7
 
 @pytest.fixture(scope="module")
 def poses():
-    """[300, 5, 2] landmarks, in pixels of pictures of 128."""
+    """[300, 5, 2] landmarks, in pixels of images of 128."""
     return np.stack([synthetic.landmarks(SEED, index, 128) for index in range(300)])
 
 
@@ -25,8 +25,8 @@ def points_of(row):
     return np.array([[float(row[name + axis]) for axis in ("_x", "_y")] for name in synthetic.LANDMARKS])
 
 
-def grey(picture):
-    return picture.astype(np.float64).mean(-1)
+def gray(image):
+    return image.astype(np.float64).mean(-1)
 
 
 def test_the_same_face_again_is_the_same_to_the_byte():
@@ -36,11 +36,11 @@ def test_the_same_face_again_is_the_same_to_the_byte():
 
 
 @pytest.mark.parametrize("size", [32, 75, 200])
-def test_a_picture_has_its_size_and_its_landmarks(size):
-    picture, points = synthetic.render_face(SEED, 3, size)
-    assert picture.shape == (size, size, 3)
-    assert picture.dtype == np.uint8
-    assert picture.std() > 10.0
+def test_a_image_has_its_size_and_its_landmarks(size):
+    image, points = synthetic.render_face(SEED, 3, size)
+    assert image.shape == (size, size, 3)
+    assert image.dtype == np.uint8
+    assert image.std() > 10.0
     np.testing.assert_array_equal(points, synthetic.landmarks(SEED, 3, size))
 
 
@@ -56,7 +56,7 @@ def test_landmarks_do_not_depend_on_the_versions_of_the_libraries():
     np.testing.assert_array_equal(synthetic.landmarks(1234, 0, 128), wanted)
 
 
-def test_landmarks_scale_with_the_picture():
+def test_landmarks_scale_with_the_image():
     small, large = synthetic.landmarks(SEED, 5, 64), synthetic.landmarks(SEED, 5, 512)
     np.testing.assert_allclose(large, 8.0 * small, atol=0.005)
 
@@ -91,58 +91,58 @@ def test_faces_vary_in_pose_and_scale(poses):
 
 
 def test_pupils_are_at_the_eyes():
-    """Dark at the landmark, brighter around it, and on average over gazes centred on it to half a pixel."""
+    """Dark at the landmark, brighter around it, and on average over gazes centerd on it to half a pixel."""
     offsets = np.arange(-7.0, 8.0)
     patches = []
     for index in range(40):
-        picture, points = synthetic.render_face(SEED, index, 128)
+        image, points = synthetic.render_face(SEED, index, 128)
         across = points[1] - points[0]
         step = across / np.linalg.norm(across)
         for eye in points[:2]:
             where = eye + offsets[None, :, None] * step + offsets[:, None, None] * step[::-1] * [-1.0, 1.0]
             column, row = np.floor(where).astype(int).transpose(2, 0, 1)
-            patches.append(grey(picture)[row, column])
+            patches.append(gray(image)[row, column])
     patch = np.mean(patches, axis=0)
-    centre, beside = patch[6:9, 6:9].mean(), patch[7, [3, 11]].mean()
-    assert centre < beside - 15.0
+    center, beside = patch[6:9, 6:9].mean(), patch[7, [3, 11]].mean()
+    assert center < beside - 15.0
     darkness = np.clip(beside - patch[7, 4:11], 0.0, None)
     assert abs((darkness * offsets[4:11]).sum() / darkness.sum()) < 0.5
 
 
 def test_polygons_lie_where_their_points_say():
-    """(0, 0) is the outer corner of the top-left pixel: a disc's mask has its centroid at the disc's centre."""
+    """(0, 0) is the outer corner of the top-left pixel: a disc's mask has its centroid at the disc's center."""
     canvas = synthetic._Canvas(Image.new("RGB", (192, 192)))
     canvas.fill_figure(synthetic._disc(np.array([0.5, 0.4]), 0.2, 64), np.ones(3))
     mask = np.asarray(canvas.figure, np.float64)
-    centres = np.arange(192) + 0.5
-    assert (mask.sum(0) * centres).sum() / mask.sum() == pytest.approx(96.0, abs=0.15)
-    assert (mask.sum(1) * centres).sum() / mask.sum() == pytest.approx(76.8, abs=0.15)
+    centers = np.arange(192) + 0.5
+    assert (mask.sum(0) * centers).sum() / mask.sum() == pytest.approx(96.0, abs=0.15)
+    assert (mask.sum(1) * centers).sum() / mask.sum() == pytest.approx(76.8, abs=0.15)
 
 
 def test_background_does_not_know_the_face(monkeypatch):
-    """Away from the figure the picture is the same to the byte, wherever the face is."""
+    """Away from the figure the image is the same to the byte, wherever the face is."""
     face = synthetic._face(SEED, 0)._replace(radius=0.12)
-    pictures = []
-    for centre in ([0.4, 0.5], [0.6, 0.6]):
-        moved = face._replace(centre=np.array(centre))
+    images = []
+    for center in ([0.4, 0.5], [0.6, 0.6]):
+        moved = face._replace(center=np.array(center))
         monkeypatch.setattr(synthetic, "_face", lambda seed, index, moved=moved: moved)
-        pictures.append(synthetic.render_face(SEED, 0, 64)[0])
-    assert (pictures[0][:10] == pictures[1][:10]).all()
-    assert (pictures[0] != pictures[1]).any()
+        images.append(synthetic.render_face(SEED, 0, 64)[0])
+    assert (images[0][:10] == images[1][:10]).all()
+    assert (images[0] != images[1]).any()
 
 
 def test_corners_do_not_tell_the_position():
     """Correlations of 100 independent pairs have a standard deviation of 0.1."""
     corners, places = [], []
     for index in range(100):
-        picture, points = synthetic.render_face(SEED, index, 32)
-        corners.append(np.concatenate([picture[:3, :3].mean((0, 1)), picture[:3, -3:].mean((0, 1))]))
+        image, points = synthetic.render_face(SEED, index, 32)
+        corners.append(np.concatenate([image[:3, :3].mean((0, 1)), image[:3, -3:].mean((0, 1))]))
         places.append(points.mean(0))
     correlations = np.corrcoef(np.array(corners).T, np.array(places).T)[:6, 6:]
     assert np.abs(correlations).max() < 0.3
 
 
-def test_render_writes_pictures_and_their_landmarks(tmp_path):
+def test_render_writes_images_and_their_landmarks(tmp_path):
     synthetic.render(config.Dataset(train=5, test=3, size=40, seed=SEED), tmp_path, processes=1)
     rows = rows_of(tmp_path)
     assert [row["file"] for row in rows] == [f"{number:06d}.png" for number in range(8)]
@@ -151,14 +151,14 @@ def test_render_writes_pictures_and_their_landmarks(tmp_path):
     assert list(rows[0])[4:8] == ["left_eye_x", "left_eye_y", "right_eye_x", "right_eye_y"]
     indices = list(range(5)) + [synthetic.FIRST_TEST_INDEX + number for number in range(3)]
     for row, index in zip(rows, indices):
-        picture, points = synthetic.render_face(SEED, index, 40)
-        with Image.open(str(tmp_path / "images" / row["file"])) as image:
-            assert image.mode == "RGB"
-            np.testing.assert_array_equal(np.asarray(image), picture)
+        image, points = synthetic.render_face(SEED, index, 40)
+        with Image.open(str(tmp_path / "images" / row["file"])) as stored:
+            assert stored.mode == "RGB"
+            np.testing.assert_array_equal(np.asarray(stored), image)
         np.testing.assert_array_equal(points_of(row), points)
 
 
-def test_more_training_pictures_leave_the_test_pictures_alone(tmp_path):
+def test_more_training_images_leave_the_test_images_alone(tmp_path):
     for train in (1, 2):
         (tmp_path / str(train)).mkdir()
         synthetic.render(config.Dataset(train=train, test=1, size=32, seed=SEED), tmp_path / str(train), processes=1)

@@ -22,7 +22,7 @@ from fse.tf1 import tf
 change = sys.argv[1]
 output = Path(sys.argv[sys.argv.index("--output") + 1])
 chosen = os.environ["RANK_ID"] == os.environ.get("ALTERED_RANK")
-initialise, broadcast, bounded = collective.Group.initialise, collective.Group.broadcast, ranks.bounded
+initialize, broadcast, bounded = collective.Group.initialize, collective.Group.broadcast, ranks.bounded
 
 
 def end(number: int) -> None:
@@ -33,7 +33,7 @@ def end(number: int) -> None:
 
 def meets_nobody(self: Any, config: Any) -> str:
     end(signal.SIGKILL)
-    return initialise(self, config)
+    return initialize(self, config)
 
 
 def breaks_off(self: Any, tensors: List[Any]) -> List[Any]:
@@ -53,7 +53,7 @@ def impatient(seconds: float, what: str) -> ContextManager[None]:
 if change == "momentum":
     tf.train.AdamOptimizer = lambda rate, beta1: tf.train.MomentumOptimizer(rate, beta1)
 elif chosen and change == "dies first":
-    collective.Group.initialise = meets_nobody  # type: ignore[method-assign]
+    collective.Group.initialize = meets_nobody  # type: ignore[method-assign]
 elif chosen:
     collective.Group.broadcast = breaks_off  # type: ignore[method-assign]
 elif change == "stops in broadcast":

@@ -47,11 +47,11 @@ def reference(settings: config.Config, shards: Path, parts: int, steps: int) -> 
         optimizer = tf.train.MomentumOptimizer(train.learning_rate(settings, step, steps), settings.train.beta1)
         iterators, gradients, statistics = [], [], []
         for part in range(parts):
-            pictures = train.batches(settings, data, tf.constant(0, tf.int64), steps, part, parts)
-            iterators.append(tf.data.make_initializable_iterator(pictures))
+            images = train.batches(settings, data, tf.constant(0, tf.int64), steps, part, parts)
+            iterators.append(tf.data.make_initializable_iterator(images))
             batch = train.Batch(*iterators[-1].get_next())
             with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
-                maps = train.heat_maps(settings, batch.views, device)
+                maps = train.heatmaps(settings, batch.views, device)
             objective = train.build_objective(settings, maps, batch.points, train.Weights(50.0, 0.0), device)
             gradients.append(optimizer.compute_gradients(objective.total))
             averages, values = network.statistics()
@@ -361,7 +361,7 @@ def test_a_port_that_is_taken_is_told(tiny) -> None:
         rank = ranks.Rank(0, 2, "0", (f"127.0.0.1:{port}", "127.0.0.1:1"))
         device = devices.find(single(tiny, devices=2), rank)
         with pytest.raises(DeviceError, match=f"rank 0 cannot listen at 127.0.0.1:{port}"):
-            device.initialise()
+            device.initialize()
 
 
 def test_checkpoints_hold_all_variables_of_a_rank(tiny, shards: Path) -> None:

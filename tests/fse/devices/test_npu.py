@@ -99,9 +99,9 @@ def test_the_evaluation_graph_is_what_an_npu_compiles(tiny, name: str, view: int
         inference = export.build(experiment_of(tiny, name, view))
         definition = graph.as_graph_def()
     with tf.Graph().as_default():
-        pictures = tf.placeholder(tf.uint8, [8, view, view, 3])
+        images = tf.placeholder(tf.uint8, [8, view, view, 3])
         names = [tensor.name for tensor in inference[1:]]
-        found = tf.import_graph_def(definition, {inference.pictures.name: pictures}, names)
+        found = tf.import_graph_def(definition, {inference.images.name: images}, names)
         assert problems([tensor.op for tensor in found]) == []
 
 
@@ -126,7 +126,7 @@ def test_the_session_says_all_that_the_manual_asks_for() -> None:
     assert not rewrite.disable_model_pruning
     assert made.allow_soft_placement
     assert made.graph_options.optimizer_options.global_jit_level == tf.OptimizerOptions.OFF
-    assert made.intra_op_parallelism_threads == 3
+    assert made.intra_op_parallelizm_threads == 3
 
 
 def test_only_what_is_chosen_is_set() -> None:

@@ -33,7 +33,7 @@ def seen(discovered: np.ndarray, annotated: np.ndarray) -> Seen:
 
 
 def faces(count: int, seed: int) -> Seen:
-    """Pictures of three annotated points that lie at fixed linear places relative to four discovered ones."""
+    """Images of three annotated points that lie at fixed linear places relative to four discovered ones."""
     discovered = np.random.RandomState(seed).uniform(-0.6, 0.6, (count, 4, 2))
     return seen(discovered, 0.5 * discovered[:, :3] + 0.5 * discovered[:, 1:] * np.array([1.0, 0.7]))
 
@@ -74,7 +74,7 @@ def test_every_mean_has_an_interval_around_it() -> None:
     assert found["mean_shape_nme_interval"][0] < found["mean_shape_nme_interval"][1]
 
 
-def test_the_errors_of_the_landmarks_average_to_that_of_the_pictures() -> None:
+def test_the_errors_of_the_landmarks_average_to_that_of_the_images() -> None:
     found = measured(split())
     for prefix in ("", "mean_shape_"):
         for suffix in ("", "_warped"):
@@ -110,7 +110,7 @@ def test_the_configuration_keeps_its_shots_through_json() -> None:
     assert config.from_tables(config.as_tables(chosen)) == chosen
 
 
-def test_one_training_annotation_and_one_test_picture() -> None:
+def test_one_training_annotation_and_one_test_image() -> None:
     found = measured(split(train=1, test=1))
     assert [row["annotations"] for row in found["n_shot"]] == [1]
     assert found["n_shot"][0]["nme_sd"] is None
@@ -138,7 +138,7 @@ def test_landmarks_that_never_move_have_the_errors_of_a_constant() -> None:
     assert found["mean_shape_backward_nme"] == pytest.approx(0.0, abs=1e-9)
 
 
-def test_pictures_whose_eyes_coincide_are_counted_and_left_out() -> None:
+def test_images_whose_eyes_coincide_are_counted_and_left_out() -> None:
     train, test, warped, targets = split()
     annotated = test.annotated.copy()
     annotated[0, 1] = annotated[0, 0]

@@ -16,11 +16,11 @@ def test_errors_are_in_per_cent_of_the_unit() -> None:
     annotated = np.zeros((1, 2, 2))
     predicted = np.array([[[3.0, 4.0], [0.0, 0.0]]])
     np.testing.assert_allclose(metrics.point_errors(predicted, annotated, np.array([10.0])), [[50.0, 0.0]])
-    np.testing.assert_allclose(metrics.picture_errors(predicted, annotated, np.array([10.0])), [25.0])
+    np.testing.assert_allclose(metrics.image_errors(predicted, annotated, np.array([10.0])), [25.0])
 
 
 def test_a_perfect_predictor_has_no_error() -> None:
-    errors = metrics.picture_errors(POINTS, POINTS, metrics.distance(POINTS, 0, 1))
+    errors = metrics.image_errors(POINTS, POINTS, metrics.distance(POINTS, 0, 1))
     assert metrics.mean(errors) == 0.0
     assert metrics.mean(metrics.failures(errors, 10.0)) == 0.0
     assert metrics.mean(metrics.areas(errors, 10.0)) == 1.0
@@ -39,8 +39,8 @@ def test_the_area_is_that_of_the_cumulative_error_curve() -> None:
     assert metrics.mean(metrics.areas(errors, 10.0)) == pytest.approx(curve.mean(), abs=1e-4)
 
 
-def test_pictures_without_a_unit_are_left_out() -> None:
-    errors = metrics.picture_errors(POINTS[:2] + 1.0, POINTS[:2], np.array([0.0, 2.0]))
+def test_images_without_a_unit_are_left_out() -> None:
+    errors = metrics.image_errors(POINTS[:2] + 1.0, POINTS[:2], np.array([0.0, 2.0]))
     assert np.isnan(errors[0])
     assert metrics.mean(errors) == pytest.approx(100 * 2**0.5 / 2)
     assert metrics.mean(metrics.failures(errors, 10.0)) == 1.0
@@ -63,7 +63,7 @@ def test_without_a_bias_a_constant_cannot_be_added() -> None:
 
 
 def test_with_a_bias_the_origin_makes_no_difference_even_where_the_fit_is_rank_deficient() -> None:
-    few, shift = POINTS[:4], np.array([0.3, -0.7])  # 10 coordinates from 4 pictures
+    few, shift = POINTS[:4], np.array([0.3, -0.7])  # 10 coordinates from 4 images
     here, there = metrics.LinearMap(few, few, bias=True), metrics.LinearMap(few + shift, few, bias=True)
     np.testing.assert_allclose(here(POINTS), there(POINTS + shift), atol=1e-9)
 
@@ -78,7 +78,7 @@ def test_landmarks_that_coincide_still_give_finite_predictions() -> None:
     np.testing.assert_array_equal(nowhere(POINTS), np.zeros_like(POINTS))
 
 
-def test_of_the_fits_to_one_picture_the_one_of_least_norm_is_taken() -> None:
+def test_of_the_fits_to_one_image_the_one_of_least_norm_is_taken() -> None:
     source, target = POINTS[:1], POINTS[1:2, :3]
     fitted = metrics.LinearMap(source, target, bias=False)
     np.testing.assert_allclose(fitted(source), target, atol=1e-12)
@@ -92,7 +92,7 @@ def test_nothing_annotated_maps_to_nothing() -> None:
     assert metrics.LinearMap(POINTS, np.zeros((50, 0, 2)), bias=False)(POINTS[:3]).shape == (3, 0, 2)
 
 
-def test_an_interval_is_that_of_the_mean_of_independent_pictures() -> None:
+def test_an_interval_is_that_of_the_mean_of_independent_images() -> None:
     errors = np.random.RandomState(1).normal(10.0, 2.0, 400)
     found = metrics.intervals({"nme": errors}, 4000, np.random.RandomState(2))["nme"]
     half = 1.96 * errors.std() / 20.0  # of a mean of 400
@@ -106,7 +106,7 @@ def test_all_errors_are_resampled_together_and_the_seed_decides() -> None:
     assert found == metrics.intervals({"nme": errors, "double": 2.0 * errors}, 100, np.random.RandomState(2))
 
 
-def test_pictures_without_an_error_do_not_count_in_the_interval() -> None:
+def test_images_without_an_error_do_not_count_in_the_interval() -> None:
     errors = {"one": np.array([3.0]), "none": np.array([np.nan])}
     assert metrics.intervals(errors, 10, np.random.RandomState(0)) == {"one": [3.0, 3.0], "none": None}
     rare = np.array([3.0] + 20 * [np.nan])  # most resamples hold no error at all

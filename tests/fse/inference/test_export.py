@@ -33,7 +33,7 @@ def made(tiny, tmp_path_factory) -> Path:
 def test_the_exported_models_agree_with_the_checkpoint(tiny, made: Path) -> None:
     description = json.loads((made / "model" / "model.json").read_text())
     assert (description["network"], description["landmarks"], description["view"]) == ("compact", 4, 16)
-    assert description["compared_pictures"] == 7
+    assert description["compared_images"] == 7
     assert set(description["difference"]) == {"model.pb", "saved_model"}
     assert max(description["difference"].values()) <= tiny.export.tolerance
 
@@ -48,18 +48,18 @@ def test_stages_other_than_training_do_without_npu_bridge(
 
 
 def test_the_frozen_model_takes_any_batch_and_gives_points_and_maps(made: Path) -> None:
-    pictures = np.random.RandomState(0).randint(0, 256, (3, 16, 16, 3)).astype(np.uint8)
+    images = np.random.RandomState(0).randint(0, 256, (3, 16, 16, 3)).astype(np.uint8)
     with detector.Detector(made / "model") as detect:
-        three, one = detect(pictures), detect(pictures[:1])
+        three, one = detect(images), detect(images[:1])
     assert three.landmarks.shape == (3, 4, 2)
     assert three.heatmaps.shape == (3, 4, 4, 4)
     np.testing.assert_allclose(three.heatmaps.sum(axis=(1, 2)), 1.0, atol=1e-5)
     assert abs(three.landmarks).max() < 1.0
     np.testing.assert_allclose(three.landmarks[:1], one.landmarks, atol=1e-5)
-    # A landmark is the expectation of its map over the cells' centres.
-    centres = np.array([-0.75, -0.25, 0.25, 0.75])
-    np.testing.assert_allclose(three.landmarks[..., 0], (three.heatmaps.sum(1) * centres[:, None]).sum(1), atol=1e-5)
-    np.testing.assert_allclose(three.landmarks[..., 1], (three.heatmaps.sum(2) * centres[:, None]).sum(1), atol=1e-5)
+    # A landmark is the expectation of its map over the cells' centers.
+    centers = np.array([-0.75, -0.25, 0.25, 0.75])
+    np.testing.assert_allclose(three.landmarks[..., 0], (three.heatmaps.sum(1) * centers[:, None]).sum(1), atol=1e-5)
+    np.testing.assert_allclose(three.landmarks[..., 1], (three.heatmaps.sum(2) * centers[:, None]).sum(1), atol=1e-5)
 
 
 def test_an_exported_model_reads_landmarks_as_configured(tiny, made: Path, tmp_path: Path) -> None:
@@ -67,29 +67,29 @@ def test_an_exported_model_reads_landmarks_as_configured(tiny, made: Path, tmp_p
     near = dataclasses.replace(tiny, network=dataclasses.replace(tiny.network, **reading))
     export.export(near, made / "trained", made / "records", tmp_path)
     assert json.loads((tmp_path / "model.json").read_text())["reading"] == {"radius": 1, "temperature": 2.0}
-    pictures = np.random.RandomState(0).randint(0, 256, (3, 16, 16, 3)).astype(np.uint8)
+    images = np.random.RandomState(0).randint(0, 256, (3, 16, 16, 3)).astype(np.uint8)
     with detector.Detector(tmp_path) as detect:
-        found = detect(pictures)
+        found = detect(images)
     np.testing.assert_allclose(found.heatmaps.sum(axis=(1, 2)), 1.0, atol=1e-5)
-    centres = np.array([-0.75, -0.25, 0.25, 0.75])
-    for picture in range(3):
+    centers = np.array([-0.75, -0.25, 0.25, 0.75])
+    for image in range(3):
         for landmark in range(4):
-            shares = np.sqrt(found.heatmaps[picture, ..., landmark].astype(np.float64))
+            shares = np.sqrt(found.heatmaps[image, ..., landmark].astype(np.float64))
             row, column = np.unravel_index(shares.argmax(), shares.shape)
             rows, columns = np.ogrid[:4, :4]
             shares *= (abs(rows - row) <= 1) & (abs(columns - column) <= 1)
-            wanted = (shares.sum(0) @ centres, shares.sum(1) @ centres) / shares.sum()
-            np.testing.assert_allclose(found.landmarks[picture, landmark], wanted, atol=1e-4)
+            wanted = (shares.sum(0) @ centers, shares.sum(1) @ centers) / shares.sum()
+            np.testing.assert_allclose(found.landmarks[image, landmark], wanted, atol=1e-4)
 
 
 def test_averaged_weights_are_what_is_exported(tiny, made: Path, tmp_path: Path) -> None:
     averaged = dataclasses.replace(tiny, train=dataclasses.replace(tiny.train, average=0.9))
     train.train(averaged, made / "records", tmp_path / "trained")
-    pictures = np.random.RandomState(0).randint(0, 256, (3, 16, 16, 3)).astype(np.uint8)
+    images = np.random.RandomState(0).randint(0, 256, (3, 16, 16, 3)).astype(np.uint8)
 
     def maps(settings: Config, trained: Path, name: str) -> np.ndarray:
         (tmp_path / name).mkdir()
-        return export.freeze(settings, trained / "checkpoints", tmp_path / name, pictures)[1].heatmaps
+        return export.freeze(settings, trained / "checkpoints", tmp_path / name, images)[1].heatmaps
 
     last = maps(tiny, tmp_path / "trained", "last")
     assert abs(maps(averaged, tmp_path / "trained", "averaged") - last).max() > 1e-4
@@ -98,9 +98,9 @@ def test_averaged_weights_are_what_is_exported(tiny, made: Path, tmp_path: Path)
 
 
 def test_an_exported_model_that_differs_is_refused(tiny, made: Path, tmp_path: Path, monkeypatch) -> None:
-    def other(folder: Path, pictures: np.ndarray) -> detector.Detection:
+    def other(folder: Path, images: np.ndarray) -> detector.Detection:
         with detector.Detector(folder) as detect:
-            found = detect(pictures)
+            found = detect(images)
         return found._replace(landmarks=found.landmarks + 0.01)
 
     monkeypatch.setattr(detector, "run_frozen", other)
@@ -151,19 +151,19 @@ def test_predictions_and_examples_are_complete(made: Path) -> None:
     assert header[:7] == "file nme nme_warped mean_shape_nme mean_shape_nme_warped left_eye_x left_eye_y".split()
     assert header[-1] == "discovered_3_y"
     examples = np.load(str(made / "evaluation" / "examples.npz"))
-    assert examples["pictures"].shape == examples["warped_pictures"].shape == (3, 16, 16, 3)
+    assert examples["images"].shape == examples["warped_images"].shape == (3, 16, 16, 3)
     assert examples["heatmaps"].shape == (3, 4, 4, 4)
     np.testing.assert_allclose(examples["cells"], [-0.75, -0.25, 0.25, 0.75])
     assert examples["predicted"].shape == examples["warped_annotated"].shape == (3, 2, 2)
-    # The dots of the pictures are at the annotated points of the view, upright and warped.
+    # The dots of the images are at the annotated points of the view, upright and warped.
     for kind in ("", "warped_"):
-        for picture, points in zip(examples[kind + "pictures"], examples[kind + "annotated"]):
+        for image, points in zip(examples[kind + "images"], examples[kind + "annotated"]):
             for x, y in (np.clip(points, -0.99, 0.99) + 1.0) * 8.0:
                 if 1 < x < 15 and 1 < y < 15:
-                    assert picture[int(y), int(x)].min() > 120
+                    assert image[int(y), int(x)].min() > 120
 
 
-def test_pictures_without_annotations_still_have_an_equivariance_error(tiny, made: Path, tmp_path: Path) -> None:
+def test_images_without_annotations_still_have_an_equivariance_error(tiny, made: Path, tmp_path: Path) -> None:
     for name in ("records", "evaluation"):
         (tmp_path / name).mkdir()
     tfrecord.convert(tiny, write_crops(tmp_path / "crops", 16, 7, names=()), tmp_path / "records")

@@ -11,7 +11,7 @@ from fse.inputs import augment
 SETTINGS = Augment()
 
 
-def test_the_views_of_a_picture_share_their_mirroring_and_nothing_else() -> None:
+def test_the_views_of_a_image_share_their_mirroring_and_nothing_else() -> None:
     draw = augment.draw(SETTINGS, np.random.RandomState(0), 64, 2)
     mirrored = draw.targets[:, :, -1, 0] - draw.targets[:, :, 0, 0] < 0  # the right end left of the left end
     assert (mirrored[:, 0] == mirrored[:, 1]).all()

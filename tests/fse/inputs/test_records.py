@@ -18,17 +18,17 @@ def collected(dataset, count: int) -> list:
         return [session.run(following) for _ in range(count)]
 
 
-def test_shards_hold_every_picture_and_its_landmarks(few_shards: Path, tmp_path: Path) -> None:
+def test_shards_hold_every_image_and_its_landmarks(few_shards: Path, tmp_path: Path) -> None:
     data = records.read(few_shards)
-    assert data.pictures == {"train": 9, "test": 4}
+    assert data.images == {"train": 9, "test": 4}
     assert [len(data.shards[split]) for split in ("train", "test")] == [2, 2]
     table = pd.read_csv(str(tmp_path / "crops" / "landmarks.csv")).set_index("file")
     with tf.Graph().as_default():
-        ((names, pictures, points),) = collected(records.in_order(data, "train", 9), 1)
+        ((names, images, points),) = collected(records.in_order(data, "train", 9), 1)
     assert sorted(names) == [f"{number:04d}.png".encode() for number in range(9)]
-    for name, picture, point in zip(names, pictures, points):
-        original = Image.open(str(tmp_path / "crops" / "pictures" / name.decode()))
-        np.testing.assert_array_equal(picture, np.asarray(original))
+    for name, image, point in zip(names, images, points):
+        original = Image.open(str(tmp_path / "crops" / "images" / name.decode()))
+        np.testing.assert_array_equal(image, np.asarray(original))
         expected = table.loc[name.decode(), ["left_eye_x", "left_eye_y", "right_eye_x", "right_eye_y"]]
         np.testing.assert_allclose(point.ravel(), expected.to_numpy(float), atol=1e-6)
 
@@ -44,15 +44,15 @@ def test_stock_tensorflow_reads_the_documented_features(few_shards: Path) -> Non
     assert len(features["landmarks"].float_list.value) == 4
 
 
-def test_pictures_without_landmarks_and_fewer_than_shards(tiny, tmp_path: Path) -> None:
+def test_images_without_landmarks_and_fewer_than_shards(tiny, tmp_path: Path) -> None:
     folder = tmp_path / "records"
     folder.mkdir()
     tfrecord.convert(tiny, write_crops(tmp_path / "crops", 1, 0, names=()), folder)
     data = records.read(folder)
     assert data.shards == {"train": ["train-00000-of-00001.tfrecord"], "test": []}
     with tf.Graph().as_default():
-        ((_, pictures, points),) = collected(records.in_order(data, "train", 4), 1)
-    assert pictures.shape == (1, 20, 20, 3)
+        ((_, images, points),) = collected(records.in_order(data, "train", 4), 1)
+    assert images.shape == (1, 20, 20, 3)
     assert points.shape == (1, 0, 2)
 
 
@@ -61,7 +61,7 @@ def test_jpeg_crops_are_packed_and_decoded_as_such(tiny, tmp_path: Path) -> None
     table = crops / "landmarks.csv"
     table.write_text(table.read_text().replace(".png", ".jpeg"))
     smooth = np.stack(np.broadcast_arrays(np.arange(20)[:, None] * 10, np.arange(20) * 5, 100), -1).astype(np.uint8)
-    Image.fromarray(smooth).save(str(crops / "pictures" / "0000.jpeg"), quality=95)
+    Image.fromarray(smooth).save(str(crops / "images" / "0000.jpeg"), quality=95)
     folder.mkdir()
     tfrecord.convert(tiny, crops, folder)
     example = tf.train.Example.FromString(
@@ -69,12 +69,12 @@ def test_jpeg_crops_are_packed_and_decoded_as_such(tiny, tmp_path: Path) -> None
     )
     assert example.features.feature["image/format"].bytes_list.value[0] == b"jpeg"
     with tf.Graph().as_default():
-        ((_, pictures, _),) = collected(records.in_order(records.read(folder), "train", 1), 1)
-    assert np.abs(pictures[0].astype(int) - smooth).max() <= 6
+        ((_, images, _),) = collected(records.in_order(records.read(folder), "train", 1), 1)
+    assert np.abs(images[0].astype(int) - smooth).max() <= 6
 
 
 def order(shards: Path, first_step: int, steps: int, seed: int = 1) -> np.ndarray:
-    """[steps, batch] fingerprints of the pictures of each step."""
+    """[steps, batch] fingerprints of the images of each step."""
     with tf.Graph().as_default():
         step = tf.constant(first_step, tf.int64)
         batches = collected(records.endless(records.read(shards), 4, seed, 100, step), steps)
@@ -82,7 +82,7 @@ def order(shards: Path, first_step: int, steps: int, seed: int = 1) -> np.ndarra
 
 
 def test_every_epoch_has_its_own_order_and_resuming_gives_the_rest(few_shards: Path) -> None:
-    whole = order(few_shards, 0, 6)  # three epochs of two batches of four, of nine pictures
+    whole = order(few_shards, 0, 6)  # three epochs of two batches of four, of nine images
     for epoch in range(3):
         assert len(set(whole[2 * epoch : 2 * epoch + 2].ravel())) == 8
     assert (whole[:2] != whole[2:4]).any()

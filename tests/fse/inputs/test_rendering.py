@@ -18,79 +18,79 @@ from fse.inputs import augment, rendering
 SETTINGS = Augment()
 
 
-def rendered(pictures: np.ndarray, draw: augment.Draw, view: int) -> np.ndarray:
+def rendered(images: np.ndarray, draw: augment.Draw, view: int) -> np.ndarray:
     """Views as uint8-scaled floats in [0, 255]."""
-    return (rendering.render(pictures, draw, view) + 1.0) * 127.5
+    return (rendering.render(images, draw, view) + 1.0) * 127.5
 
 
 def noise(count: int, size: int) -> np.ndarray:
     return np.random.RandomState(0).randint(0, 256, (count, size, size, 3)).astype(np.uint8)
 
 
-def test_the_unchanged_draw_gives_the_middle_of_the_picture() -> None:
-    pictures = noise(2, 12)
-    views = rendered(pictures, augment.unchanged(SETTINGS, 2), 8)
-    np.testing.assert_allclose(views, pictures[:, 2:10, 2:10], atol=1e-2)
+def test_the_unchanged_draw_gives_the_middle_of_the_image() -> None:
+    images = noise(2, 12)
+    views = rendered(images, augment.unchanged(SETTINGS, 2), 8)
+    np.testing.assert_allclose(views, images[:, 2:10, 2:10], atol=1e-2)
 
 
-def test_a_shift_by_whole_pixels_moves_the_view_over_the_picture() -> None:
-    pictures = noise(1, 12)
+def test_a_shift_by_whole_pixels_moves_the_view_over_the_image() -> None:
+    images = noise(1, 12)
     draw = augment.unchanged(SETTINGS, 1)
     right_by_two = draw._replace(targets=draw.targets + np.float32([2 * 2 / 8, 0]))
-    np.testing.assert_allclose(rendered(pictures, right_by_two, 8), pictures[:, 2:10, 4:12], atol=1e-2)
+    np.testing.assert_allclose(rendered(images, right_by_two, 8), images[:, 2:10, 4:12], atol=1e-2)
 
 
-def test_beyond_its_edge_a_picture_is_mirrored() -> None:
-    pictures = noise(1, 8)
+def test_beyond_its_edge_a_image_is_mirrored() -> None:
+    images = noise(1, 8)
     draw = augment.unchanged(SETTINGS, 1)
     left_by_three = draw._replace(targets=draw.targets - np.float32([3 * 2 / 8, 0]))
-    expected = np.concatenate([pictures[:, :, 2::-1], pictures[:, :, :5]], axis=2)
-    np.testing.assert_allclose(rendered(pictures, left_by_three, 8), expected, atol=1e-2)
+    expected = np.concatenate([images[:, :, 2::-1], images[:, :, :5]], axis=2)
+    np.testing.assert_allclose(rendered(images, left_by_three, 8), expected, atol=1e-2)
 
 
 @pytest.mark.parametrize("size, view, controls", [(20, 20, 5), (21, 21, 4), (21, 17, 2), (14, 18, 3)])
 def test_views_are_what_an_independent_interpolation_gives_beyond_the_edges_too(size, view, controls) -> None:
-    pictures, settings = noise(2, size), Augment(control_points=controls, scale=0.2, shift=0.5)
+    images, settings = noise(2, size), Augment(control_points=controls, scale=0.2, shift=0.5)
     draw = augment.draw(settings, np.random.RandomState(1), 2, 2)
     draw = draw._replace(gains=np.ones_like(draw.gains), offsets=np.zeros_like(draw.offsets))
-    views = rendered(pictures, draw, view)
-    pixels = geometry.grid(geometry.centres(view), geometry.centres(view))
+    views = rendered(images, draw, view)
+    pixels = geometry.grid(geometry.centers(view), geometry.centers(view))
     outside = 0
     for number, found in enumerate(views):
-        picture, targets = number // 2, draw.targets[number // 2, number % 2]
+        image, targets = number // 2, draw.targets[number // 2, number % 2]
         x, y = (geometry.warp_points(pixels, targets) * view / 2.0 + size / 2.0 - 0.5).T
         outside += np.sum((x < 0) | (y < 0) | (x > size - 1) | (y > size - 1))
-        for colour in range(3):
-            expected = ndimage.map_coordinates(pictures[picture, :, :, colour] * 1.0, [y, x], order=1, mode="reflect")
-            # Weights are multiples of 1/8192, between colours that differ by up to 255 in each direction.
-            np.testing.assert_allclose(found[:, :, colour].ravel(), expected, atol=0.1)
+        for color in range(3):
+            expected = ndimage.map_coordinates(images[image, :, :, color] * 1.0, [y, x], order=1, mode="reflect")
+            # Weights are multiples of 1/8192, between colors that differ by up to 255 in each direction.
+            np.testing.assert_allclose(found[:, :, color].ravel(), expected, atol=0.1)
     assert outside > 100
 
 
 @pytest.mark.parametrize("widths", [0.0, 1.0, -1.5, 40.0, -101.0])
-def test_a_picture_is_mirrored_as_often_as_it_takes(widths: float) -> None:
-    pictures, unchanged = noise(1, 16), augment.unchanged(SETTINGS, 1)
+def test_a_image_is_mirrored_as_often_as_it_takes(widths: float) -> None:
+    images, unchanged = noise(1, 16), augment.unchanged(SETTINGS, 1)
     far = unchanged._replace(targets=unchanged.targets + np.float32([0.0, 2.0 * widths]))
     rows = np.floor(np.arange(16) + 16 * widths).astype(int) % 32
-    expected = pictures[:, np.minimum(rows, 31 - rows)]
-    np.testing.assert_allclose(rendered(pictures, far, 16), expected, atol=0.1)
+    expected = images[:, np.minimum(rows, 31 - rows)]
+    np.testing.assert_allclose(rendered(images, far, 16), expected, atol=0.1)
 
 
-def test_a_picture_has_the_same_views_whatever_else_is_in_the_batch() -> None:
-    pictures, draw = noise(6, 20), augment.draw(SETTINGS, np.random.RandomState(5), 6, 2)
-    pictures.setflags(write=False)
-    whole = rendering.render(pictures, draw, 16).reshape(6, 2, 16, 16, 3)
-    share = rendering.render(pictures[1::3], augment.Draw(*(part[1::3] for part in draw)), 16)
+def test_a_image_has_the_same_views_whatever_else_is_in_the_batch() -> None:
+    images, draw = noise(6, 20), augment.draw(SETTINGS, np.random.RandomState(5), 6, 2)
+    images.setflags(write=False)
+    whole = rendering.render(images, draw, 16).reshape(6, 2, 16, 16, 3)
+    share = rendering.render(images[1::3], augment.Draw(*(part[1::3] for part in draw)), 16)
     np.testing.assert_array_equal(share.reshape(2, 2, 16, 16, 3), whole[1::3])
 
 
 def test_a_dot_is_seen_where_the_warp_says() -> None:
-    """A blob planted in the picture appears in the view at the point that the warp sends to it."""
+    """A blob planted in the image appears in the view at the point that the warp sends to it."""
     size = view = 64
     draw = augment.draw(dataclasses.replace(SETTINGS, flip=False), np.random.RandomState(7), 1, 1)
     draw = draw._replace(gains=np.ones((1, 1, 3), np.float32), offsets=np.zeros((1, 1, 3), np.float32))
     where = np.array([0.2, -0.3])
-    pixels = geometry.grid(geometry.centres(size), geometry.centres(size))
+    pixels = geometry.grid(geometry.centers(size), geometry.centers(size))
     blob = 255.0 * np.exp(-((pixels - where) ** 2).sum(-1) / (2 * 0.05**2)).reshape(1, size, size, 1)
     view_of_it = rendered(np.repeat(np.round(blob), 3, axis=-1).astype(np.uint8), draw, view)[0, :, :, 0]
     weights = view_of_it.ravel() / view_of_it.sum()
@@ -98,20 +98,20 @@ def test_a_dot_is_seen_where_the_warp_says() -> None:
     np.testing.assert_allclose(weights @ pixels, expected, atol=0.1 * 2 / 20)  # a tenth of a cell of a 20-cell map
 
 
-def test_colours_change_about_mid_grey() -> None:
-    pictures = np.full((1, 8, 8, 3), 51, np.uint8)  # 0.2
+def test_colors_change_about_mid_gray() -> None:
+    images = np.full((1, 8, 8, 3), 51, np.uint8)  # 0.2
     draw = augment.unchanged(SETTINGS, 1)
     draw = draw._replace(gains=2.0 * draw.gains, offsets=np.float32([[[0.2, 0.0, 0.6]]]))
     # 0.5 + 2 * (0.2 - 0.5) + offset = -0.1 + offset, within [0, 1]
-    np.testing.assert_allclose(rendered(pictures, draw, 8)[0, 0, 0], [0.1 * 255, 0.0, 0.5 * 255], atol=0.01)
+    np.testing.assert_allclose(rendered(images, draw, 8)[0, 0, 0], [0.1 * 255, 0.0, 0.5 * 255], atol=0.01)
 
 
 @pytest.mark.parametrize(
-    "pictures", [noise(3, 8), noise(2, 8)[:, :7], noise(2, 8) / 255.0], ids=["3", "oblong", "float"]
+    "images", [noise(3, 8), noise(2, 8)[:, :7], noise(2, 8) / 255.0], ids=["3", "oblong", "float"]
 )
-def test_pictures_that_do_not_go_with_the_draw_are_refused(pictures: np.ndarray) -> None:
-    with pytest.raises(ValueError, match=r"wanted uint8 pictures \[2, size, size, 3\], got (uint8|float64) \["):
-        rendering.render(pictures, augment.unchanged(SETTINGS, 2), 8)
+def test_images_that_do_not_go_with_the_draw_are_refused(images: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"wanted uint8 images \[2, size, size, 3\], got (uint8|float64) \["):
+        rendering.render(images, augment.unchanged(SETTINGS, 2), 8)
 
 
 _PROGRAM = """

@@ -14,7 +14,7 @@ def evaluated(tensor):
 
 
 def points(side: int) -> np.ndarray:
-    return geometry.grid(geometry.centres(side), geometry.centres(side)).astype(np.float32)
+    return geometry.grid(geometry.centers(side), geometry.centers(side)).astype(np.float32)
 
 
 def bent(seed: int) -> np.ndarray:
@@ -72,7 +72,7 @@ def test_alignment_of_several_views_is_the_mean_over_their_pairs() -> None:
 
 @pytest.mark.parametrize(("side", "zoom", "shift"), [(8, 1.0, 0.0), (21, 0.8, 0.3), (42, 1.3, -0.2)])
 def test_alignment_of_equivariant_maps_is_their_variance_alone(side: int, zoom: float, shift: float) -> None:
-    """Maps of any size and crop that put the same weights on the same places of the picture."""
+    """Maps of any size and crop that put the same weights on the same places of the image."""
     maps = np.random.RandomState(0).dirichlet(np.ones(side * side), 2).T[None]
     where = geometry.warp_points(zoom * points(side) + shift, bent(side))
     order = np.random.RandomState(1).permutation(side * side)  # the other view has them in other cells

@@ -8,8 +8,8 @@ from fse.tf1 import tf
 
 
 def built(name: str, view: int, landmarks: int, training: bool = False):
-    pictures = tf.placeholder(tf.float32, [2, view, view, 3])
-    return pictures, network.score_maps(name, pictures, landmarks, training)
+    images = tf.placeholder(tf.float32, [2, view, view, 3])
+    return images, network.score_maps(name, images, landmarks, training)
 
 
 @pytest.mark.parametrize(
@@ -17,13 +17,13 @@ def built(name: str, view: int, landmarks: int, training: bool = False):
     [("paper", 32, 16), ("compact", 32, 8), ("compact", 80, 20), ("fine", 80, 40), ("deep", 80, 20)],
 )
 def test_cells_of_padded_networks_divide_the_view_evenly(name: str, view: int, cells: int) -> None:
-    np.testing.assert_allclose(network.cell_centres(name, view), geometry.centres(cells), atol=1e-12)
+    np.testing.assert_allclose(network.cell_centers(name, view), geometry.centers(cells), atol=1e-12)
 
 
 def test_cells_of_the_reference_lie_where_its_receptive_fields_do() -> None:
-    # Cell i of the replaced codes is centred on pixel 2 i + 22.5 of a view of 128 pixels, 42 cells.
+    # Cell i of the replaced codes is centerd on pixel 2 i + 22.5 of a view of 128 pixels, 42 cells.
     expected = (2.0 * (2.0 * np.arange(42) + 22.5) + 1.0) / 128.0 - 1.0
-    np.testing.assert_allclose(network.cell_centres("reference", 128), expected, atol=1e-12)
+    np.testing.assert_allclose(network.cell_centers("reference", 128), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_cells_of_the_reference_lie_where_its_receptive_fields_do() -> None:
 def test_maps_have_the_promised_size_and_static_shape(name: str, view: int) -> None:
     with tf.Graph().as_default():
         _, scores = built(name, view, 7)
-        cells = len(network.cell_centres(name, view))
+        cells = len(network.cell_centers(name, view))
         assert scores.shape.as_list() == [2, cells, cells, 7]
 
 
@@ -43,20 +43,20 @@ def test_the_reference_has_the_replaced_codes_parameters() -> None:
 
 
 @pytest.mark.parametrize("name", list(network.NETWORKS))
-def test_a_shifted_picture_gives_shifted_maps(name: str) -> None:
-    """Cells are where `cell_centres` says: moving the picture by whole cells moves the maps by as many."""
+def test_a_shifted_image_gives_shifted_maps(name: str) -> None:
+    """Cells are where `cell_centers` says: moving the image by whole cells moves the maps by as many."""
     view = 256 if name == "deep" else 96
-    first, second = network.cell_centres(name, view)[:2]
+    first, second = network.cell_centers(name, view)[:2]
     pixels = int(round((second - first) * view / 2))  # noqa: RUF046 (NumPy 1.18 rounds to a float)
     cells = 2 * max(1, network.NETWORKS[name].multiple // pixels)
     begin, shifted = view // 2 - 16, view // 2 - 16 + cells * pixels
-    picture = np.zeros((2, view, view, 3), np.float32)
-    picture[0, begin : begin + 8, begin : begin + 8] = np.random.RandomState(0).randn(8, 8, 3)
-    picture[1, begin : begin + 8, shifted : shifted + 8] = picture[0, begin : begin + 8, begin : begin + 8]
+    image = np.zeros((2, view, view, 3), np.float32)
+    image[0, begin : begin + 8, begin : begin + 8] = np.random.RandomState(0).randn(8, 8, 3)
+    image[1, begin : begin + 8, shifted : shifted + 8] = image[0, begin : begin + 8, begin : begin + 8]
     with tf.Graph().as_default(), tf.Session() as session:
-        pictures, scores = built(name, view, 3)
+        images, scores = built(name, view, 3)
         session.run(tf.global_variables_initializer())
-        maps = session.run(scores, {pictures: picture})
+        maps = session.run(scores, {images: image})
     # Far from the border, where padding shows.
     margin = maps.shape[1] // 3
     np.testing.assert_allclose(
@@ -69,7 +69,7 @@ def test_a_shifted_picture_gives_shifted_maps(name: str) -> None:
 def test_expectations_find_the_planted_cell() -> None:
     maps = np.zeros((1, 16, 2), np.float32)
     maps[0, 6, 0] = maps[0, 15, 1] = 1.0
-    points = geometry.grid(geometry.centres(4), geometry.centres(4)).astype(np.float32)
+    points = geometry.grid(geometry.centers(4), geometry.centers(4)).astype(np.float32)
     with tf.Session() as session:
         found = session.run(network.expectations(tf.constant(maps), points))
     np.testing.assert_allclose(found, [[[0.25, -0.25], [0.75, 0.75]]], atol=1e-6)
@@ -129,11 +129,11 @@ def test_initial_weights_depend_on_the_seed_alone() -> None:
 )
 def test_a_view_that_does_not_divide_is_refused(name: str, view: int, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        network.cell_centres(name, view)
+        network.cell_centers(name, view)
 
 
 def test_a_view_too_small_or_an_unknown_network_is_refused() -> None:
     with pytest.raises(ConfigError, match="too small"):
-        network.cell_centres("reference", 40)
+        network.cell_centers("reference", 40)
     with pytest.raises(ConfigError, match="one of paper, reference, compact, fine, deep"):
-        network.cell_centres("papr", 40)
+        network.cell_centers("papr", 40)

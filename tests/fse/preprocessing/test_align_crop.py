@@ -16,7 +16,7 @@ from PIL import Image
 
 from fse import config, geometry
 from fse.datasets import download
-from fse.errors import DataError, PictureError, StageError
+from fse.errors import DataError, ImageError, StageError
 from fse.preprocessing import align_crop, crop_frame
 from fse.runtime import processes
 
@@ -33,7 +33,7 @@ def settings(**values):
 
 
 def dotted(size, points, radius=2.0):
-    """A grey picture with a soft white dot at each point, uint8 [height, width, 3]."""
+    """A gray image with a soft white dot at each point, uint8 [height, width, 3]."""
     width, height = size
     x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
     light = np.full((height, width), 40.0)
@@ -42,25 +42,25 @@ def dotted(size, points, radius=2.0):
     return np.repeat(np.clip(np.round(light), 0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
 
 
-def dot(picture, near, reach):
+def dot(image, near, reach):
     """The centroid of the light around a pixel position, in pixels."""
-    light = picture[:, :, 0].astype(float) - 40.0
+    light = image[:, :, 0].astype(float) - 40.0
     y, x = np.mgrid[: len(light), : light.shape[1]] + 0.5
     light[np.hypot(x - near[0], y - near[1]) > reach] = 0.0
     return np.array([(light * x).sum(), (light * y).sum()]) / light.sum()
 
 
 def make(folder, rows, columns="file,split,left_eye_x,left_eye_y,right_eye_x,right_eye_y,mouth_x,mouth_y"):
-    """A data set as Download writes it: rows of (name, picture or bytes, further cells)."""
+    """A data set as Download writes it: rows of (name, image or bytes, further cells)."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     lines = [columns]
-    for name, picture, cells in rows:
+    for name, image, cells in rows:
         path = folder / "images" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(picture, bytes):
-            path.write_bytes(picture)
-        elif picture is not None:
-            Image.fromarray(picture).save(str(path))
+        if isinstance(image, bytes):
+            path.write_bytes(image)
+        elif image is not None:
+            Image.fromarray(image).save(str(path))
         if cells is not None:
             lines.append(",".join([name] + [str(cell) for cell in cells]))
     if columns:
@@ -90,12 +90,12 @@ def points_of(row, names=NAMES):
     return np.array([[float(row[name + "_x"]), float(row[name + "_y"])] for name in names])
 
 
-def picture_of(folder, row):
-    return np.asarray(Image.open(str(folder / "pictures" / row["file"])))
+def image_of(folder, row):
+    return np.asarray(Image.open(str(folder / "images" / row["file"])))
 
 
-def sample(picture, square, size):
-    return np.asarray(align_crop.sample(Image.fromarray(picture), square, size))
+def sample(image, square, size):
+    return np.asarray(align_crop.sample(Image.fromarray(image), square, size))
 
 
 # Resampling ------------------------------------------------------------------------------------------------------------
@@ -104,41 +104,41 @@ def sample(picture, square, size):
 @pytest.mark.parametrize("angle", [0.0, 0.3, -1.2, np.pi])
 @pytest.mark.parametrize("side", [20.0, 50.0, 77.7, 160.0, 333.0, 900.0])
 def test_dots_are_found_where_their_landmarks_are(angle, side):
-    """Within a tenth of a crop pixel, enlarging or shrinking, turned or not, also where the square leaves the picture."""
+    """Within a tenth of a crop pixel, enlarging or shrinking, turned or not, also where the square leaves the image."""
     random = np.random.RandomState(0)
-    size, centre = 50, np.array([203.3, 158.8])
+    size, center = 50, np.array([203.3, 158.8])
     half = side / 2.0 * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    square = np.concatenate([half, centre[:, None]], axis=1)
+    square = np.concatenate([half, center[:, None]], axis=1)
     step = side / size
     for _ in range(4):
         landmark = random.uniform(-0.6, 0.6, 2) * min(1.0, 240.0 / side)
         pixel = geometry.apply_affine(square, landmark)
-        picture = dotted((400, 300), pixel, radius=max(1.2, 1.5 * step))
+        image = dotted((400, 300), pixel, radius=max(1.2, 1.5 * step))
         wanted = geometry.to_pixels(landmark, (size, size))
-        found = dot(sample(picture, square, size), wanted, 4.0 + 6.0 / step)
+        found = dot(sample(image, square, size), wanted, 4.0 + 6.0 / step)
         assert np.abs(found - wanted).max() < 0.1
 
 
-def centre_of(picture, near, reach):
+def center_of(image, near, reach):
     """The middle of a smooth round spot near a pixel position, by moments under a round window that follows it.
 
     Exact for spots that a linear map made of a Gaussian one, but for the 8 bits of a pixel: it knows nothing of squares.
     """
-    light = picture[:, :, 0].astype(float) - 40.0
+    light = image[:, :, 0].astype(float) - 40.0
     y, x = np.mgrid[: len(light), : light.shape[1]] + 0.5
-    centre = np.round(near)
+    center = np.round(near)
     for _ in range(12):
-        weights = light * np.exp(-((x - centre[0]) ** 2 + (y - centre[1]) ** 2) / (2.0 * reach**2))
-        centre = np.array([(weights * x).sum(), (weights * y).sum()]) / weights.sum()
-    return centre
+        weights = light * np.exp(-((x - center[0]) ** 2 + (y - center[1]) ** 2) / (2.0 * reach**2))
+        center = np.array([(weights * x).sum(), (weights * y).sum()]) / weights.sum()
+    return center
 
 
 @pytest.mark.parametrize("angle", [0.0, 1e-3, 0.3, np.pi / 2, np.pi])
 @pytest.mark.parametrize("side", [50.0, 100.0, 160.0, 333.0])
 def test_landmarks_are_exact_to_a_hundredth_of_a_pixel(angle, side):
-    """Turned by a little or a right angle, neither larger nor smaller: there interpolation may shift a whole picture.
+    """Turned by a little or a right angle, neither larger nor smaller: there interpolation may shift a whole image.
 
-    The fractions are such that no value is rounded back to the pixel's beside it all over the picture, which 8 bits do to
+    The fractions are such that no value is rounded back to the pixel's beside it all over the image, which 8 bits do to
     shifts of a few hundredths.
     """
     size, step = 100, side / 100.0
@@ -146,17 +146,17 @@ def test_landmarks_are_exact_to_a_hundredth_of_a_pixel(angle, side):
     for number, part in enumerate((0.3, 0.61)):
         square = np.concatenate([half, [[203.0 + part], [158.5 + part]]], axis=1)
         landmark = np.array([[0.237, -0.311], [-0.123, 0.171]])[number]
-        picture = dotted((400, 300), geometry.apply_affine(square, landmark), radius=max(5.0, 5.0 * step))
+        image = dotted((400, 300), geometry.apply_affine(square, landmark), radius=max(5.0, 5.0 * step))
         wanted = geometry.to_pixels(landmark, (size, size))
-        found = centre_of(sample(picture, square, size), wanted, max(5.0 / step, 5.0))
+        found = center_of(sample(image, square, size), wanted, max(5.0 / step, 5.0))
         assert np.abs(found - wanted).max() < 0.01
 
 
 @pytest.mark.parametrize(
     "values",
     [
-        {"mode": "centre", "scale": 0.9, "shift": [0.02, -0.03]},
-        {"mode": "centre", "margins": [3, 8, 0, 1]},
+        {"mode": "center", "scale": 0.9, "shift": [0.02, -0.03]},
+        {"mode": "center", "margins": [3, 8, 0, 1]},
         {"mode": "squash"},
         {"mode": "squash", "margins": [11, 0, 7, 5], "scale": 1.1},
         {"mode": "box", "scale": 1.3, "box_side": "width", "shift": [0.0, -0.02]},
@@ -171,8 +171,8 @@ def test_every_protocol_shows_its_landmarks_to_a_hundredth_of_a_pixel(tmp_path, 
         turn = 80.0 * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         points = np.round(FACE @ turn.T + [145.0, 90.0] + random.uniform(-4.0, 4.0, 2), 3)
         box = [*points.min(0) - 40.0, 170.0, 150.0]
-        picture = dotted(size, points, radius=9.0)
-        rows.append((f"{number}.png", picture, ["train", *box, *points.ravel()]))
+        image = dotted(size, points, radius=9.0)
+        rows.append((f"{number}.png", image, ["train", *box, *points.ravel()]))
     columns = "file,split,box_x,box_y,box_width,box_height," + ",".join(
         name + axis for name in NAMES for axis in ("_x", "_y")
     )
@@ -183,26 +183,26 @@ def test_every_protocol_shows_its_landmarks_to_a_hundredth_of_a_pixel(tmp_path, 
     assert len(made) == 3
     for row in made:
         for wanted in geometry.to_pixels(points_of(row), (100, 100)):
-            found = centre_of(picture_of(tmp_path / "out", row), wanted, 4.5)
+            found = center_of(image_of(tmp_path / "out", row), wanted, 4.5)
             assert np.abs(found - wanted).max() < 0.01
 
 
 def test_a_crop_of_the_same_size_changes_nothing():
-    picture = np.random.RandomState(0).randint(0, 256, (40, 40, 3)).astype(np.uint8)
+    image = np.random.RandomState(0).randint(0, 256, (40, 40, 3)).astype(np.uint8)
     square = np.array([[20.0, 0.0, 20.0], [0.0, 20.0, 20.0]])
-    assert (sample(picture, square, 40) == picture).all()
-    quarter = np.array([[0.0, -20.0, 20.0], [20.0, 0.0, 20.0]])  # right of the crop is down in the picture
-    assert np.abs(sample(picture, quarter, 40).astype(int) - np.rot90(picture).astype(int)).max() <= 1
+    assert (sample(image, square, 40) == image).all()
+    quarter = np.array([[0.0, -20.0, 20.0], [20.0, 0.0, 20.0]])  # right of the crop is down in the image
+    assert np.abs(sample(image, quarter, 40).astype(int) - np.rot90(image).astype(int)).max() <= 1
 
 
 @pytest.mark.parametrize("angle", [0.0, 0.4])
 @pytest.mark.parametrize("side", [400.0, 1500.0])
 def test_shrinking_is_antialiased(angle, side):
-    """A one-pixel chequerboard becomes even grey."""
+    """A one-pixel chequerboard becomes even gray."""
     board = np.indices((1600, 1600)).sum(0) % 2 * 255
-    picture = np.repeat(board.astype(np.uint8)[:, :, None], 3, axis=2)
+    image = np.repeat(board.astype(np.uint8)[:, :, None], 3, axis=2)
     half = side / 2.0 * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    found = sample(picture, np.concatenate([half, [[800.0], [800.0]]], axis=1), 50)
+    found = sample(image, np.concatenate([half, [[800.0], [800.0]]], axis=1), 50)
     assert np.abs(found.astype(int) - 127).max() <= 8
 
 
@@ -213,7 +213,7 @@ def test_the_border_is_repeated_outside(angle, side):
     half = side / 2.0 * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     found = sample(ramp, np.concatenate([half, [[0.0], [50.0]]], axis=1), 32)
     points = geometry.apply_affine(
-        np.concatenate([half, [[0.0], [50.0]]], axis=1), geometry.grid(*[geometry.centres(32)] * 2)
+        np.concatenate([half, [[0.0], [50.0]]], axis=1), geometry.grid(*[geometry.centers(32)] * 2)
     )
     outside = points[:, 0].reshape(32, 32) < -2.0 * max(1.0, side / 32)
     assert outside.any()
@@ -221,10 +221,10 @@ def test_the_border_is_repeated_outside(angle, side):
     assert found.min() >= 40
 
 
-def test_a_square_outside_the_picture():
-    picture = dotted((50, 50), [25, 25])
-    with pytest.raises(PictureError, match="outside the picture"):
-        sample(picture, np.array([[10.0, 0.0, 80.0], [0.0, 10.0, 25.0]]), 20)
+def test_a_square_outside_the_image():
+    image = dotted((50, 50), [25, 25])
+    with pytest.raises(ImageError, match="outside the image"):
+        sample(image, np.array([[10.0, 0.0, 80.0], [0.0, 10.0, 25.0]]), 20)
 
 
 def test_a_giant_square_takes_little_memory():
@@ -235,7 +235,7 @@ def test_a_giant_square_takes_little_memory():
 # Mean shape ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_mean_shape_is_centred_with_its_eyes_a_given_part_apart():
+def test_the_mean_shape_is_centerd_with_its_eyes_a_given_part_apart():
     turned = FACE @ np.array([[0.0, -30.0], [30.0, 0.0]]) + [100.0, 70.0]
     nowhere = np.full((3, 2), np.nan)
     mistyped = FACE * 30.0
@@ -247,7 +247,7 @@ def test_the_mean_shape_is_centred_with_its_eyes_a_given_part_apart():
         assert np.allclose(mean.mean(0), 0.0)
         assert np.allclose(mean[1] - mean[0], [0.8, 0.0])
         assert np.allclose(mean[2] - mean[:2].mean(0), [0.0, 0.96])
-    with pytest.raises(DataError, match="no training picture"):
+    with pytest.raises(DataError, match="no training image"):
         crop_frame.mean_shape(shapes[2:], (0, 1), 0.4)
 
 
@@ -255,7 +255,7 @@ def test_the_mean_shape_is_centred_with_its_eyes_a_given_part_apart():
 
 
 def placed(values, points, box=None, size=(178.0, 218.0)):
-    """Pixels of the crop where points of the picture come to lie."""
+    """Pixels of the crop where points of the image come to lie."""
     chosen = settings(**values).crop
     square = crop_frame.square_of(chosen, None, np.zeros((0, 2)), box, np.array(size))
     return geometry.to_pixels(
@@ -292,29 +292,29 @@ def test_the_square_of_300w():
 
 
 def test_margins_that_leave_nothing():
-    with pytest.raises(PictureError, match="less than crop.margins take"):
+    with pytest.raises(ImageError, match="less than crop.margins take"):
         placed({"margins": [100, 0, 100, 0]}, POINTS)
 
 
-def test_a_squashed_picture_shows_its_landmarks_where_they_are():
+def test_a_squashed_image_shows_its_landmarks_where_they_are():
     point = np.array([120.0, 60.0])
     square = crop_frame.upright_square(np.array([89.0, 109.0]), np.array([178.0, 218.0]))
     found = dot(sample(dotted((178, 218), point, 5.0), square, 100), point * [100 / 178, 100 / 218], 12.0)
     assert np.abs(found - point * [100 / 178, 100 / 218]).max() < 0.1
 
 
-def test_landmarks_may_hang_over_the_picture(tmp_path):
+def test_landmarks_may_hang_over_the_image(tmp_path):
     dataset = make(tmp_path / "data", [("a.png", GOOD, ["train", -5.0, 20, 40, 20, 30, 40])])
     align_crop.align_crop(settings(overhang=0.1), dataset, tmp_path / "out")
     assert len(table(tmp_path / "out")) == 1
-    with pytest.raises(DataError, match="no usable picture"):
+    with pytest.raises(DataError, match="no usable image"):
         align_crop.align_crop(settings(overhang=0.05), dataset, tmp_path / "out2")
 
 
 # The stage -------------------------------------------------------------------------------------------------------------
 
 
-def test_centre(tmp_path):
+def test_center(tmp_path):
     dataset, points = faces(tmp_path / "data")
     align_crop.align_crop(settings(scale=0.9), dataset, tmp_path / "out")
     rows = table(tmp_path / "out")
@@ -323,17 +323,17 @@ def test_centre(tmp_path):
     for row, place in zip(rows, points):
         wanted = (place - [60.0, 50.0]) / 45.0
         assert np.allclose(points_of(row), wanted, atol=1e-6)
-        picture = picture_of(tmp_path / "out", row)
-        assert picture.shape == (50, 50, 3)
+        image = image_of(tmp_path / "out", row)
+        assert image.shape == (50, 50, 3)
         for point in geometry.to_pixels(wanted, (50, 50)):
-            assert np.abs(dot(picture, point, 4.0) - point).max() < 0.1
+            assert np.abs(dot(image, point, 4.0) - point).max() < 0.1
     assert json.loads((tmp_path / "out" / "crop.json").read_text()) == {
-        "pictures": 6,
+        "images": 6,
         "skipped": 0,
         "splits": {"train": 4, "test": 2},
         "landmarks": NAMES,
         "size": 50,
-        "mode": "centre",
+        "mode": "center",
         "reads_test_annotations": False,
     }
     assert (tmp_path / "out" / "skipped.csv").read_text() == "source,reason\n"
@@ -347,11 +347,11 @@ def test_landmarks_bring_every_face_to_the_mean_shape(tmp_path):
     for row in table(tmp_path / "out"):
         assert np.allclose(points_of(row), wanted, atol=1e-3)
         for point in geometry.to_pixels(points_of(row), (50, 50)):
-            assert np.abs(dot(picture_of(tmp_path / "out", row), point, 5.0) - point).max() < 0.1
+            assert np.abs(dot(image_of(tmp_path / "out", row), point, 5.0) - point).max() < 0.1
     assert json.loads((tmp_path / "out" / "crop.json").read_text())["reads_test_annotations"] is True
 
 
-def test_the_mean_shape_is_of_training_pictures_only(tmp_path):
+def test_the_mean_shape_is_of_training_images_only(tmp_path):
     dataset, _ = faces(tmp_path / "data")
     align_crop.align_crop(settings(mode="landmarks"), dataset, tmp_path / "out")
     text = (dataset / "landmarks.csv").read_text().splitlines()
@@ -363,16 +363,16 @@ def test_the_mean_shape_is_of_training_pictures_only(tmp_path):
 
 
 def test_box(tmp_path):
-    picture = dotted((100, 80), [30.0, 40.0])
+    image = dotted((100, 80), [30.0, 40.0])
     columns = "file,nose_x,nose_y,box_x,box_y,box_width,box_height"
-    rows = [("a.png", picture, [30, 40, 20, 30, 20, 40]), ("b.png", picture, [30, 40, -10, 0, 50, 40])]
+    rows = [("a.png", image, [30, 40, 20, 30, 20, 40]), ("b.png", image, [30, 40, -10, 0, 50, 40])]
     align_crop.align_crop(settings(mode="box", scale=1.5), make(tmp_path / "data", rows, columns), tmp_path / "out")
     first, second = table(tmp_path / "out")
     assert np.allclose(points_of(first, ["nose"]), [[0.0, -10.0 / 30.0]], atol=1e-6)
     assert np.allclose(points_of(second, ["nose"]), [[15.0 / 37.5, 20.0 / 37.5]], atol=1e-6)
     for row in (first, second):
         point = geometry.to_pixels(points_of(row, ["nose"]), (50, 50))[0]
-        assert np.abs(dot(picture_of(tmp_path / "out", row), point, 6.0) - point).max() < 0.1
+        assert np.abs(dot(image_of(tmp_path / "out", row), point, 6.0) - point).max() < 0.1
 
 
 def test_exif_orientation_comes_before_the_landmarks(tmp_path):
@@ -384,7 +384,7 @@ def test_exif_orientation_comes_before_the_landmarks(tmp_path):
     align_crop.align_crop(settings(size=60), dataset, tmp_path / "out")
     (row,) = table(tmp_path / "out")
     assert np.allclose(geometry.to_pixels(points_of(row, ["nose"]), (60, 60)), [[15.0, 15.0]], atol=1e-4)
-    assert np.abs(dot(picture_of(tmp_path / "out", row), [15.0, 15.0], 6.0) - 15.0).max() < 0.1
+    assert np.abs(dot(image_of(tmp_path / "out", row), [15.0, 15.0], 6.0) - 15.0).max() < 0.1
 
 
 @pytest.mark.parametrize("orientation", [1, 2, 3, 6, 8])
@@ -404,7 +404,7 @@ def test_large_photographs_are_decoded_coarsely_and_stay_exact(tmp_path, size, o
     (row,) = table(tmp_path / "out")
     wanted = geometry.to_pixels(points_of(row, ["nose"]), (100, 100))[0]
     assert np.allclose(wanted, (point - upright / 2.0) * 100.0 / 1200.0 + 50.0, atol=0.1 if size[0] % 8 else 1e-3)
-    assert np.abs(dot(picture_of(tmp_path / "out", row), wanted, 15.0) - wanted).max() < 0.02
+    assert np.abs(dot(image_of(tmp_path / "out", row), wanted, 15.0) - wanted).max() < 0.02
 
 
 def test_without_annotations(tmp_path):
@@ -419,30 +419,30 @@ PLACE = ["train", 20, 20, 40, 20, 30, 40]
 
 
 @pytest.mark.parametrize(
-    ("picture", "cells", "values", "reason"),
+    ("image", "cells", "values", "reason"),
     [
-        (b"no picture", PLACE, {}, "not a JPEG"),
+        (b"no image", PLACE, {}, "not a JPEG"),
         (b"", PLACE, {}, "the file is empty"),
         (None, PLACE, {}, "no such file"),
         (GOOD, None, {}, "no annotation"),
         (GOOD, ["train", "", 20, 40, 20, 30, 40], {}, "a landmark without coordinates"),
         (GOOD, ["train", "inf", 20, 40, 20, 30, 40], {}, "a landmark without coordinates"),
-        (GOOD, ["train", 20, 20, 40, 20, 30, 50.5], {}, "a landmark outside the picture"),
-        (GOOD, ["train", -0.5, 20, 40, 20, 30, 40], {}, "a landmark outside the picture"),
+        (GOOD, ["train", 20, 20, 40, 20, 30, 50.5], {}, "a landmark outside the image"),
+        (GOOD, ["train", -0.5, 20, 40, 20, 30, 40], {}, "a landmark outside the image"),
         (GOOD, ["train", 30, 20, 30, 20, 30, 20], {"mode": "landmarks"}, "landmarks that coincide"),
         (dotted((61, 50), [20, 20]), PLACE, {"max_pixels": 3000}, "61 x 50 pixels, more than 3000"),
     ],
 )
-def test_what_is_skipped_and_why(tmp_path, picture, cells, values, reason):
-    dataset = make(tmp_path / "data", [("bad.png", picture, cells)] + [(f"{i}.png", GOOD, PLACE) for i in range(3)])
+def test_what_is_skipped_and_why(tmp_path, image, cells, values, reason):
+    dataset = make(tmp_path / "data", [("bad.png", image, cells)] + [(f"{i}.png", GOOD, PLACE) for i in range(3)])
     align_crop.align_crop(settings(max_skipped=0.25, **values), dataset, tmp_path / "out")
     assert [row["source"] for row in table(tmp_path / "out")] == ["0.png", "1.png", "2.png"]
     (skipped,) = table(tmp_path / "out", "skipped.csv")
     assert skipped["source"] == "bad.png"
     assert reason in skipped["reason"]
     assert json.loads((tmp_path / "out" / "crop.json").read_text())["skipped"] == 1
-    assert sorted(path.name for path in (tmp_path / "out" / "pictures").iterdir()) == ["0.png", "1.png", "2.png"]
-    with pytest.raises(DataError, match=r"1 of 4 pictures .* crop.max_skipped = 0.2 permits: bad.png: ") as caught:
+    assert sorted(path.name for path in (tmp_path / "out" / "images").iterdir()) == ["0.png", "1.png", "2.png"]
+    with pytest.raises(DataError, match=r"1 of 4 images .* crop.max_skipped = 0.2 permits: bad.png: ") as caught:
         align_crop.align_crop(settings(max_skipped=0.2, **values), dataset, tmp_path / "out2")
     assert reason in str(caught.value)
 
@@ -453,7 +453,7 @@ def test_what_is_skipped_and_why(tmp_path, picture, cells, values, reason):
         ("file,width,height", [60, 51], {}, "60 x 50 pixels, but annotated as 60 x 51"),
         ("file,box_x,box_y,box_width,box_height", [1, 1, 0, 5], {"mode": "box"}, "a box without extent"),
         ("file,box_x,box_y,box_width,box_height", [1, 1, "", 5], {"mode": "box"}, "a box without extent"),
-        ("file,box_x,box_y,box_width,box_height", [99, 1, 5, 5], {"mode": "box"}, "a square outside the picture"),
+        ("file,box_x,box_y,box_width,box_height", [99, 1, 5, 5], {"mode": "box"}, "a square outside the image"),
         ("file,box_x,box_y,box_width,box_height", [1, 1, 1e9, 5], {"mode": "box"}, "a square of 1e+09 pixels"),
     ],
 )
@@ -485,9 +485,9 @@ def test_modes_that_want_more_than_there_is(tmp_path, columns, values, message):
 
 def test_nothing_usable(tmp_path):
     dataset = make(tmp_path / "data", [("a.png", b"", PLACE)])
-    with pytest.raises(DataError, match=r"no usable picture among 1\. a.png: the file is empty"):
+    with pytest.raises(DataError, match=r"no usable image among 1\. a.png: the file is empty"):
         align_crop.align_crop(settings(max_skipped=1.0), dataset, tmp_path / "out")
-    with pytest.raises(DataError, match="no usable picture among 0"):
+    with pytest.raises(DataError, match="no usable image among 0"):
         align_crop.align_crop(settings(), make(tmp_path / "none", [], ""), tmp_path / "out2")
 
 
@@ -516,12 +516,12 @@ def test_sub_folders_become_flat(tmp_path):
     written = table(tmp_path / "out")
     assert [row["source"] for row in written] == ["a/1.png", "a_1.png", "b/1.png"]
     assert sorted(row["file"] for row in written) == sorted(
-        path.name for path in (tmp_path / "out" / "pictures").iterdir()
+        path.name for path in (tmp_path / "out" / "images").iterdir()
     )
 
 
 def test_crops_as_jpeg(tmp_path):
-    """The same crops, named, stored and packed as JPEG, and nothing of the picture's own metadata in them."""
+    """The same crops, named, stored and packed as JPEG, and nothing of the image's own metadata in them."""
     dataset, _ = faces(tmp_path / "data", 3)
     marked = Image.fromarray(dotted((120, 100), [60, 50]))
     marked.save(str(dataset / "images" / "0.png"), icc_profile=b"a profile")
@@ -529,11 +529,11 @@ def test_crops_as_jpeg(tmp_path):
     align_crop.align_crop(settings(format="jpeg", quality=90), dataset, tmp_path / "jpeg")
     for exact, row in zip(table(tmp_path / "png"), table(tmp_path / "jpeg")):
         assert row == dict(exact, file=exact["file"].replace(".png", ".jpeg"))
-        with Image.open(str(tmp_path / "jpeg" / "pictures" / row["file"])) as stored:
+        with Image.open(str(tmp_path / "jpeg" / "images" / row["file"])) as stored:
             assert stored.format == "JPEG"
-            assert np.abs(np.asarray(stored).astype(int) - picture_of(tmp_path / "png", exact)).mean() < 2.0
+            assert np.abs(np.asarray(stored).astype(int) - image_of(tmp_path / "png", exact)).mean() < 2.0
             assert "icc_profile" not in stored.info
-        with Image.open(str(tmp_path / "png" / "pictures" / exact["file"])) as stored:
+        with Image.open(str(tmp_path / "png" / "images" / exact["file"])) as stored:
             assert "icc_profile" not in stored.info
 
 
@@ -644,13 +644,13 @@ def test_real_faces_align(tmp_path):
     rows = (tmp_path / "data" / "landmarks.csv").read_text().splitlines()[:121]
     (tmp_path / "data" / "landmarks.csv").write_text("\n".join(rows))
     spread = {}
-    for mode in ("centre", "landmarks"):
+    for mode in ("center", "landmarks"):
         settings_ = dataclasses.replace(whole, crop=dataclasses.replace(whole.crop, mode=mode, max_skipped=1.0))
         align_crop.align_crop(settings_, tmp_path / "data", tmp_path / mode)
         found = [points_of(row, ["left_eye", "right_eye", "nose"]) for row in table(tmp_path / mode)]
         assert len(found) == 120
         spread[mode] = np.std(found, axis=0).mean()
-    assert spread["landmarks"] < 0.6 * spread["centre"]
+    assert spread["landmarks"] < 0.6 * spread["center"]
 
 
 # Processes -------------------------------------------------------------------------------------------------------------

@@ -62,14 +62,14 @@ def test_files_are_byte_for_byte_what_tensorflow_writes(tmp_path: Path, length: 
     assert Path(path).read_bytes() == tfrecord.framed(serialized) + tfrecord.framed(b"")
 
 
-def test_shards_say_how_many_pictures_they_hold_and_their_hash(tiny, crops: Path, tmp_path: Path) -> None:
+def test_shards_say_how_many_images_they_hold_and_their_hash(tiny, crops: Path, tmp_path: Path) -> None:
     folder = converted(tiny, crops, tmp_path / "records")
     files = json.loads((folder / "records.json").read_text())["files"]
     assert sorted(files) == sorted(path.name for path in folder.glob("*.tfrecord"))
     for name, told in files.items():
         assert told["sha256"] == hashlib.sha256((folder / name).read_bytes()).hexdigest()
-        assert told["pictures"] == sum(1 for _ in tf.python_io.tf_record_iterator(str(folder / name)))
-    assert [files[name]["pictures"] for name in sorted(files)] == [2, 2, 5, 4]
+        assert told["images"] == sum(1 for _ in tf.python_io.tf_record_iterator(str(folder / name)))
+    assert [files[name]["images"] for name in sorted(files)] == [2, 2, 5, 4]
 
 
 def test_the_number_of_processes_makes_no_difference(

@@ -9,7 +9,7 @@ DEUTERANOPE = [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], 
 PROTANOPE = [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
 
 
-def pixel_centre(i, j, width, height):
+def pixel_center(i, j, width, height):
     return np.array([[(2 * i + 1) / width - 1, (2 * j + 1) / height - 1]])
 
 
@@ -23,7 +23,7 @@ def middle_of_difference(image, other):
 @pytest.mark.parametrize("scale", [4, 5.3])
 def test_marker_lands_on_the_pixel_it_was_planted_on(i, j, scale):
     dark = np.zeros((30 + 40, 40 + 40, 3), np.uint8)  # a margin of 20, so that no marker is cut off
-    point = pixel_centre(i + 20, j + 20, 80, 70)
+    point = pixel_center(i + 20, j + 20, 80, 70)
     lit = dark.copy()
     lit[j + 20, i + 20] = 255
     plain = drawing.enlarge(dark, scale)
@@ -35,30 +35,30 @@ def test_marker_lands_on_the_pixel_it_was_planted_on(i, j, scale):
 
 def test_ring_is_at_the_annotated_and_cross_at_the_predicted_point():
     dark = np.zeros((64, 64, 3), np.uint8)
-    here, there, nowhere = pixel_centre(16, 20, 64, 64), pixel_centre(48, 40, 64, 64), np.full((1, 2), np.nan)
+    here, there, nowhere = pixel_center(16, 20, 64, 64), pixel_center(48, 40, 64, 64), np.full((1, 2), np.nan)
     plain = drawing.enlarge(dark)
     ring = drawing.draw_comparison(dark, here, nowhere)
     cross = drawing.draw_comparison(dark, nowhere, there)
     assert middle_of_difference(ring, plain) == pytest.approx((16.5 * 5, 20.5 * 5), abs=1.0)
     assert middle_of_difference(cross, plain) == pytest.approx((48.5 * 5, 40.5 * 5), abs=1.0)
     assert ring.getpixel((82, 102)) == (0, 0, 0)  # a ring is open
-    assert cross.getpixel((242, 202)) == drawing.colours(1)[0]
+    assert cross.getpixel((242, 202)) == drawing.colors(1)[0]
 
 
 def test_points_that_are_outside_or_not_finite_do_no_harm():
-    picture = np.full((40, 40, 3), 90, np.uint8)
+    image = np.full((40, 40, 3), 90, np.uint8)
     points = np.array([[5.0, 0.0], [np.nan, 0.0], [0.0, -np.inf], [1e30, -1e30]])
-    assert np.array_equal(drawing.draw_landmarks(picture, points), drawing.enlarge(picture))
-    assert drawing.draw_comparison(picture, points, -points).size == (320, 320)
-    assert np.array_equal(drawing.draw_landmarks(picture, np.zeros((0, 2))), drawing.enlarge(picture))
+    assert np.array_equal(drawing.draw_landmarks(image, points), drawing.enlarge(image))
+    assert drawing.draw_comparison(image, points, -points).size == (320, 320)
+    assert np.array_equal(drawing.draw_landmarks(image, np.zeros((0, 2))), drawing.enlarge(image))
 
 
 def test_spread_has_a_dot_for_each_point_and_a_ring_at_the_mean():
     dark = np.zeros((64, 64, 3), np.uint8)
-    shapes = np.stack([pixel_centre(16, 20, 64, 64), pixel_centre(48, 20, 64, 64)])
+    shapes = np.stack([pixel_center(16, 20, 64, 64), pixel_center(48, 20, 64, 64)])
     drawn = drawing.draw_spread(dark, shapes)
-    colour = drawing.colours(1)[0]
-    assert drawn.getpixel((82, 102)) == drawn.getpixel((242, 102)) == colour
+    color = drawing.colors(1)[0]
+    assert drawn.getpixel((82, 102)) == drawn.getpixel((242, 102)) == color
     ring = np.asarray(drawn, int)[:, 110:210]
     assert middle_of_difference(ring, np.full_like(ring, 12)) == pytest.approx((32.5 * 5 - 110, 20.5 * 5), abs=1.0)
     assert np.array_equal(drawing.draw_annotated(dark, np.full((1, 2), np.nan)), drawing.enlarge(dark))
@@ -72,40 +72,40 @@ def test_contact_sheet_is_read_like_text():
     assert drawing.contact_sheet(tiles[:2], 3).size == (24, 8)
 
 
-def test_small_pictures_are_enlarged_and_others_left_as_they_are():
+def test_small_images_are_enlarged_and_others_left_as_they_are():
     point = np.zeros((1, 2))
     assert drawing.draw_landmarks(np.zeros((60, 80, 3), np.uint8), point).size == (320, 240)
     assert drawing.draw_landmarks(np.zeros((300, 500, 3), np.uint8), point).size == (500, 300)
     assert drawing.draw_landmarks(np.zeros((60, 80, 3), np.uint8), point, scale=2).size == (160, 120)
 
 
-def test_fifty_colours_differ_and_do_not_depend_on_how_many_there_are():
-    palette = drawing.colours(50)
+def test_fifty_colors_differ_and_do_not_depend_on_how_many_there_are():
+    palette = drawing.colors(50)
     assert len(set(palette)) == 50
-    assert all(0 <= value <= 255 for colour in palette for value in colour)
-    assert drawing.colours(7) == palette[:7]
-    assert len(drawing.colours(512)) == 512
+    assert all(0 <= value <= 255 for color in palette for value in color)
+    assert drawing.colors(7) == palette[:7]
+    assert len(drawing.colors(512)) == 512
 
 
 @pytest.mark.parametrize("seen_by", [np.eye(3), np.array(DEUTERANOPE), np.array(PROTANOPE)])
-def test_first_ten_colours_stay_apart_in_red_green_blindness(seen_by):
-    places = oklab(np.array(drawing.colours(10)) / 255.0, seen_by)
+def test_first_ten_colors_stay_apart_in_red_green_blindness(seen_by):
+    places = oklab(np.array(drawing.colors(10)) / 255.0, seen_by)
     distances = np.linalg.norm(places[:, None] - places[None], axis=-1)[np.triu_indices(10, 1)]
     assert distances.min() > 0.07  # some three just noticeable differences
 
 
-def oklab(colours, seen_by):
-    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4) @ seen_by.T
+def oklab(colors, seen_by):
+    linear = np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4) @ seen_by.T
     cones = [[0.41222, 0.53633, 0.05145], [0.21190, 0.68070, 0.10740], [0.08830, 0.28172, 0.62998]]
     axes = [[0.21045, 0.79362, -0.00407], [1.97800, -2.42859, 0.45059], [0.02590, 0.78277, -0.80868]]
     return np.cbrt(np.clip(linear, 0.0, 1.0) @ np.transpose(cones)) @ np.transpose(axes)
 
 
-def test_heat_map_glows_at_its_cell_in_its_colour():
-    picture = np.full((40, 40, 3), 120, np.uint8)
+def test_heatmap_glows_at_its_cell_in_its_color():
+    image = np.full((40, 40, 3), 120, np.uint8)
     maps = np.zeros((10, 10, 1))
     maps[2, 7] = 1.0
-    overlay = np.asarray(drawing.overlay_heat_maps(picture, maps, [(255, 0, 0)], scale=8), int)
+    overlay = np.asarray(drawing.overlay_heatmaps(image, maps, [(255, 0, 0)], scale=8), int)
     glow = overlay[:, :, 0] - overlay[:, :, 1]
     rows, columns = np.nonzero(glow > 0.5 * glow.max())
     assert (columns.mean() + 0.5, rows.mean() + 0.5) == pytest.approx((7.5 * 32, 2.5 * 32), abs=1.0)
@@ -114,10 +114,10 @@ def test_heat_map_glows_at_its_cell_in_its_colour():
     assert tuple(overlay[300, 20]) == (66, 66, 66)  # dimmed
 
 
-def test_heat_map_that_covers_only_the_middle_leaves_the_border_dark():
-    picture = np.full((40, 40, 3), 120, np.uint8)
-    ticks = 0.5 * geometry.centres(10)
-    overlay = np.asarray(drawing.overlay_heat_maps(picture, np.ones((10, 10, 1)), [(0, 255, 0)], ticks, scale=8), int)
+def test_heatmap_that_covers_only_the_middle_leaves_the_border_dark():
+    image = np.full((40, 40, 3), 120, np.uint8)
+    ticks = 0.5 * geometry.centers(10)
+    overlay = np.asarray(drawing.overlay_heatmaps(image, np.ones((10, 10, 1)), [(0, 255, 0)], ticks, scale=8), int)
     glow = overlay[:, :, 1] - overlay[:, :, 0] > 20
     assert glow[80:240, 80:240].all()
     assert glow.sum() == 160 * 160

@@ -14,11 +14,11 @@ from fse.report import data, results
 from fse.report.report import STAGES, report
 
 HOSTILE = "<script>alert('x')</script>\"&"
-SECTIONS = ["results", "landmarks", "predictions", "heat-maps", "errors", "shots", "losses", "data", "times"]
+SECTIONS = ["results", "landmarks", "predictions", "heatmaps", "errors", "shots", "losses", "data", "times"]
 SECTIONS += ["configuration", "provenance"]
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 POINTS = ["left_eye", "right_eye", "nose"]
-PICTURES, VIEW, CELLS, K = 3, 24, 6, 4
+IMAGES, VIEW, CELLS, K = 3, 24, 6, 4
 
 
 class Page(html.parser.HTMLParser):
@@ -62,9 +62,9 @@ def write_table(file, rows):
         csv.writer(stream).writerows(rows)
 
 
-def heat_maps(points):
+def heatmaps(points):
     """Maps [n, CELLS, CELLS, K] with a peak near each point, and their expectations."""
-    ticks = geometry.centres(CELLS)
+    ticks = geometry.centers(CELLS)
     x, y = points[:, None, None, :, 0], points[:, None, None, :, 1]
     maps = np.exp(-((ticks[None, None, :, None] - x) ** 2 + (ticks[None, :, None, None] - y) ** 2) / 0.1)
     maps /= maps.sum(axis=(1, 2), keepdims=True)
@@ -74,24 +74,24 @@ def heat_maps(points):
 
 def write_examples(folder, names, annotated):
     random = np.random.RandomState(0)
-    maps, discovered = heat_maps(random.uniform(-0.8, 0.8, (PICTURES, K, 2)))
-    arrays = {"names": np.array(names), "heatmaps": maps, "cells": geometry.centres(CELLS)}
+    maps, discovered = heatmaps(random.uniform(-0.8, 0.8, (IMAGES, K, 2)))
+    arrays = {"names": np.array(names), "heatmaps": maps, "cells": geometry.centers(CELLS)}
     for kind in ("", "warped_"):
-        arrays[kind + "pictures"] = random.randint(0, 256, (PICTURES, VIEW, VIEW, 3)).astype(np.uint8)
+        arrays[kind + "images"] = random.randint(0, 256, (IMAGES, VIEW, VIEW, 3)).astype(np.uint8)
         arrays[kind + "discovered"] = discovered
         for points in ("annotated", "predicted"):
-            arrays[kind + points] = random.uniform(-0.7, 0.7, (PICTURES, annotated, 2)).astype(np.float32)
+            arrays[kind + points] = random.uniform(-0.7, 0.7, (IMAGES, annotated, 2)).astype(np.float32)
     np.savez_compressed(str(folder / "examples.npz"), **arrays)
 
 
 def write_crops(folder, points):
     """Six training and three test crops, whose points lie around (0.1, -0.2), two of them outside the view."""
     random = np.random.RandomState(1)
-    (folder / "pictures").mkdir()
+    (folder / "images").mkdir()
     rows = [["file", "source", "split", *(point + axis for point in points for axis in ("_x", "_y"))]]
     for number in range(9):
         name = f"{number}.png"
-        Image.fromarray(random.randint(0, 256, (32, 32, 3)).astype(np.uint8)).save(str(folder / "pictures" / name))
+        Image.fromarray(random.randint(0, 256, (32, 32, 3)).astype(np.uint8)).save(str(folder / "images" / name))
         x = 0.95 if number in (0, 8) else 0.1
         rows.append([name, name, "train" if number < 6 else "test"] + [x, -0.2] * len(points))
     write_table(folder / "landmarks.csv", rows)
@@ -108,12 +108,12 @@ def write_inputs(root, points=POINTS, name="faces", steps=(20, 40, 60)):
     write_json(
         folders["Download"] / "dataset.json",
         name=name,
-        pictures=10,
+        images=10,
         splits={"train": 7, "test": 3},
         landmarks=points,
         source=name,
     )
-    write_json(folders["AlignCrop"] / "crop.json", pictures=9, skipped=1, splits={"train": 6, "test": 3}, mode="centre")
+    write_json(folders["AlignCrop"] / "crop.json", images=9, skipped=1, splits={"train": 6, "test": 3}, mode="center")
     write_table(folders["AlignCrop"] / "skipped.csv", [["source", "reason"], [name, "no pixels"]])
     write_crops(folders["AlignCrop"], points)
     (folders["Download"] / "images").mkdir()
@@ -205,7 +205,7 @@ def test_page_refers_to_nothing_outside_itself(faces):
 
 def test_headline_says_the_result_in_words(faces):
     sentence = (
-        "4 landmarks, learned from 3,716 pictures without labels in 2,400 steps, predict 3 annotated points with an "
+        "4 landmarks, learned from 3,716 images without labels in 2,400 steps, predict 3 annotated points with an "
         "error of 9.8 % of the inter-ocular distance; always predicting the mean shape gives 16.5 %."
     )
     assert sentence in plain(faces)
@@ -247,11 +247,11 @@ def test_without_errors_there_is_no_curve_over_annotations(tmp_path, rows):
     assert "There is no curve over the number of annotations." in plain(written(tmp_path, folders))
 
 
-def test_pictures_of_every_kind_are_embedded(faces):
+def test_images_of_every_kind_are_embedded(faces):
     images = [link for link in Page(faces).links if link.startswith("data:image/")]
-    overlays, tiles, legends = PICTURES, 2 * K, K + len(POINTS)
+    overlays, tiles, legends = IMAGES, 2 * K, K + len(POINTS)
     sheets, shapes = 2, 2
-    assert len(images) == 2 * PICTURES + 2 * PICTURES + overlays + tiles + legends + sheets + shapes
+    assert len(images) == 2 * IMAGES + 2 * IMAGES + overlays + tiles + legends + sheets + shapes
     assert len(faces) < 3_000_000
 
 
@@ -274,19 +274,19 @@ def test_the_data_is_shown(faces):
         "{} \N{MULTIPLICATION SIGN} {}".format(*size) for size in ((30, 40), (50, 50), (60, 40))
     )
     assert f"Sizes{smallest} to {largest} pixels, median {median}" in text
-    assert "train: 6 of 6 pictures test: 3 of 3 pictures" in text
-    assert "mean of 6 training pictures" in text
+    assert "train: 6 of 6 images test: 3 of 3 images" in text
+    assert "mean of 6 training images" in text
     # x is 0.1 five times and 0.95 once over the crop; the network sees the middle three quarters.
     assert "left_eye 62.1 ± 15.8 40.0 ± 0.0 16.7 %" in text
 
 
-def test_pictures_left_out_are_counted_by_reason_and_named(tmp_path):
+def test_images_left_out_are_counted_by_reason_and_named(tmp_path):
     folders = write_inputs(tmp_path)
     rows = [[f"{number}.jpg", f"{number} x 9 pixels, more than 8"] for number in range(25)]
     write_table(folders["AlignCrop"] / "skipped.csv", [["source", "reason"], ["z.jpg", "the file is empty"], *rows])
     text = plain(written(tmp_path, folders))
-    assert "26 pictures could not be used: Reason Pictures … x … pixels, more than … 25 the file is empty 1" in text
-    assert "The first 20 of them are: Picture Reason z.jpg the file is empty 0.jpg 0 x 9 pixels" in text
+    assert "26 images could not be used: Reason Images … x … pixels, more than … 25 the file is empty 1" in text
+    assert "The first 20 of them are: Image Reason z.jpg the file is empty 0.jpg 0 x 9 pixels" in text
     assert "19.jpg" not in text
 
 
@@ -305,15 +305,15 @@ def test_places_are_even_and_reach_both_ends():
 
 def test_a_crop_that_cannot_be_read_is_named(tmp_path):
     folders = write_inputs(tmp_path)
-    (folders["AlignCrop"] / "pictures" / "0.png").write_bytes(b"no picture")
+    (folders["AlignCrop"] / "images" / "0.png").write_bytes(b"no image")
     with pytest.raises(DataError, match="0.png: not a JPEG.*run AlignCrop again"):
         written(tmp_path, folders)
 
 
 def test_without_annotations_the_page_says_so(tmp_path):
     text = plain(written(tmp_path, write_inputs(tmp_path, points=[])))
-    assert "train: 6 of 6 pictures" in text
-    assert "mean of 6 training pictures" in text
+    assert "train: 6 of 6 images" in text
+    assert "mean of 6 training images" in text
     assert "mean shape; dots" not in text
     assert "Outside the view" not in text
     assert "without annotated points there is no error to report" in text
@@ -332,9 +332,9 @@ def test_no_losses_no_examples_no_manifests(tmp_path):
         (folder / "manifest.json").unlink()
     text = plain(written(tmp_path, folders))
     assert "so there are no curves" in text
-    assert "kept no example pictures" in text
+    assert "kept no example images" in text
     assert "No stage recorded its time." in text
-    assert "No picture was left out." in text
+    assert "No image was left out." in text
 
 
 def test_a_model_worse_than_the_mean_shape_and_crops_that_peek_are_said_aloud(tmp_path):
@@ -362,9 +362,9 @@ def test_what_is_evaluated_on_is_shown_beside_what_is_trained_on(tmp_path):
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     text = plain(page)
     trained, evaluated = text.split("Trained on")[1].split("Evaluated on")[:2]
-    assert "celeba, 10 pictures" in trained
+    assert "celeba, 10 images" in trained
     assert "Outside the view" not in trained
-    assert "mafl, 10 pictures" in evaluated
+    assert "mafl, 10 images" in evaluated
     assert "Outside the view" in evaluated
     assert page.count("crops of the split") == 4
     assert "The crops read test annotations." in text
@@ -394,7 +394,7 @@ def test_untrained_model_with_even_maps(tmp_path):
     arrays["heatmaps"] = np.full_like(arrays["heatmaps"], 1.0 / CELLS**2)
     arrays["discovered"] = np.zeros_like(arrays["discovered"])
     np.savez_compressed(str(folders["Evaluate"] / "examples.npz"), **arrays)
-    assert "Heat maps" in plain(written(tmp_path, folders))
+    assert "Heatmaps" in plain(written(tmp_path, folders))
 
 
 @pytest.mark.parametrize(

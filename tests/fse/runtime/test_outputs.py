@@ -64,10 +64,10 @@ def test_volatile_parts_do_not_count_as_content(tmp_path: Path) -> None:
 def test_the_numbers_of_a_summary_go_into_the_manifest(tmp_path: Path) -> None:
     with outputs.whole(tmp_path / "out", {}, summary="sum.json") as building:
         (building / "sum.json").write_text(
-            '{"pictures": 3, "nme": 1.5, "name": "a", "ok": true, "splits": {"test": 2}}'
+            '{"images": 3, "nme": 1.5, "name": "a", "ok": true, "splits": {"test": 2}}'
         )
     manifest = outputs.read_manifest(tmp_path / "out")
-    assert manifest["counts"] == {"pictures": 3, "splits.test": 2}
+    assert manifest["counts"] == {"images": 3, "splits.test": 2}
     assert manifest["metrics"] == {"nme": 1.5}
 
 

@@ -47,7 +47,7 @@ def test_training_leaves_what_it_promises(tiny, trained: Path) -> None:
         for value in event.summary.value
     }
     assert {"loss_align", "loss_diversity", "loss_decay", "learning_rate"} <= tags
-    assert {"Input", "Deformed", "PredA", "Landmark"} <= tags  # the replaced codes' pictures
+    assert {"Input", "Deformed", "PredA", "Landmark"} <= tags  # the replaced codes' images
 
 
 def test_the_same_seed_gives_the_same_weights(tiny, shards: Path, trained: Path, tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_broken_shard_ends_training_with_its_name(tiny, shards: Path, tmp_path
         train.train(tiny, tmp_path / "records", tmp_path / "trained")
 
 
-def test_more_views_of_a_picture_train_too(tiny, shards: Path, tmp_path: Path) -> None:
+def test_more_views_of_a_image_train_too(tiny, shards: Path, tmp_path: Path) -> None:
     train.train(dataclasses.replace(tiny, augment=dataclasses.replace(tiny.augment, views=3)), shards, tmp_path)
     assert losses_of(tmp_path)[-1][0] == "6"
 
@@ -192,19 +192,19 @@ def test_the_graph_is_static(tiny, shards: Path) -> None:
                 assert tensor.dtype.base_dtype != tf.float64, tensor
 
 
-def test_a_batch_is_its_step_s_draw_of_the_pictures_and_of_the_cells(tiny, shards: Path) -> None:
+def test_a_batch_is_its_step_s_draw_of_the_images_and_of_the_cells(tiny, shards: Path) -> None:
     data, step, views = records.read(shards), 2, tiny.augment.views
     with tf.Graph().as_default(), tf.Session() as session:
         first = tf.constant(step, tf.int64)
-        pictures = records.endless(data, 4, tiny.train.seed, tiny.train.shuffle_buffer, first)
+        images = records.endless(data, 4, tiny.train.seed, tiny.train.shuffle_buffer, first)
         iterators = [
-            tf.data.make_initializable_iterator(each) for each in (train.batches(tiny, data, first, 6), pictures)
+            tf.data.make_initializable_iterator(each) for each in (train.batches(tiny, data, first, 6), images)
         ]
         session.run([iterator.initializer for iterator in iterators])
         found, taken = session.run([iterator.get_next() for iterator in iterators])
     draw = augment.draw_step(tiny.augment, tiny.train.seed, step, 4, views)
     np.testing.assert_array_equal(found.views, rendering.render(taken, draw, tiny.network.view))
-    ticks = network.cell_centres(tiny.network.name, tiny.network.view)
+    ticks = network.cell_centers(tiny.network.name, tiny.network.view)
     cells = geometry.grid(ticks, ticks)
     for number, places in enumerate(found.points):
         wanted = geometry.warp_points(cells, draw.targets[number // views, number % views])
@@ -213,10 +213,10 @@ def test_a_batch_is_its_step_s_draw_of_the_pictures_and_of_the_cells(tiny, shard
 
 def test_what_goes_wrong_in_rendering_is_named(tiny, shards: Path, tmp_path: Path, monkeypatch) -> None:
     def fail(*given: Any) -> None:
-        raise ValueError("no such picture")
+        raise ValueError("no such image")
 
     monkeypatch.setattr(rendering, "render", fail)
-    with pytest.raises(TrainingError, match="training stopped: .*ValueError: no such picture$"):
+    with pytest.raises(TrainingError, match="training stopped: .*ValueError: no such image$"):
         train.train(tiny, shards, tmp_path)
 
 
@@ -228,7 +228,7 @@ def test_losses_agree_between_tensorflow_versions(tiny, shards: Path) -> None:
     points = random.uniform(-1, 1, (2 * batch, 16, 2)).astype(np.float32)
     with tf.Graph().as_default(), tf.Session() as session:
         device = devices.find(tiny)
-        maps = train.heat_maps(tiny, tf.constant(views), device)
+        maps = train.heatmaps(tiny, tf.constant(views), device)
         now = train.Weights(50.0, 0.0)
         objective = train.build_objective(tiny, maps, tf.constant(points), now, device)
         session.run(tf.global_variables_initializer())
@@ -272,7 +272,7 @@ def test_the_distance_of_landmarks_as_they_are_read_has_its_own_weight(tiny) -> 
     with tf.Graph().as_default(), tf.Session() as session:
         tf.get_variable("layer/kernel", [1])  # weight decay wants one
         for landmarks in (read, other):
-            maps = network.HeatMaps(tf.constant(whole), tf.constant(landmarks))
+            maps = network.Heatmaps(tf.constant(whole), tf.constant(landmarks))
             objective = train.build_objective(
                 settings, maps, tf.constant(points), train.Weights(0.0, 3.0), devices.find(settings)
             )
@@ -284,14 +284,14 @@ def test_the_distance_of_landmarks_as_they_are_read_has_its_own_weight(tiny) -> 
     assert apart - near == pytest.approx(3.0 * 16.0**2)
 
 
-def test_fewer_pictures_than_a_batch_are_refused(tiny, shards: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="batch_size is 32, but there are only 18 training pictures"):
+def test_fewer_images_than_a_batch_are_refused(tiny, shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="batch_size is 32, but there are only 18 training images"):
         train.train(changed(tiny, batch_size=32), shards, tmp_path)
 
 
-def test_pictures_of_another_size_are_refused(tiny, shards: Path, tmp_path: Path) -> None:
+def test_images_of_another_size_are_refused(tiny, shards: Path, tmp_path: Path) -> None:
     other = dataclasses.replace(tiny, crop=dataclasses.replace(tiny.crop, size=24))
-    with pytest.raises(ConfigError, match="crop.size is 24, but the pictures"):
+    with pytest.raises(ConfigError, match="crop.size is 24, but the images"):
         train.train(other, shards, tmp_path)
 
 

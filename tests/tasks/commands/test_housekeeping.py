@@ -62,7 +62,7 @@ def test_accept_takes_outputs_of_older_code_as_they_are(capsys) -> None:
     assert toy.run() == []
     toy.sources["third"] = toy.sources["third"].replace("int(y / 2)", "y // 2")
     assert toy.run() == []
-    assert "accepted" in "\n".join(do(Lineage(artefact=old.name), capsys))
+    assert "accepted" in "\n".join(do(Lineage(artifact=old.name), capsys))
 
 
 def test_accept_is_for_code_alone(capsys) -> None:
@@ -122,18 +122,18 @@ def test_a_manifest_that_cannot_be_read_stops_neither_verify_nor_lineage(capsys)
         said = capsys.readouterr().out.splitlines()
         assert [line.split()[0] for line in said] == ["DIFFERS", "ok", "ok"]
         key = next(folder.name for folder in made_in(Path("workspace").absolute()) if folder.parent.name == "Third")
-        assert do(Lineage(artefact=key), capsys)[-1].endswith("its manifest cannot be read")
+        assert do(Lineage(artifact=key), capsys)[-1].endswith("its manifest cannot be read")
         (toy.folder("first") / outputs.MANIFEST).unlink()
 
 
 def test_lineage_goes_back_to_the_beginning(capsys) -> None:
     toy.run()
-    for artefact in (str(toy.folder()), str(toy.folder() / "number"), toy.folder().name[:8]):
-        lines = do(Lineage(artefact=artefact), capsys)
+    for artifact in (str(toy.folder()), str(toy.folder() / "number"), toy.folder().name[:8]):
+        lines = do(Lineage(artifact=artifact), capsys)
         assert [line.strip().split()[0] for line in lines if " made " in line] == ["third", "second", "first"]
         assert "        toy.first = 7" in lines
     link = Path("workspace/synthetic/stages/Third")
-    assert do(Lineage(artefact=str(link)), capsys) == lines
+    assert do(Lineage(artifact=str(link)), capsys) == lines
 
 
 def test_lineage_says_that_an_input_was_made_again(capsys) -> None:
@@ -141,14 +141,14 @@ def test_lineage_says_that_an_input_was_made_again(capsys) -> None:
     toy.run("second")
     old = toy.folder("second")
     toy.run("first", force=True)
-    assert do(Lineage(artefact=str(old)), capsys)[2] == "  (made again since, with another content:)"
+    assert do(Lineage(artifact=str(old)), capsys)[2] == "  (made again since, with another content:)"
 
 
-@pytest.mark.parametrize("artefact", ["", "nowhere", "workspace"])
-def test_lineage_of_nothing_is_an_error(artefact: str) -> None:
+@pytest.mark.parametrize("artifact", ["", "nowhere", "workspace"])
+def test_lineage_of_nothing_is_an_error(artifact: str) -> None:
     toy.run()
     with pytest.raises(DataError, match="no output of this workspace"):
-        Lineage(artefact=artefact).act()
+        Lineage(artifact=artifact).act()
 
 
 def test_clean_lists_and_deletes_what_nothing_leads_to(capsys) -> None:

@@ -375,7 +375,7 @@ def chromium() -> Optional[str]:
     )
 
 
-def picture(browser: str, html: Path, width: int, dark: bool, tmp_path: Path) -> np.ndarray:
+def image(browser: str, html: Path, width: int, dark: bool, tmp_path: Path) -> np.ndarray:
     """What a browser shows: uint8 [height, width, 3]."""
     shot = tmp_path / "{}{}.png".format(width, "-dark" if dark else "")
     with tempfile.TemporaryDirectory() as profile:
@@ -435,9 +435,9 @@ def test_the_page_in_a_browser(toy: Toy, tmp_path: Path) -> None:
         pytest.skip("no Chromium here to look at the page with")
     months(toy)
     page.write(toy.folder, toy.plan, toy.history, toy.accepted)
-    shots = Path(os.environ.get("FSE_PICTURES", str(tmp_path)))
-    light = picture(browser, toy.folder / "index.html", 500, False, shots)
-    dark = picture(browser, toy.folder / "index.html", 1200, True, shots)
+    shots = Path(os.environ.get("FSE_IMAGES", str(tmp_path)))
+    light = image(browser, toy.folder / "index.html", 500, False, shots)
+    dark = image(browser, toy.folder / "index.html", 1200, True, shots)
     assert light[2, 2].min() > 230 and dark[2, 2].max() < 60
     # Nothing reaches into the page's margin on a narrow screen, where a wide line would.
     assert (light[:, -4:].reshape(-1, 3) == light[2, 2]).all()

@@ -114,7 +114,7 @@ def test_a_mistake_is_an_error_of_the_configuration_at_once() -> None:
 
 
 def point(values: dict, *errors: float) -> sweep.Point:
-    """A combination with one run per error; warped pictures have twice the error, a constant 20 and 40."""
+    """A combination with one run per error; warped images have twice the error, a constant 20 and 40."""
     constant = {"mean_shape_nme": 20.0, "mean_shape_nme_warped": 40.0, "mean_shape_equivariance_error": 7.0}
     runs = [dict(constant, nme=error, nme_warped=2.0 * error, equivariance_error=3.0) for error in errors]
     return sweep.Point(values, runs)
@@ -137,7 +137,7 @@ def test_the_table_has_mean_and_deviation_over_the_seeds_beside_the_mean_shape(t
     assert (second["nme"], second["nme_sd"], second["equivariance_error_sd"]) == ("8.000000", "0.000000", "0.000000")
 
 
-def test_the_page_shows_the_table_and_the_picture_and_marks_the_best(tmp_path: Path) -> None:
+def test_the_page_shows_the_table_and_the_image_and_marks_the_best(tmp_path: Path) -> None:
     written(tmp_path, [point({"network.landmarks": 10}, 9.0, 11.0), point({"network.landmarks": 30}, 8.0, 8.0)])
     page = (tmp_path / "sweep.html").read_text(encoding="utf-8")
     text = re.sub(r"\s+", " ", html.unescape(re.sub(r"<style>.*?</style>|<[^>]+>", " ", page, flags=re.DOTALL)))
