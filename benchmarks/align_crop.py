@@ -49,7 +49,7 @@ def stage(paths: List[Path], folder: Path, count: int) -> None:
 
 def loop(paths: List[Path], folder: Path, count: int) -> None:
     """Decodes and encodes all images and does nothing else."""
-    list(processes.in_order(functools.partial(_again, folder), paths, count, "loop"))
+    list(processes.ordered_map(functools.partial(_again, folder), paths, count, "loop"))
 
 
 def _again(folder: Path, path: Path) -> None:
@@ -67,7 +67,7 @@ def align(paths: List[Path]) -> None:
 
     for path in paths:
         image, factor = images.decode_coarsely(path, 10**8, coarsest)
-        save(align_crop.sample(image, square / factor, SIZE), path)
+        save(align_crop.resample(image, square / factor, SIZE), path)
 
 
 def plain(paths: List[Path]) -> None:

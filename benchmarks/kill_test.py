@@ -52,7 +52,7 @@ save_freq = 10
 threads = 1
 [evaluate]
 bootstrap = 20
-draws = 2
+samples = 2
 [report]
 examples = 3
 """

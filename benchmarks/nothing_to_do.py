@@ -50,7 +50,7 @@ steps = 4
 [evaluate]
 batch_size = 1024
 bootstrap = 20
-draws = 1
+samples = 1
 """
 
 BARE_TASK = """

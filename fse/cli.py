@@ -154,7 +154,7 @@ def run_stage(
       replace: `output` may exist; otherwise it must not.
     """
     stage, known = STAGES[verb], _known(verb, settings, inputs, facts)
-    with outputs.whole(output, known, stage.resumes, replace, stage.volatile, stage.summary) as building:
+    with outputs.atomic_output(output, known, stage.resumes, replace, stage.volatile, stage.summary) as building:
         _call(stage, stage.function, settings, inputs, building)
 
 
@@ -168,7 +168,7 @@ def share_stage(
       settings, inputs, output, facts: as for `run_stage`.
     """
     stage, known = STAGES[verb], _known(verb, settings, inputs, facts)
-    with outputs.shared(output, known) as building:
+    with outputs.shared_output(output, known) as building:
         _call(stage, stage.share, settings, inputs, building)
 
 

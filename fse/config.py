@@ -24,7 +24,7 @@ else:
 
 
 # Settings that name files or folders; in a file they are relative to it.
-_PATHS = (("dataset", "archive"), ("evaluate.dataset", "archive"), ("download", "data_path"), ("train", "start_from"))
+_PATHS = (("dataset", "archive"), ("evaluate.dataset", "archive"), ("download", "data_path"), ("train", "init_from"))
 
 
 def _setting(
@@ -108,7 +108,7 @@ class Crop:
     shift: Tuple[float, ...] = _setting(
         (0.0, 0.0), "shift of the square to the right and down, as shares of its width and height", -1.0, 1.0
     )
-    face_width: float = _setting(0.33, "landmarks: distance of the eyes, as a share of the square's side", 0.02, 0.9)
+    eye_distance: float = _setting(0.33, "landmarks: distance of the eyes, as a share of the square's side", 0.02, 0.9)
     overhang: float = _setting(
         0.0, "how far outside its image a landmark may lie, as a share of the image's longer side", 0.0, 10.0
     )
@@ -136,7 +136,9 @@ class Augment:
     rotation: float = _setting(0.2, "standard deviation of the rotation, in radians", 0.0, 1.5)
     scale: float = _setting(0.1, "standard deviation of the natural logarithm of the scale", 0.0, 0.5)
     shift: float = _setting(0.1, "standard deviation of the shift, in half-widths of the view", 0.0, 0.5)
-    bend: float = _setting(0.035, "standard deviation of a control point's own displacement, in half-widths", 0.0, 0.2)
+    control_point_jitter: float = _setting(
+        0.035, "standard deviation of a control point's own displacement, in half-widths", 0.0, 0.2
+    )
     flip: bool = _setting(True, "mirror half of the images")
     views: int = _setting(2, "views of each image in a batch, every two of which are a training pair", 2, 16)
     brightness: float = _setting(0.1, "standard deviation of an added gray, in [0, 1]", 0.0, 1.0)
@@ -153,10 +155,10 @@ class Network:
     view: int = _setting(
         146, "pixels of the crop's center that the network sees (the replaced codes' crop_size)", 16, 1024
     )
-    reading_radius: int = _setting(
+    softargmax_radius: int = _setting(
         0, "a landmark is read from the cells this near to its map's largest; 0 is from the whole map", 0, 1024
     )
-    reading_temperature: float = _setting(1.0, "what scores are divided by for reading a landmark", 0.01, 1000.0)
+    softargmax_temperature: float = _setting(1.0, "what scores are divided by for reading a landmark", 0.01, 1000.0)
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,7 @@ class Loss:
     diversity_end: float = _setting(
         1.0, "share of the diversity weight that is left at the end; it falls along half a cosine", 0.0, 1.0
     )
-    reading_weight: float = _setting(
+    softargmax_weight: float = _setting(
         0.0, "weight of the squared distance of landmarks as they are read; it rises from zero along half a cosine", 0.0
     )
     diversity_window: int = _setting(4, "M, the side of the diversity loss's pooling window, in map cells", 1, 64)
@@ -188,23 +190,23 @@ class Train:
     learning_rate: float = _setting(1e-4, "Adam's step size at the start", 1e-12, 10.0)
     beta1: float = _setting(0.5, "Adam's first decay rate", 0.0, 0.999999)
     schedule: str = _setting("constant", "course of the learning rate", choices=("constant", "cosine"))
-    average: float = _setting(
+    ema_decay: float = _setting(
         0.0,
         "decay a step of the moving average of the weights, which is then what is exported; 0 is without",
         0.0,
         0.999999,
     )
-    start_from: str = _setting(
+    init_from: str = _setting(
         "", "weights to start from: an experiment of the workspace; a path of one, of what Train wrote, of a checkpoint"
     )
     warmup: int = _setting(0, "steps over which the learning rate first rises from zero", 0)
     seed: int = _setting(1234, "seed of weights, data order, warps and colors", 0, 2**31 - 1)
-    occasion: str = _setting("", "a training of another occasion is another training, though all else is the same")
+    repetition: str = _setting("", "a training of another occasion is another training, though all else is the same")
     summary_freq: int = _setting(20, "steps between log lines and TensorBoard summaries", 1)
     save_freq: int = _setting(500, "steps between checkpoints", 1)
     keep_checkpoints: int = _setting(3, "number of checkpoints kept", 1)
     shuffle_buffer: int = _setting(20_000, "records from which the next image is drawn at random", 1)
-    clip: float = _setting(0.0, "gradients are scaled down to this global norm; 0 is without", 0.0)
+    clip_norm: float = _setting(0.0, "gradients are scaled down to this global norm; 0 is without", 0.0)
     device: str = _setting("cpu", "where to compute", choices=("cpu", "gpu", "npu"))
     threads: int = _setting(0, "processor threads of a rank for computing; 0 is one per processor", 0, 1024)
     devices: int = _setting(
@@ -309,7 +311,7 @@ class Evaluate:
     shots: Tuple[int, ...] = _setting(
         (1, 5, 10, 100), "numbers of training annotations on the n-shot curve, which ends with all of them", 1, 10**9
     )
-    draws: int = _setting(10, "random draws of each number of annotations", 1, 10_000)
+    samples: int = _setting(10, "random draws of each number of annotations", 1, 10_000)
     bootstrap: int = _setting(1000, "resampled test sets behind the 95 % intervals", 1, 1_000_000)
 
 
@@ -381,7 +383,7 @@ def load(path: Union[str, Path, None] = None, overrides: str = "") -> Config:
     _anchor(changes, Path.cwd())
     for section, values in changes.items():
         _merge(tables, section, values)
-    return from_tables(tables, str(file) + (f" with --set {masked(overrides)}" if overrides else ""))
+    return from_tables(tables, str(file) + (f" with --set {redact_text(overrides)}" if overrides else ""))
 
 
 def read(file: Path) -> Dict[str, Any]:
@@ -493,12 +495,12 @@ def as_tables(config: Config) -> Dict[str, Dict[str, Any]]:
     return json.loads(json.dumps(tables))
 
 
-def shown(config: Config) -> Dict[str, Dict[str, Any]]:
+def redact_config(config: Config) -> Dict[str, Dict[str, Any]]:
     """The configuration as `as_tables`, for others to see: addresses as `label` shows them."""
     tables = as_tables(config)
     for section in {"dataset", "evaluate.dataset"} & {*tables}:
-        tables[section]["archive"] = label(tables[section]["archive"])
-    tables["download"]["mirrors"] = [label(mirror) for mirror in tables["download"]["mirrors"]]
+        tables[section]["archive"] = redact_url(tables[section]["archive"])
+    tables["download"]["mirrors"] = [redact_url(mirror) for mirror in tables["download"]["mirrors"]]
     return tables
 
 
@@ -507,7 +509,7 @@ def is_remote(address: str) -> bool:
     return address.lower().startswith(("http://", "https://", "drive:"))
 
 
-def label(address: str) -> str:
+def redact_url(address: str) -> str:
     """The address as it may be shown: without user, password, query and fragment."""
     if "://" not in address:
         return address
@@ -515,7 +517,7 @@ def label(address: str) -> str:
     return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
-def masked(text: str) -> str:
+def redact_text(text: str) -> str:
     """A text, settings for example, as others may see it: without the queries of the addresses in it."""
     return re.sub(r"(https?://[^\s?#\"',\]]*)[?#][^\s\"',\]]*", r"\1?…", text, flags=re.IGNORECASE)
 
@@ -530,7 +532,9 @@ def parse_overrides(text: str) -> Dict[str, Dict[str, Any]]:
     for part in _split(text):
         match = re.match(r"\s*([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)?)\.([A-Za-z_]\w*)\s*=(.*)\Z", part, re.DOTALL)
         if not match:
-            raise ConfigError(f"--set {masked(part)!r}: wanted section.key=value, for example train.learning_rate=3e-4")
+            raise ConfigError(
+                f"--set {redact_text(part)!r}: wanted section.key=value, for example train.learning_rate=3e-4"
+            )
         section, key, value = match.group(1), match.group(2), match.group(3).strip()
         tables.setdefault(section, {})[key] = _value(value, part)
     return _flat(tables)
@@ -567,7 +571,7 @@ def _value(text: str, part: str) -> Any:
         if re.match(r"[A-Za-z./~][^\"'\[\]{}\n]*\Z", text):
             return text
         raise ConfigError(
-            f"--set {masked(part)!r}: {masked(text)!r} is not a TOML value (strings take quotes)"
+            f"--set {redact_text(part)!r}: {redact_text(text)!r} is not a TOML value (strings take quotes)"
         ) from None
 
 
@@ -647,11 +651,11 @@ def _check_combinations(config: Config, source: str) -> None:
         if "@" in urllib.parse.urlsplit(address).netloc:
             problems.append(
                 f"{key} must not hold a user or password, which would be written into outputs; put them into ~/.netrc and "
-                f"write {label(address)}"
+                f"write {redact_url(address)}"
             )
     for mirror in config.download.mirrors:
         if not mirror.lower().startswith(("http://", "https://")):
-            problems.append(f"download.mirrors wants http(s):// addresses, got {label(mirror)!r}")
+            problems.append(f"download.mirrors wants http(s):// addresses, got {redact_url(mirror)!r}")
     for section, crop in (("crop", config.crop), ("evaluate.crop", config.evaluate_crop)):
         if crop:
             problems += _crop_problems(section, crop, config.network.view)
@@ -753,6 +757,6 @@ def _anchor(tables: Dict[str, Any], folder: Path) -> None:
         values = tables.get(section)
         path = values.get(key) if isinstance(values, dict) else None
         if isinstance(values, dict) and isinstance(path, str) and path and "://" not in path and not is_remote(path):
-            if key == "start_from" and "/" not in path:
+            if key == "init_from" and "/" not in path:
                 continue
             values[key] = str((folder / Path(path).expanduser()).resolve())

@@ -148,11 +148,11 @@ def spline_basis(points: np.ndarray, per_side: int) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=None)
-def steepest_bend(per_side: int) -> float:
+def largest_safe_jitter(per_side: int) -> float:
     """How fast a spline can change between control points: the largest sum of |directional derivatives| of its basis.
 
     Where every control point is displaced by at most d along each axis, the warp's derivative in a direction differs
-    from that of its affine part by at most sqrt(2) * d * steepest_bend; a warp whose affine part stretches every
+    from that of its affine part by at most sqrt(2) * d * largest_safe_jitter; a warp whose affine part stretches every
     direction by more than that does not fold. Taken over a grid on the view and 32 directions.
     """
     ticks, step = np.linspace(-1.0, 1.0, 81), 1e-5

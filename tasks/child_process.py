@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import IO, Any, Callable, Deque, Dict, Iterable, List, Optional
 
-from fse.config import masked
+from fse.config import redact_text
 from fse.errors import MACHINE, NOT_USED, DeviceUnusedError, MachineError, StageError
 from fse.runtime import processes
 
@@ -54,7 +54,7 @@ def run(
     if folder:
         variables["PYTHONPATH"] = str(folder)
     with open(str(log), "ab") as file:
-        file.write("$ {}\n".format(masked(" ".join(command))).encode())
+        file.write("$ {}\n".format(redact_text(" ".join(command))).encode())
         file.flush()
         child = subprocess.Popen(
             command,

@@ -27,7 +27,7 @@ from typing import IO, Any, Callable, Iterator, List, NamedTuple, Optional, Tupl
 
 from fse.errors import ArchiveError, DataError, MachineError
 from fse.runtime import disk
-from fse.runtime.progress import bar
+from fse.runtime.progress import progress_bar
 
 _CHUNK = 1 << 20
 _PIECE = 1 << 16
@@ -180,7 +180,7 @@ def size(archive: Path) -> int:
 
 
 def _progress(archive: Path) -> Any:
-    return bar(total=size(archive), unit="B", unit_scale=True, desc="unpacking")
+    return progress_bar(total=size(archive), unit="B", unit_scale=True, desc="unpacking")
 
 
 def _opened(archive: Path) -> IO[bytes]:

@@ -20,7 +20,7 @@ from fse.datasets import (
 )
 from fse.datasets.spec import DataSet, Given, name_in
 from fse.errors import ArchiveError, DataError, DownloadError, MachineError
-from fse.runtime.progress import bar
+from fse.runtime.progress import progress_bar
 
 
 def download(config: configuration.Config, output: Path, cache: Optional[Path] = None) -> None:
@@ -71,7 +71,7 @@ def _bring(config: configuration.Config, output: Path, cache: Path) -> Dict[str,
         _check_annotated(dataset, output)
         folder.split(dataset, images.find(output / "images"), output / "landmarks.csv")
     remote = configuration.is_remote(dataset.archive)
-    return {"source": configuration.label(dataset.archive) if remote else path.name, "sha256": digest}
+    return {"source": configuration.redact_url(dataset.archive) if remote else path.name, "sha256": digest}
 
 
 def _bring_known(config: configuration.Config, known: DataSet, output: Path, cache: Path) -> Dict[str, Any]:
@@ -161,7 +161,7 @@ def _extract(
     inside = (path for path in package.rglob("*") if path.is_file())
     members = sorted(path.relative_to(package.parent).as_posix() for path in inside)
     chosen = [member for member in members if wanted(name_in(known, member))]
-    for member in bar(chosen, unit="files", desc="copying"):
+    for member in progress_bar(chosen, unit="files", desc="copying"):
         target = folder / name_in(known, member)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(str(package.parent / member), str(target))
@@ -217,7 +217,7 @@ def _copy(root: Path, output: Path, dataset: configuration.Dataset) -> None:
     names = images.find(root / dataset.images)
     if not names:
         raise _no_images(dataset, sorted(path.name for path in root.iterdir() if path.is_dir()))
-    for name in bar(names, unit="images", desc="copying"):
+    for name in progress_bar(names, unit="images", desc="copying"):
         target = output / "images" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(str(root / dataset.images / name), str(target))
@@ -228,12 +228,12 @@ def _copy(root: Path, output: Path, dataset: configuration.Dataset) -> None:
 def _no_images(dataset: configuration.Dataset, folders: List[str]) -> DataError:
     if dataset.name == folder.NAME:
         return DataError(
-            "{}: no images ({}) in it".format(configuration.label(dataset.archive), " ".join(images.EXTENSIONS))
+            "{}: no images ({}) in it".format(configuration.redact_url(dataset.archive), " ".join(images.EXTENSIONS))
         )
     listed = ", ".join(folders[:10]) + (", …" if len(folders) > 10 else "")
     return DataError(
         "{}: no images ({}) below folder {!r}; set dataset.images. It has these folders: {}".format(
-            configuration.label(dataset.archive), " ".join(images.EXTENSIONS), dataset.images, listed or "none"
+            configuration.redact_url(dataset.archive), " ".join(images.EXTENSIONS), dataset.images, listed or "none"
         )
     )
 
@@ -263,5 +263,5 @@ def _check_annotated(dataset: configuration.Dataset, output: Path) -> None:
     """Fails if an annotation file was named and is not there."""
     if dataset.annotations != configuration.Dataset.annotations and not (output / "landmarks.csv").is_file():
         raise DataError(
-            f"{configuration.label(dataset.archive)}: no annotation file {dataset.annotations!r} beside folder {dataset.images!r}; see dataset.annotations"
+            f"{configuration.redact_url(dataset.archive)}: no annotation file {dataset.annotations!r} beside folder {dataset.images!r}; see dataset.annotations"
         )

@@ -9,7 +9,7 @@ Landmarks: CelebA's five. Errors are divided by the distance of the eyes.
 """
 
 from fse.datasets.annotations import Annotations
-from fse.datasets.celeba import LANDMARKS, MAFL_TEST, MAFL_TRAIN, PAGE, IMAGES, TERMS, chosen, names_of, points_of
+from fse.datasets.celeba import IMAGES, LANDMARKS, MAFL_TEST, MAFL_TRAIN, PAGE, TERMS, chosen, names_of, points_of
 from fse.datasets.spec import FIVE_POINTS, DataSet, Given
 
 

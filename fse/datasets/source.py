@@ -28,12 +28,12 @@ import filelock
 import requests
 import urllib3
 
-from fse.config import Dataset, Download, is_remote, label
+from fse.config import Dataset, Download, is_remote, redact_url
 from fse.datasets import archive
 from fse.datasets.spec import File
 from fse.errors import DataError, DownloadError, MachineError, StageError
 from fse.runtime import disk, processes
-from fse.runtime.progress import bar
+from fse.runtime.progress import progress_bar
 
 ATTEMPTS = 5
 # Seconds before the second attempt; each later wait is twice as long.
@@ -106,7 +106,7 @@ def fetch(dataset: Dataset, settings: Download, cache: Path) -> Tuple[Path, Opti
             path.unlink()
         raise DownloadError(
             "{}: the sha256 is {}, but dataset.sha256 wants {}{}".format(
-                label(address), digest, dataset.sha256.lower(), "; the download was deleted" if remote else ""
+                redact_url(address), digest, dataset.sha256.lower(), "; the download was deleted" if remote else ""
             )
         )
     return path, digest
@@ -190,7 +190,7 @@ def obtain(file: File, settings: Download, cache: Path, page: str, most: int) ->
                     os.replace(str(path), str(kept))
                     return kept
                 path.unlink()
-                failures.append(f"{label(address)}: {problem}")
+                failures.append(f"{redact_url(address)}: {problem}")
             except DownloadError as error:
                 failures.append(str(error))
     raise DownloadError("; ".join(f"{file.name}, {failure}" for failure in failures))
@@ -223,7 +223,7 @@ def _local(address: str) -> Path:
         parts = urllib.parse.urlsplit(address)
         if parts.scheme.lower() != "file":
             raise DataError(
-                f"dataset.archive {label(address)}: {parts.scheme}:// is not supported; wanted a path, file:// or http(s)://"
+                f"dataset.archive {redact_url(address)}: {parts.scheme}:// is not supported; wanted a path, file:// or http(s)://"
             )
         if parts.netloc not in ("", "localhost"):
             raise DataError(f"dataset.archive {address}: a file:// address wants three slashes and a full path")
@@ -239,7 +239,7 @@ def _hash(path: Path, kind: str = "sha256") -> str:
     """Hash of a file, or of all parts of an archive, one after the other."""
     digest = hashlib.new(kind)
     try:
-        with bar(total=archive.size(path), unit="B", unit_scale=True, desc="checksum") as progress:
+        with progress_bar(total=archive.size(path), unit="B", unit_scale=True, desc="checksum") as progress:
             for part in archive.parts(path):
                 with open(str(part), "rb") as stream:
                     for chunk in iter(functools.partial(stream.read, _CHUNK), b""):
@@ -256,7 +256,7 @@ def _ends(settings: Download) -> float:
 
 def _download(wanted: _Wanted, cache: Path) -> Path:
     """The finished download of an address, from an earlier attempt or brought now."""
-    stem, url = _stem(wanted.url, cache), label(wanted.url)
+    stem, url = _stem(wanted.url, cache), redact_url(wanted.url)
     whole, part = stem.with_suffix(".archive"), stem.with_suffix(".part")
     try:
         with _alone(stem, url, wanted.until):
@@ -309,8 +309,8 @@ def _persist(wanted: _Wanted, part: Path) -> None:
             elif failures == ATTEMPTS:
                 problem = f"{error}, {ATTEMPTS} times in a row"
             if problem:
-                raise DownloadError(f"{label(wanted.url)}: {problem}; {_came(part)}") from None
-            logging.info("%s: %s; again in %g seconds", label(wanted.url), error, pause)
+                raise DownloadError(f"{redact_url(wanted.url)}: {problem}; {_came(part)}") from None
+            logging.info("%s: %s; again in %g seconds", redact_url(wanted.url), error, pause)
         time.sleep(pause)
 
 
@@ -336,7 +336,7 @@ def _attempt(wanted: _Wanted, part: Path) -> None:
     validator = _read_notes(part).get("validator")
     if _size(part) and validator:
         headers.update({"Range": f"bytes={_size(part)}-", "If-Range": validator})
-    url = label(wanted.url)
+    url = redact_url(wanted.url)
     location = _location(wanted.url)
     try:
         with requests.Session() as session:
@@ -361,7 +361,7 @@ def _ask(session: requests.Session, address: str, headers: Dict[str, str], wante
     stall = wanted.settings.stall
     with session.get(address, headers=headers, stream=True, timeout=(min(CONNECT, stall), stall)) as response:
         if _location(wanted.url).lower().startswith("https:") and not response.url.lower().startswith("https:"):
-            raise DownloadError(f"{label(wanted.url)}: it leads to an address that is not encrypted")
+            raise DownloadError(f"{redact_url(wanted.url)}: it leads to an address that is not encrypted")
         return _receive(wanted, response, part)
 
 
@@ -377,7 +377,7 @@ def _receive(wanted: _Wanted, response: requests.Response, part: Path) -> bytes:
     if status >= 500 or status in (408, 429):
         raise _Interrupted(f"the server answered {status} {response.reason}", _retry_after(response))
     if status not in (200, 206):
-        raise DownloadError(f"{label(wanted.url)}: the server answered {status} {response.reason}")
+        raise DownloadError(f"{redact_url(wanted.url)}: the server answered {status} {response.reason}")
     length = response.headers.get("Content-Length", "")
     if length == "0":
         raise _Interrupted("the server sent nothing")
@@ -392,9 +392,9 @@ def _receive(wanted: _Wanted, response: requests.Response, part: Path) -> bytes:
             pieces = itertools.chain([first], pieces)
             total = int(length) if re.match(r"[0-9]{1,18}\Z", length) else None
             _expect(wanted, total)
-            _begin(part, {"address": label(wanted.url), "validator": _validator(response), "total": total})
+            _begin(part, {"address": redact_url(wanted.url), "validator": _validator(response), "total": total})
         total = total or _read_notes(part).get("total") or wanted.size or None
-        disk.require(part.parent, (total or 0) - _size(part), label(wanted.url))
+        disk.require(part.parent, (total or 0) - _size(part), redact_url(wanted.url))
         size = _store(pieces, part, wanted, total)
     if total is None and time.monotonic() >= wanted.until:
         raise _Interrupted("the connection was cut off")
@@ -422,7 +422,9 @@ def _cut_off(response: requests.Response, until: float) -> Iterator[None]:
 def _expect(wanted: _Wanted, total: Optional[int]) -> None:
     """Refuses a file of another length than the wanted one before it is brought."""
     if total and wanted.size and total != wanted.size:
-        raise DownloadError(f"{label(wanted.url)}: the server has a file of {total:,} bytes, wanted {wanted.size:,}")
+        raise DownloadError(
+            f"{redact_url(wanted.url)}: the server has a file of {total:,} bytes, wanted {wanted.size:,}"
+        )
     if total and total > wanted.most:
         raise _too_long(wanted)
 
@@ -430,7 +432,7 @@ def _expect(wanted: _Wanted, total: Optional[int]) -> None:
 def _store(pieces: Iterable[bytes], part: Path, wanted: _Wanted, total: Optional[int]) -> int:
     """Appends what comes to `part`. Returns its size then."""
     with open(str(part), "ab") as output:
-        with bar(total=total, initial=output.tell(), unit="B", unit_scale=True, desc="download") as progress:
+        with progress_bar(total=total, initial=output.tell(), unit="B", unit_scale=True, desc="download") as progress:
             for piece in pieces:
                 if output.tell() + len(piece) > wanted.most:
                     part.unlink()
@@ -442,7 +444,7 @@ def _store(pieces: Iterable[bytes], part: Path, wanted: _Wanted, total: Optional
 
 def _too_long(wanted: _Wanted) -> DownloadError:
     what = f"wanted {wanted.size:,}" if wanted.size else "if that is meant, raise dataset.max_gigabytes"
-    return DownloadError(f"{label(wanted.url)}: more than {wanted.most:,} bytes; {what}")
+    return DownloadError(f"{redact_url(wanted.url)}: more than {wanted.most:,} bytes; {what}")
 
 
 def _web_page(url: str, page: bytes) -> DownloadError:
@@ -462,7 +464,7 @@ def _location(url: str) -> str:
 
     def value(match: Match[str]) -> str:
         if match.group(1) not in os.environ:
-            raise DataError(f"{label(url)}: the environment variable {match.group(1)} is not set")
+            raise DataError(f"{redact_url(url)}: the environment variable {match.group(1)} is not set")
         return os.environ[match.group(1)]
 
     address = re.sub(r"\$\{(\w+)\}", value, url)

@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from fse.config import Dataset
-from fse.runtime.processes import in_order
-from fse.runtime.progress import bar
+from fse.runtime.processes import ordered_map
+from fse.runtime.progress import progress_bar
 
 LANDMARKS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 
@@ -81,7 +81,11 @@ def render(settings: Dataset, folder: Path, processes: int = 0) -> None:
     images = Path(folder) / "images"
     images.mkdir()
     jobs = list(_jobs(settings, images))
-    rows = list(bar(in_order(_write, jobs, processes, "rendering"), total=len(jobs), unit="images", desc="rendering"))
+    rows = list(
+        progress_bar(
+            ordered_map(_write, jobs, processes, "rendering"), total=len(jobs), unit="images", desc="rendering"
+        )
+    )
     with open(str(Path(folder) / "landmarks.csv"), "w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(

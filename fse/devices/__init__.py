@@ -3,7 +3,7 @@
     rank, size                   which of how many ranks this process is
     session_config()             how its sessions are set up
     initialize()                 meets the other ranks; returns what sessions connect to
-    exact()                      a context whose operations keep float32
+    float32_scope()              a context whose operations keep float32
     wrap_optimizer(optimizer)    averages gradients over the ranks; scales the loss in mixed precision
     average(tensors)             means over the ranks, in the graph
     broadcast(tensors)           rank 0's values, in the graph

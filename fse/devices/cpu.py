@@ -82,7 +82,7 @@ class Cpu:
         keep_memory()
         return self._group.initialize(self.session_config())
 
-    def exact(self) -> ContextManager[None]:
+    def float32_scope(self) -> ContextManager[None]:
         """A context whose operations keep float32: as all do here."""
         return contextlib.nullcontext()
 

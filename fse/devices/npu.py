@@ -142,7 +142,7 @@ class Device:
                 session.run(begin)
         return ""
 
-    def exact(self) -> ContextManager[None]:
+    def float32_scope(self) -> ContextManager[None]:
         """A context whose operations keep float32."""
         scope: ContextManager[None] = _imported("estimator.npu.npu_scope").keep_dtype_scope()
         return scope

@@ -32,7 +32,7 @@ from fse.evaluation.metrics import LinearMap
 from fse.inference.detector import Detector, central_view
 from fse.inputs import augment, records, rendering
 from fse.model import network
-from fse.runtime.progress import bar
+from fse.runtime.progress import progress_bar
 from fse.tf1 import tf
 
 # Errors against annotations that are always named, in this order.
@@ -178,7 +178,7 @@ def _n_shot(config: Config, train: Seen, unseen: Dict[str, metrics.Unseen]) -> L
     """The n-shot curve; counts beyond the number of training images are left out."""
     settings, total = config.evaluate, len(train.names)
     reached = sorted(count for count in {*settings.shots, total} if count <= total)
-    return metrics.n_shot(train.discovered, train.annotated, unseen, reached, settings.draws, settings.seed)
+    return metrics.n_shot(train.discovered, train.annotated, unseen, reached, settings.samples, settings.seed)
 
 
 def _write_predictions(
@@ -254,7 +254,7 @@ def _look(config: Config, detect: Detector, data: records.Records, split: str, t
     parts: List[Seen] = []
     shown = config.report.examples if split == "test" else 0
     scale = data.size / config.network.view
-    for names, images, annotated in bar(
+    for names, images, annotated in progress_bar(
         _batches(config, data, split, targets),
         total=-(-data.images[split] // config.evaluate.batch_size),
         unit="batches",
@@ -275,7 +275,9 @@ def _look(config: Config, detect: Detector, data: records.Records, split: str, t
 def _batches(config: Config, data: records.Records, split: str, targets: Any) -> Iterator[Tuple[Any, Any, Any]]:
     """Names, views (uint8 [n, view, view, 3]) and landmarks (over the crop) of a split, batch by batch."""
     with tf.Graph().as_default(), tf.Session(config=cpu.session_config(0)) as session:
-        batch = tf.data.make_one_shot_iterator(records.in_order(data, split, config.evaluate.batch_size)).get_next()
+        batch = tf.data.make_one_shot_iterator(
+            records.ordered_batches(data, split, config.evaluate.batch_size)
+        ).get_next()
         done = 0
         while done < data.images[split]:
             names, images, landmarks = session.run(batch)

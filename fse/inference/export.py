@@ -41,7 +41,7 @@ def build(config: Config) -> Inference:
     images = tf.placeholder(tf.uint8, [None, view, view, 3], "images")
     inputs = tf.cast(images, tf.float32) / 127.5 - 1.0
     scores = network.score_maps(settings.name, inputs, settings.landmarks, training=False)
-    maps = network.heatmaps(scores, settings.reading_radius, settings.reading_temperature)
+    maps = network.heatmaps(scores, settings.softargmax_radius, settings.softargmax_temperature)
     ticks = network.cell_centers(settings.name, view)
     landmarks = tf.identity(network.expectations(maps.read, geometry.grid(ticks, ticks)), "landmarks")
     side = len(ticks)
@@ -93,7 +93,7 @@ def freeze(config: Config, folder: Path, output: Path, images: np.ndarray) -> Tu
         raise CheckpointError(f"{folder}: no checkpoint here; run `fse train` first")
     with tf.Graph().as_default() as graph, tf.Session(config=cpu.session_config(0)) as session:
         inference = build(config)
-        variables = _stored(tf.global_variables(), config.train.average > 0.0)
+        variables = _stored(tf.global_variables(), config.train.ema_decay > 0.0)
         try:
             checkpoints.restore(session, tf.train.Saver(variables), variables, prefixes[0])
         except tf.errors.OpError as error:
@@ -113,7 +113,7 @@ def freeze(config: Config, folder: Path, output: Path, images: np.ndarray) -> Tu
         "landmarks": config.network.landmarks,
         "view": config.network.view,
         "map": int(found.heatmaps.shape[1]),
-        "reading": {"radius": config.network.reading_radius, "temperature": config.network.reading_temperature},
+        "reading": {"radius": config.network.softargmax_radius, "temperature": config.network.softargmax_temperature},
         "crop": {"mode": config.crop.mode, "size": config.crop.size, "scale": config.crop.scale},
         "step": checkpoint_paths.step_of(prefixes[0]),
     }
@@ -131,7 +131,7 @@ def _some_images(config: Config, data: records.Records) -> np.ndarray:
     """uint8 [n, view, view, 3]: the first images of the test split, or of the training split if there is no other."""
     split = "test" if data.images["test"] else "train"
     with tf.Graph().as_default(), tf.Session(config=cpu.session_config(0)) as session:
-        batches = records.in_order(data, split, min(config.export.images, data.images[split]))
+        batches = records.ordered_batches(data, split, min(config.export.images, data.images[split]))
         _, images, _ = session.run(tf.data.make_one_shot_iterator(batches).get_next())
     return detector.central_view(images, config.network.view)
 

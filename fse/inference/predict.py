@@ -67,7 +67,7 @@ def _in_image(detect: Detector, image: np.ndarray) -> np.ndarray:
     height, width = image.shape[:2]
     side = [width, height] if description["crop"]["mode"] == "squash" else min(width, height)
     square = crop_frame.upright_square(np.array([width, height]) / 2.0, scale * np.array(side))
-    cropped = np.asarray(align_crop.sample(Image.fromarray(image), square, size))
+    cropped = np.asarray(align_crop.resample(Image.fromarray(image), square, size))
     found = detect(central_view(cropped[None], view)).landmarks[0]
     return geometry.apply_affine(square, found * (view / size))
 

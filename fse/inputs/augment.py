@@ -35,14 +35,14 @@ def check(settings: Augment) -> None:
     """Makes sure that no warp that can be drawn folds the image over itself.
 
     Raises:
-      ConfigError: `augment.bend` is too large for that.
+      ConfigError: `augment.control_point_jitter` is too large for that.
     """
     shrinking = math.exp(-_CUT * settings.scale)
-    largest = shrinking / (_CUT * math.sqrt(2.0) * geometry.steepest_bend(settings.control_points))
-    if settings.bend >= largest:
+    largest = shrinking / (_CUT * math.sqrt(2.0) * geometry.largest_safe_jitter(settings.control_points))
+    if settings.control_point_jitter >= largest:
         raise ConfigError(
-            f"augment.bend must be below {largest:.4f} for {settings.control_points} control points per side and augment.scale {settings.scale}, so that no warp folds; "
-            f"got {settings.bend}"
+            f"augment.control_point_jitter must be below {largest:.4f} for {settings.control_points} control points per side and augment.scale {settings.scale}, so that no warp folds; "
+            f"got {settings.control_point_jitter}"
         )
 
 
@@ -60,7 +60,7 @@ def draw(settings: Augment, random: np.random.RandomState, batch: int, views: in
     cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
     linear = np.stack([np.stack([cosine, -sine], -1), np.stack([sine, cosine], -1)], -2)
     targets = np.einsum("bvij,cj->bvci", linear, points)
-    targets += normal(settings.shift, 1, 2) + normal(settings.bend, len(points), 2)
+    targets += normal(settings.shift, 1, 2) + normal(settings.control_point_jitter, len(points), 2)
     mirrored = (random.uniform(size=(batch, 1, 1)) < 0.5) & settings.flip
     targets[..., 0] *= np.where(mirrored, -1.0, 1.0)
     gains = np.exp(normal(settings.contrast, 1)) * np.ones(3)
@@ -78,7 +78,7 @@ def unchanged(settings: Augment, batch: int) -> Draw:
 def draw_step(settings: Augment, seed: int, step: int, batch: int, views: int, part: int = 0, parts: int = 1) -> Draw:
     """The draw of one step, which depends on the seed and the step alone.
 
-    Of the batch, images `part`, `part + parts`, … (see `records.endless`).
+    Of the batch, images `part`, `part + parts`, … (see `records.repeated_batches`).
     """
     drawn = draw(settings, np.random.RandomState([seed, step]), batch, views)
     return Draw(*(values[part::parts] for values in drawn))

@@ -110,13 +110,13 @@ def parse(serialized: Any, records: Records) -> Any:
     return example["image/filename"], image, example["landmarks"]
 
 
-def in_order(records: Records, split: str, batch: int) -> Any:
+def ordered_batches(records: Records, split: str, batch: int) -> Any:
     """A tf.data set of a split in the order of the shards, one pass, in batches; the last batch may be smaller."""
     serialized = tf.data.TFRecordDataset(records.paths(split))
     return serialized.map(as_written(lambda item: parse(item, records)), num_parallel_calls=2).batch(batch).prefetch(2)
 
 
-def endless(
+def repeated_batches(
     records: Records, batch: int, seed: int, buffer: int, first_step: Any, part: int = 0, parts: int = 1
 ) -> Any:
     """A tf.data set of training images for ever, from a given step on.

@@ -292,7 +292,7 @@ def statistics() -> Tuple[List[Any], List[Any]]:
     return [average for average, _ in pairs], [value for _, value in pairs]
 
 
-def follow(averages: List[Any], values: List[Any]) -> Any:
+def batch_norm_updates(averages: List[Any], values: List[Any]) -> Any:
     """The operation that takes moving averages a step towards what they follow."""
     steps = [tf.assign_sub(mean, (1.0 - _DECAY) * (mean - value)) for mean, value in zip(averages, values)]
     return tf.group(*steps)

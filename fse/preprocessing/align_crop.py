@@ -30,7 +30,7 @@ from fse.errors import DataError, ImageError, StageError
 from fse.preprocessing import crop_frame
 from fse.runtime import locks, processes
 from fse.runtime.outputs import CLAIMS, write_json
-from fse.runtime.progress import bar
+from fse.runtime.progress import progress_bar
 
 # Images a shard: what an interrupted run has to crop again at the most.
 _SHARD = 500
@@ -133,12 +133,12 @@ def share(config: Config, dataset: Path, output: Path) -> None:
         _Shard([plan.job(place) for place in shard], note, output / CLAIMS / note.name) for note, shard in notes.items()
     )
     work = functools.partial(_crop_unclaimed, plan.work)
-    made = processes.in_order(work, shards, config.crop.processes, "align-crop", chunk=1)
-    count = sum(bar(made, total=len(notes), unit="shards", desc="align-crop"))
+    made = processes.ordered_map(work, shards, config.crop.processes, "align-crop", chunk=1)
+    count = sum(progress_bar(made, total=len(notes), unit="shards", desc="align-crop"))
     logging.info("align-crop: %d of %d shards were made here", count, len(notes))
 
 
-def sample(
+def resample(
     image: Image.Image, square: np.ndarray, size: int, shrinking: Image.Resampling = Image.Resampling.BICUBIC
 ) -> Image.Image:
     """Resamples a square of an image, bicubic and antialiased.
@@ -193,7 +193,7 @@ def _align_crop(config: Config, dataset: Path, output: Path) -> None:
     splits: Dict[str, int] = dict.fromkeys(annotations.SPLITS, 0)
 
     def rows() -> Iterator[annotations.Row]:
-        for place, result in enumerate(bar(results, total=len(order), unit="images", desc="align-crop")):
+        for place, result in enumerate(progress_bar(results, total=len(order), unit="images", desc="align-crop")):
             source, split = table.files[order[place]], table.splits[order[place]]
             if result.points is None:
                 skipped[source] = result.reason
@@ -238,7 +238,7 @@ def _notes(count: int, finished: Path) -> Dict[Path, range]:
 
 def _crop_unclaimed(work: Callable[[_Job], _Crop], shard: _Shard) -> bool:
     """Crops a shard, in whatever process, unless it is done or another process is at it; returns whether it did."""
-    with locks.claimed(shard.claim) as mine:
+    with locks.try_lock(shard.claim) as mine:
         if not mine or shard.note.exists():
             return False
         _write_results(shard.note, [work(job) for job in shard.jobs])
@@ -256,7 +256,7 @@ def _shard_by_shard(
     shards = _notes(count, finished)
     noted = {note for note in shards if note.exists()}
     open_jobs = (job(place) for note, shard in shards.items() if note not in noted for place in shard)
-    fresh = processes.in_order(work, open_jobs, workers, "align-crop")
+    fresh = processes.ordered_map(work, open_jobs, workers, "align-crop")
     for note, shard in shards.items():
         if note in noted:
             yield from _read_results(note)
@@ -307,7 +307,7 @@ def _mean_shape(config: Config, table: annotations.Annotations) -> Optional[np.n
         return None
     first, second = (table.landmarks.index(name) for name in config.evaluate.eyes)
     return crop_frame.mean_shape(
-        table.points[np.array(table.splits) == "train"], (first, second), config.crop.face_width
+        table.points[np.array(table.splits) == "train"], (first, second), config.crop.eye_distance
     )
 
 
@@ -343,7 +343,7 @@ def _crop(settings: Settings, mean: Optional[np.ndarray], job: _Job) -> _Crop:
             return float(np.min(crop_frame.sides(square))) / (_FINER * settings.size)
 
         image, factor = images.decode_coarsely(job.image, settings.max_pixels, coarsest)
-        crop = sample(image, square / factor, settings.size, _SHRINKING[settings.format])
+        crop = resample(image, square / factor, settings.size, _SHRINKING[settings.format])
     except ImageError as error:
         return _Crop(str(error), None)
     crop.save(job.crop, settings.format, quality=settings.quality, compress_level=1)  # each takes what concerns it

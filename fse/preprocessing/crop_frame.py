@@ -55,7 +55,7 @@ def square_of(
     return square
 
 
-def mean_shape(points: np.ndarray, eyes: Tuple[int, int], face_width: float) -> np.ndarray:
+def mean_shape(points: np.ndarray, eyes: Tuple[int, int], eye_distance: float) -> np.ndarray:
     """Where the landmarks of an average face go in the crop.
 
     Every shape is turned, scaled and shifted until its eyes are at (-1/2, 0) and (1/2, 0). Their mean is placed with
@@ -64,7 +64,7 @@ def mean_shape(points: np.ndarray, eyes: Tuple[int, int], face_width: float) -> 
     Args:
       points: [n, L, 2] pixels; shapes with NaN are left out.
       eyes: places of the two eyes among the landmarks, in any order.
-      face_width: distance of the eyes in the crop, as a share of its width.
+      eye_distance: distance of the eyes in the crop, as a share of its width.
 
     Returns:
       float64 [L, 2] in [-1, 1] over the crop.
@@ -82,7 +82,7 @@ def mean_shape(points: np.ndarray, eyes: Tuple[int, int], face_width: float) -> 
     if not len(shapes):
         raise DataError("crop.mode landmarks: no training image has usable landmarks to take the mean shape from")
     mean = shapes.mean(0)
-    mean = 2.0 * face_width * (mean - mean.mean())
+    mean = 2.0 * eye_distance * (mean - mean.mean())
     return np.stack([mean.real, mean.imag], axis=-1)
 
 

@@ -33,7 +33,7 @@ from fse.datasets.annotations import SPLITS
 from fse.errors import DataError, RecordError
 from fse.runtime import locks, processes
 from fse.runtime.outputs import CLAIMS, hash_file
-from fse.runtime.progress import bar
+from fse.runtime.progress import progress_bar
 
 Value = Union[bytes, int, np.ndarray]
 
@@ -68,9 +68,9 @@ def convert(config: Config, crops: Path, output: Path) -> None:
       StageError: a process was killed.
     """
     summary, counts, shards = _planned(config, crops, output)
-    digests = processes.in_order(_write, shards, _workers(config, counts), "convert", chunk=1)
+    digests = processes.ordered_map(_write, shards, _workers(config, counts), "convert", chunk=1)
     files = {}
-    with bar(total=sum(counts.values()), unit="images", desc="records") as progress:
+    with progress_bar(total=sum(counts.values()), unit="images", desc="records") as progress:
         for (name, count), digest in zip(counts.items(), digests):
             files[name] = {"images": count, "sha256": digest}
             progress.update(count)
@@ -91,8 +91,8 @@ def share(config: Config, crops: Path, output: Path) -> None:
       RecordError, StageError: as `convert`.
     """
     _, counts, shards = _planned(config, crops, output)
-    made = processes.in_order(_write_unclaimed, shards, _workers(config, counts), "convert", chunk=1)
-    count = sum(bar(made, total=len(counts), unit="shards", desc="records"))
+    made = processes.ordered_map(_write_unclaimed, shards, _workers(config, counts), "convert", chunk=1)
+    count = sum(progress_bar(made, total=len(counts), unit="shards", desc="records"))
     logging.info("convert: %d of %d shards were made here", count, len(counts))
 
 
@@ -153,7 +153,7 @@ def _workers(config: Config, counts: Dict[str, int]) -> int:
 
 def _write_unclaimed(shard: _Shard) -> bool:
     """Writes a shard unless it is there or another process is at it; returns whether it did."""
-    with locks.claimed(shard.path.parent / CLAIMS / shard.path.name) as mine:
+    with locks.try_lock(shard.path.parent / CLAIMS / shard.path.name) as mine:
         if not mine or shard.path.exists():
             return False
         _write(shard)

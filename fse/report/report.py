@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 import fse
-from fse.config import SECTIONS, Config, for_evaluation, shown
+from fse.config import SECTIONS, Config, for_evaluation, redact_config
 from fse.errors import DataError
 from fse.report import data, drawing, figures, results
 
@@ -95,7 +95,7 @@ def report(
         "version": fse.__version__,
         "name": config.experiment.name,
         "eyes": config.evaluate.eyes,
-        "start_from": config.train.start_from,
+        "init_from": config.train.init_from,
         "inputs": inputs,
         "headline": results.headline(inputs.metrics),
         "useless": results.useless(inputs.metrics),
@@ -234,9 +234,9 @@ def _data(config: Config, dataset: Path, crops: Path, counted: Images) -> Dict[s
 def _settings(config: Config) -> List[Dict[str, Any]]:
     """The configuration, section by section: each key with its value, its default and its meaning."""
     sections = []
-    for section, values in shown(config).items():
+    for section, values in redact_config(config).items():
         # What is said of evaluation's own crops is beside those that are trained on.
-        defaults = shown(config)["crop"] if section == "evaluate.crop" else {}
+        defaults = redact_config(config)["crop"] if section == "evaluate.crop" else {}
         rows = []
         for item in dataclasses.fields(SECTIONS[section]):
             value, default = values[item.name], defaults.get(item.name, item.default)

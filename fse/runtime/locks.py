@@ -21,7 +21,7 @@ _PAUSE_SECONDS = 0.2
 
 
 @contextlib.contextmanager
-def held(path: Path, what: str, wait: float, shared: bool = False, error: Type[FseError] = StageError) -> Iterator[int]:
+def lock(path: Path, what: str, wait: float, shared: bool = False, error: Type[FseError] = StageError) -> Iterator[int]:
     """Holds a lock while the block runs, and yields its descriptor.
 
     Args:
@@ -56,7 +56,7 @@ def held(path: Path, what: str, wait: float, shared: bool = False, error: Type[F
 
 
 @contextlib.contextmanager
-def claimed(path: Path) -> Iterator[bool]:
+def try_lock(path: Path) -> Iterator[bool]:
     """Has a lock while the block runs if no other process has it, and yields whether it has.
 
     Raises:
@@ -110,7 +110,7 @@ def devices(device: str, cards: Iterable[str], wait: float) -> Iterator[List[int
     """
     with contextlib.ExitStack() as stack:
         yield [
-            stack.enter_context(held(path, f"device {name} of this host", wait, error=DeviceBusyError))
+            stack.enter_context(lock(path, f"device {name} of this host", wait, error=DeviceBusyError))
             for name, path in of_devices(device, cards).items()
         ]
 

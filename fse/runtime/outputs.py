@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
 
-from fse.config import Config, shown
+from fse.config import Config, redact_config
 from fse.errors import StageError
 
 if sys.version_info >= (3, 8):
@@ -68,7 +68,7 @@ Volatile = Dict[str, Tuple[str, ...]]
 
 
 @contextlib.contextmanager
-def whole(
+def atomic_output(
     output: Path,
     manifest: Dict[str, Any],
     keep: bool = False,
@@ -124,7 +124,7 @@ def whole(
 
 
 @contextlib.contextmanager
-def shared(output: Path, manifest: Dict[str, Any]) -> Iterator[Path]:
+def shared_output(output: Path, manifest: Dict[str, Any]) -> Iterator[Path]:
     """Yields the folder in which `whole` makes `output` with `keep`, to one of several processes that make parts of it.
 
     Nobody may be in `whole` with it meanwhile.
@@ -155,7 +155,7 @@ def manifest(
     known = {
         "stage": stage,
         "key": "",
-        "config": shown(config),
+        "config": redact_config(config),
         "inputs": {role: _identity(folder) for role, folder in inputs.items()},
         "device": config.train.device if stage == "train" else "cpu",
         "git": _git(),

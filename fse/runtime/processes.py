@@ -112,7 +112,7 @@ def die_with_parent(parent: int = 0) -> None:
         os._exit(1)
 
 
-def in_order(
+def ordered_map(
     function: Callable[[Any], Any], items: Iterable[Any], processes: int, task: str, chunk: int = FEW // 2
 ) -> Iterator[Any]:
     """`function` of every item, in the items' order, computed in parallel.

@@ -7,7 +7,7 @@ from typing import Any, Iterable, Optional
 from tqdm import tqdm
 
 
-def bar(iterable: Optional[Iterable[Any]] = None, **options: Any) -> Any:
+def progress_bar(iterable: Optional[Iterable[Any]] = None, **options: Any) -> Any:
     """A tqdm bar on standard error; `options` are tqdm's (`total`, `unit`, `desc`, `initial`, …).
 
     On a terminal it is redrawn twice a second, otherwise it adds a line every 15 seconds. A parent process that shows

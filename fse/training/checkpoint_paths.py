@@ -1,4 +1,4 @@
-"""Where checkpoints lie, and which one `train.start_from` means. Needs no TensorFlow, so scheduling may ask too."""
+"""Where checkpoints lie, and which one `train.init_from` means. Needs no TensorFlow, so scheduling may ask too."""
 
 import glob
 import json
@@ -20,19 +20,19 @@ def step_of(prefix: str) -> int:
     return int(prefix.rsplit("-", 1)[1])
 
 
-def meant(start_from: str) -> Optional[str]:
+def resolve_checkpoint(init_from: str) -> Optional[str]:
     """The prefix of the checkpoint that a path means; None if there is none.
 
     Args:
-      start_from: an experiment's folder in a workspace, a training's output or a folder of checkpoints, of which the newest
+      init_from: an experiment's folder in a workspace, a training's output or a folder of checkpoints, of which the newest
         is taken; or the prefix of one.
     """
-    path = Path(start_from)
+    path = Path(init_from)
     for folder in (path / "stages" / "Train" / "checkpoints", path / "checkpoints", path):
         prefixes = found(folder)
         if prefixes:
             return prefixes[0]
-    return start_from if Path(start_from + ".index").is_file() else None
+    return init_from if Path(init_from + ".index").is_file() else None
 
 
 def files_of(prefix: str) -> List[Path]:
@@ -49,10 +49,10 @@ def network_of(prefix: str) -> str:
     return name if isinstance(name, str) else ""
 
 
-def missing(start_from: str) -> str:
+def missing(init_from: str) -> str:
     """What to say where no checkpoint is."""
     return (
-        f"train.start_from {start_from}: no checkpoint model-<step> there; wanted the name of an experiment of this workspace that has "
+        f"train.init_from {init_from}: no checkpoint model-<step> there; wanted the name of an experiment of this workspace that has "
         "been trained (luigi --module pipeline Train --config NAME), or a path of its folder, of what Train wrote, or of a "
         "checkpoint"
     )

@@ -22,14 +22,14 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 import numpy as np
 
 from fse import devices, geometry
-from fse.config import Config, as_tables, shown
+from fse.config import Config, as_tables, redact_config
 from fse.devices import npu
 from fse.distributed import launcher, ranks
 from fse.errors import CheckpointError, ConfigError, TrainingError
 from fse.inputs import augment, records, rendering
 from fse.model import losses, network
 from fse.runtime import outputs
-from fse.runtime.progress import bar
+from fse.runtime.progress import progress_bar
 from fse.tf1 import as_written, reason, tf
 from fse.training import checkpoint_paths, checkpoints, summaries
 
@@ -107,7 +107,7 @@ class Step(NamedTuple):
 def train(config: Config, shards: Path, output: Path) -> None:
     """Trains a detector on the training split of `shards`, going on from the newest valid checkpoint in `output`.
 
-    Without one it begins with random weights, or with those that `train.start_from` means; steps, learning rate, moving
+    Without one it begins with random weights, or with those that `train.init_from` means; steps, learning rate, moving
     averages and the optimizer's state begin anew either way.
 
     Writes `checkpoints/`, `losses.csv`, `summaries/` (TensorBoard) and, last, `training.json`; with several ranks, or on
@@ -181,7 +181,7 @@ def _launch(config: Config, team: ranks.Team, shards: Path, data: records.Record
         npu.check(team.devices)
     logs = output / "logs"
     logs.mkdir(parents=True, exist_ok=True)
-    outputs.write_json(logs / "experiment.json", shown(config))
+    outputs.write_json(logs / "experiment.json", redact_config(config))
     command = [sys.executable, "-m", "fse", "rank", "--config", str(logs / "experiment.json")]
     facts = _facts(config, shards, data) if team.hosts else {}
     launcher.run(config.train, team, [*command, "--records", str(shards), "--output", str(output)], logs, facts)
@@ -190,7 +190,7 @@ def _launch(config: Config, team: ranks.Team, shards: Path, data: records.Record
 def _facts(config: Config, shards: Path, data: records.Records) -> Dict[str, Any]:
     """What must be the same on all hosts, by name."""
     tables = as_tables(config)
-    for name in ("threads", "rank_table", "start_from"):  # a host's own business; the first one has the weights
+    for name in ("threads", "rank_table", "init_from"):  # a host's own business; the first one has the weights
         del tables["train"][name]
     code = {str(path.relative_to(_CODE)): outputs.hash_file(path) for path in _CODE.rglob("*.py")}
     found, names = outputs.digests(shards), {Path(path).name for path in data.paths("train")}
@@ -231,7 +231,7 @@ def _run(
         # Weights first, new or restored, then the input, which begins where they left off: an NPU needs separate runs.
         session.run(tf.get_collection(tf.GraphKeys.INIT_OP)[0])
         reached = _restore(config, session, saver, graph, output, steps) if device.rank == 0 else 0
-        if device.rank == 0 and not reached and config.train.start_from:
+        if device.rank == 0 and not reached and config.train.init_from:
             _start(config, session, graph)
         if device.size > 1:
             with ranks.bounded(config.train.connect_timeout, "the first weights to go from rank 0 to all ranks"):
@@ -269,18 +269,18 @@ def _restore(config: Config, session: Any, saver: Any, graph: Graph, output: Pat
 
 
 def _start(config: Config, session: Any, graph: Graph) -> None:
-    """Gives the network the weights that `train.start_from` means, and their moving averages, if it has such, as well.
+    """Gives the network the weights that `train.init_from` means, and their moving averages, if it has such, as well.
 
     Raises:
       CheckpointError: there is no checkpoint, or it is broken or of another network.
     """
-    prefix = checkpoint_paths.meant(config.train.start_from)
+    prefix = checkpoint_paths.resolve_checkpoint(config.train.init_from)
     if prefix is None:
-        raise CheckpointError(checkpoint_paths.missing(config.train.start_from))
+        raise CheckpointError(checkpoint_paths.missing(config.train.init_from))
     name = checkpoint_paths.network_of(prefix)
     if name not in ("", config.network.name):
         raise CheckpointError(
-            f"train.start_from {config.train.start_from}: its network.name is {name!r}, and here it is {config.network.name!r}; they must be the same"
+            f"train.init_from {config.train.init_from}: its network.name is {name!r}, and here it is {config.network.name!r}; they must be the same"
         )
     values = checkpoints.weights(prefix, checkpoints.names_of(network.variables()))
     initializers = {
@@ -330,13 +330,17 @@ def build(config: Config, data: records.Records, steps: int, device: Any) -> Gra
     means = device.average([*objective[1:], *values])
     shown, values = means[: len(LOSSES)], means[len(LOSSES) :]
     optimizer = tf.train.AdamOptimizer(rate, beta1=config.train.beta1)
-    update, shadows = build_update(config, optimizer, objective.total, step, network.follow(averages, values), device)
+    update, shadows = build_update(
+        config, optimizer, objective.total, step, network.batch_norm_updates(averages, values), device
+    )
     tf.add_to_collection(tf.GraphKeys.INIT_OP, tf.global_variables_initializer())
     stored = checkpoints.names_of([*network.variables(), *optimizer.variables(), *shadows, step])
     others = checkpoints.names_of(tf.global_variables())
     scaling = {name: variable for name, variable in others.items() if name not in stored}
     first = (batch.views[:2], maps.whole[0])
-    return Graph(first_step, iterator.initializer, shown, rate, update, step.read_value(), first, stored, scaling)
+    return Graph(
+        first_step, iterator.initializer, shown, rate, update, step.read_value(), first, stored, scaling
+    )
 
 
 def total_steps(config: Config, data: records.Records) -> int:
@@ -367,7 +371,7 @@ def total_steps(config: Config, data: records.Records) -> int:
 def batches(config: Config, data: records.Records, first_step: Any, steps: int, part: int = 0, parts: int = 1) -> Any:
     """The input pipeline: a tf.data set of `Batch` from step `first_step` (int64 scalar tensor) to the last.
 
-    It runs on the host, in parallel with the computing; all shapes are static. `part` of `parts`: see `records.endless`.
+    It runs on the host, in parallel with the computing; all shapes are static. `part` of `parts`: see `records.repeated_batches`.
     """
     settings, view, batch = config.augment, config.network.view, config.train.batch_size
     share, views, controls = batch // parts, settings.views, settings.control_points**2
@@ -383,7 +387,9 @@ def batches(config: Config, data: records.Records, first_step: Any, steps: int, 
         targets.set_shape([share * views, controls, 2])
         return Batch(rendered, apply_basis(cells, targets))
 
-    images = records.endless(data, batch, config.train.seed, config.train.shuffle_buffer, first_step, part, parts)
+    images = records.repeated_batches(
+        data, batch, config.train.seed, config.train.shuffle_buffer, first_step, part, parts
+    )
     together = tf.data.Dataset.zip((images, tf.data.Dataset.range(first_step, steps)))
     parallel = tf.data.experimental.AUTOTUNE  # as many as keep up, in the same order
     return together.map(as_written(batch_of), num_parallel_calls=parallel).prefetch(2)
@@ -410,21 +416,21 @@ def heatmaps(config: Config, views: Any, device: Any) -> network.Heatmaps:
     """Builds the network in the current graph for views [n, view, view, 3]."""
     settings = config.network
     scores = network.score_maps(settings.name, views, settings.landmarks, True, config.train.seed)
-    with device.exact():
-        return network.heatmaps(scores, settings.reading_radius, settings.reading_temperature)
+    with device.float32_scope():
+        return network.heatmaps(scores, settings.softargmax_radius, settings.softargmax_temperature)
 
 
 def build_objective(config: Config, maps: network.Heatmaps, points: Any, now: Weights, device: Any) -> Objective:
     """Builds the losses of heatmaps whose cells lie at `points` [n, cells, 2] (see `Batch`), with their weights now."""
     side = len(network.cell_centers(config.network.name, config.network.view))
     fixed, views = config.loss, config.augment.views
-    with device.exact():
+    with device.float32_scope():
         distance, variance = losses.alignment(maps.whole, points, views)
         diversity = 2.0 * losses.diversity(maps.whole, side, fixed.diversity_window)
         decay = fixed.weight_decay * losses.decay(network.kernels())
         aligned = fixed.align_weight * (distance + fixed.variance_weight * variance)
         total = aligned + now.diversity * diversity + decay
-        if fixed.reading_weight:
+        if fixed.softargmax_weight:
             total += now.reading * losses.alignment(maps.read, points, views)[0]
         return Objective(total, distance + variance, diversity, decay)
 
@@ -448,14 +454,16 @@ def build_update(
     # Scaled, made, averaged, unscaled; then clipped; then applied, unless they overflowed.
     wrapped = device.wrap_optimizer(optimizer)
     pairs = wrapped.compute_gradients(total)
-    if config.train.clip:
-        pairs = list(zip(clipped([gradient for gradient, _ in pairs], config.train.clip), (pair[1] for pair in pairs)))
+    if config.train.clip_norm:
+        pairs = list(
+            zip(clipped([gradient for gradient, _ in pairs], config.train.clip_norm), (pair[1] for pair in pairs))
+        )
     with tf.control_dependencies([statistics]):
         update = wrapped.apply_gradients(pairs, global_step=step)
-    if not config.train.average:
+    if not config.train.ema_decay:
         return update, []
     with tf.control_dependencies([update]):
-        average = tf.train.ExponentialMovingAverage(config.train.average, step)
+        average = tf.train.ExponentialMovingAverage(config.train.ema_decay, step)
         update = average.apply(network.variables())
     return update, [average.average(variable) for variable in network.variables()]
 
@@ -487,7 +495,9 @@ def weights(config: Config, step: Any, steps: int) -> Weights:
     landmarks are, as they are read.
     """
     left, end = _half_cosine(step, steps), config.loss.diversity_end
-    return Weights(config.loss.diversity_weight * (end + (1.0 - end) * left), config.loss.reading_weight * (1.0 - left))
+    return Weights(
+        config.loss.diversity_weight * (end + (1.0 - end) * left), config.loss.softargmax_weight * (1.0 - left)
+    )
 
 
 def _half_cosine(step: Any, steps: int) -> Any:
@@ -536,7 +546,9 @@ def _record(
     ticks = network.cell_centers(config.network.name, config.network.view)
     rows = _read_rows(output, first)
     writer = tf.summary.FileWriter(str(output / "summaries"))
-    progress = bar(total=last * settings.batch_size, initial=first * settings.batch_size, unit="pairs", desc="train")
+    progress = progress_bar(
+        total=last * settings.batch_size, initial=first * settings.batch_size, unit="pairs", desc="train"
+    )
     window: List[List[float]] = []
     told, began = first, time.monotonic()
     with progress, open(str(output / "losses.csv.new"), "w", newline="") as stream:

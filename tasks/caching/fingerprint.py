@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, Set
 
-from fse.config import Config, is_remote, label
+from fse.config import Config, is_remote, redact_url
 from fse.runtime.outputs import hash_file, tensorflow_version, write_json
 from fse.training import checkpoint_paths
 from tasks.caching import code_identity
@@ -76,7 +76,7 @@ def dataset(config: Config, workspace: Path) -> Dict[str, Any]:
     elif is_remote(source):
         # Its query may hold what is not for others to see.
         digest = hashlib.sha256(source.encode()).hexdigest()[:16]
-        identity["dataset.archive"] = f"{label(source)} ({digest})"
+        identity["dataset.archive"] = f"{redact_url(source)} ({digest})"
     else:
         identity["content of dataset.archive"] = _remembered_hash(local(source), workspace)
     return identity
@@ -98,9 +98,9 @@ def _known(config: Config, workspace: Path) -> Dict[str, Any]:
     return identity
 
 
-def start(start_from: str, workspace: Path) -> str:
+def start(init_from: str, workspace: Path) -> str:
     """Hash of the checkpoint that a training starts from; one that has gone since counts as what it was."""
-    name, prefix = f"checkpoint of {Path(start_from).absolute()}", checkpoint_paths.meant(start_from)
+    name, prefix = f"checkpoint of {Path(init_from).absolute()}", checkpoint_paths.resolve_checkpoint(init_from)
     if prefix:
         digest = key([_remembered_hash(file, workspace) for file in checkpoint_paths.files_of(prefix)])
         if _noted(workspace, "hashes").get(name) != {"hash": digest}:

@@ -245,7 +245,7 @@ def _stamp(folder: Path, made: Dict[str, Any], code: Dict[str, str], reason: str
 def _remove(folder: Path, paths: List[Path]) -> None:
     """Removes what belongs to an output, unless somebody began to use it."""
     lock = lock_of(folder)
-    with contextlib.suppress(StageError), locks.held(lock, str(folder), 0.0):
+    with contextlib.suppress(StageError), locks.lock(lock, str(folder), 0.0):
         old = folder.with_name(folder.name + ".old")
         for path in sorted({*paths} - {lock}, reverse=True):
             if path == folder and not path.is_symlink():

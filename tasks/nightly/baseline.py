@@ -96,7 +96,7 @@ def accept(path: Path, record: Dict[str, Any], about: str, why: str) -> Baseline
             )
         )
     try:
-        with locks.held(path.with_name(path.name + ".lock"), str(path), 60.0):
+        with locks.lock(path.with_name(path.name + ".lock"), str(path), 60.0):
             old = in_force(read(path, record["nightly"]), record["fingerprint"])
             baseline = Baseline(
                 record["nightly"],

@@ -135,7 +135,7 @@ class NightlyRegression(_Nightly):
             processes.die_with_parent(os.getppid())
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with locks.held(self.folder / "lock", f"nightly {self.folder}", 0.0, error=BusyError):
+            with locks.lock(self.folder / "lock", f"nightly {self.folder}", 0.0, error=BusyError):
                 reserve(self._reserve)
                 try:
                     record = self._play()
@@ -239,7 +239,9 @@ class NightlyRegression(_Nightly):
 
     def _run(self, run: Run, seed: int, occasion: str) -> night.Played:
         nightly = self.plan.nightly.name  # in the occasion too: two nightlies of a workspace train each for itself
-        more = f"train.seed={seed},train.occasion='{nightly} {occasion}',experiment.name='nightly-{nightly}-{run.name}'"
+        more = (
+            f"train.seed={seed},train.repetition='{nightly} {occasion}',experiment.name='nightly-{nightly}-{run.name}'"
+        )
         name = "{}-{}{}".format(run.name, seed, "-repeat" if occasion.endswith("repeat") else "")
         log = self.root / "logs" / f"nightly-{nightly}-{self.date}-{name}.log"
         folder = self.folder / str(self.date) / name

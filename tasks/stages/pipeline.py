@@ -10,7 +10,7 @@ from typing import Any, Dict, List, cast
 
 import luigi
 
-from fse.config import Config, evaluates_other_data, for_evaluation, is_remote, label
+from fse.config import Config, evaluates_other_data, for_evaluation, is_remote, redact_url
 from fse.distributed import ranks
 from fse.errors import ConfigError, StageError
 from fse.runtime import locks
@@ -199,15 +199,15 @@ class Train(StageTask):
     def experiment(self) -> Config:
         """The checked configuration; an experiment of the workspace to start from by its path."""
         experiment = super().experiment
-        start = experiment.train.start_from
+        start = experiment.train.init_from
         if not start or "/" in start:
             return experiment
-        return replace(experiment, train=replace(experiment.train, start_from=str(self.root / start)))
+        return replace(experiment, train=replace(experiment.train, init_from=str(self.root / start)))
 
     def requires(self) -> List[luigi.Task]:
         """The records, and the checkpoint to start from."""
-        start = self.experiment.train.start_from
-        if not start or checkpoint_paths.meant(start):
+        start = self.experiment.train.init_from
+        if not start or checkpoint_paths.resolve_checkpoint(start):
             return super().requires()
         return [
             *super().requires(),
@@ -225,9 +225,9 @@ class Train(StageTask):
         settings = super().settings()
         for name in ("devices", "hosts", "rank_table", "connect_timeout", "step_timeout"):
             del settings["train." + name]
-        start = settings.pop("train.start_from")
+        start = settings.pop("train.init_from")
         if start:
-            settings["content of train.start_from"] = fingerprint.start(start, self.root)
+            settings["content of train.init_from"] = fingerprint.start(start, self.root)
         if self.experiment.train.device != "npu":
             settings = {name: value for name, value in settings.items() if not name.startswith("npu.")}
         try:
@@ -250,7 +250,7 @@ class Export(StageTask):
     """Freezes the detector and checks it against its checkpoint."""
 
     verb = "export"
-    reads = ("network", "crop.mode", "crop.size", "crop.scale", "train.average", "export")
+    reads = ("network", "crop.mode", "crop.size", "crop.scale", "train.ema_decay", "export")
     inputs = (Train, ConvertTFRecord)
     computes = True
 
@@ -303,8 +303,8 @@ class Report(StageTask):
         """All of them, since the page lists them; of archives their names, so that the key is the same anywhere."""
         settings = all_settings(self.experiment)
         for name in {"dataset.archive", "evaluate.dataset.archive"} & {*settings}:
-            settings[name] = Path(label(settings[name])).name
-        settings["train.start_from"] = Path(settings["train.start_from"]).name
+            settings[name] = Path(redact_url(settings[name])).name
+        settings["train.init_from"] = Path(settings["train.init_from"]).name
         settings["download.data_path"] = settings["download.mirrors"] = ""
         return settings
 

@@ -20,7 +20,7 @@ from luigi.rpc import RPCError
 from luigi.worker import TaskProcess
 
 from fse import config as configuration
-from fse.config import Config, as_tables, shown
+from fse.config import Config, as_tables, redact_config
 from fse.errors import ConfigError, DeviceBusyError, DeviceUnusedError, FseError, StageError, is_machines
 from fse.runtime import locks, outputs, processes
 from fse.stages import STAGES, flag_of
@@ -58,7 +58,7 @@ class Overrides(luigi.Parameter):
 
     def serialize(self, x: str) -> str:
         """The settings as they may be seen."""
-        return configuration.masked(x)
+        return configuration.redact_text(x)
 
 
 class Settings(luigi.Task):
@@ -308,7 +308,7 @@ class StageTask(Settings):
                 self.link(folder)
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 what = f"{name} {folder}"
-                lock = stack.enter_context(locks.held(lock_of(folder), what, _LOCK_SECONDS, shared=bool(part)))
+                lock = stack.enter_context(locks.lock(lock_of(folder), what, _LOCK_SECONDS, shared=bool(part)))
                 if self.force or outputs.problem(folder):
                     held = [lock, *self.hold_devices(stack)]
                     self._expect(parts, "it waited for other runs")
@@ -339,7 +339,7 @@ class StageTask(Settings):
         self.forget()
         folder, found = self.output().folder, "output missing"
         if folder:
-            stack.enter_context(locks.held(lock_of(folder), str(folder), _LOCK_SECONDS, shared=True))
+            stack.enter_context(locks.lock(lock_of(folder), str(folder), _LOCK_SECONDS, shared=True))
             found = outputs.problem(folder, thorough=True)
         if not folder or found:
             outputs.forget(folder or self.folder)
@@ -360,7 +360,7 @@ class StageTask(Settings):
         covers = {"settings": parts.settings, "code": parts.code, "tensorflow": parts.tensorflow}
         facts = folder.with_name(folder.name + ".facts.json")
         code_hash = fingerprint.key(parts.code)
-        outputs.write_json(configuration_of(folder), shown(self.experiment))
+        outputs.write_json(configuration_of(folder), redact_config(self.experiment))
         known = {"key": folder.name, "run": self._run, "why": why, "code": code_hash, "covers": covers}
         outputs.write_json(facts, known)
         command = [sys.executable, "-m", "fse", self.verb, "--config", str(configuration_of(folder))]

@@ -13,9 +13,9 @@ import luigi
 
 import fse
 from fse import config as configuration
-from fse.config import Config, masked
+from fse.config import Config, redact_text
 from fse.errors import ConfigError
-from fse.runtime.outputs import MANIFEST, whole, write_json
+from fse.runtime.outputs import MANIFEST, atomic_output, write_json
 from tasks.stages.pipeline import Evaluate, FullRun
 from tasks.stages.stage_task import Settings, metrics_of, need
 
@@ -79,7 +79,7 @@ class Sweep(Settings):
             for point in self.combinations()
         ]
         facts = {"stage": "sweep", "grid": self.grid, "seeds": self.seeds, "evaluations": self._made()}
-        with whole(self.folder(), facts) as building:
+        with atomic_output(self.folder(), facts) as building:
             sweep.sweep(self.experiment.experiment.name, points, building)
 
     def begun(self) -> Path:
@@ -101,7 +101,7 @@ class Sweep(Settings):
 
     def _made(self) -> List[Tuple[str, str]]:
         """What each evaluation overrides, and the name of its folder."""
-        return [(masked(task.set), folder.name) for task, folder in zip(self.requires(), self._folders())]
+        return [(redact_text(task.set), folder.name) for task, folder in zip(self.requires(), self._folders())]
 
     def _folders(self) -> List[Path]:
         """The folders of the evaluations, which are all known once all are complete."""
@@ -196,7 +196,7 @@ def _begin(task: Sweep, _: luigi.Task) -> None:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         config = str(Path(task.config).absolute()) if Path(task.config).is_file() else task.config
-        runs = [configuration.masked(override) for point in task.combinations() for override in point.overrides]
+        runs = [configuration.redact_text(override) for point in task.combinations() for override in point.overrides]
         write_json(path, {"config": config, "runs": runs})
 
 

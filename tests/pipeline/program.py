@@ -30,7 +30,7 @@ steps = 6
 save_freq = 2
 [evaluate]
 bootstrap = 20
-draws = 2
+samples = 2
 [report]
 examples = 3
 """

@@ -110,7 +110,7 @@ def test_two_workers_share_a_workspace(copy: Path, scheduler: str) -> None:
     assert sorted(started(done[0]) + started(done[1])) == ["Evaluate", "Export", "Train"]
 
 
-SHARED = "    with outputs.shared(output, known) as building:\n"
+SHARED = "    with outputs.shared_output(output, known) as building:\n"
 WAITS = """\
         import os, time
         (building / "claims" / "here-{}".format(os.getpid())).touch()

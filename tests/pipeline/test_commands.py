@@ -102,7 +102,7 @@ def test_only_runs_one_stage_or_says_what_is_missing(ran: Path) -> None:
 def test_a_busy_device_has_its_own_exit_code(ran: Path, workers: str) -> None:
     lock = ran / "fse-device-cpu.lock"
     arguments = ["Train", "--config", "tiny.toml", "--set", "train.seed=7", "--device-wait", "1", "--workers", workers]
-    with locks.held(lock, "somebody's training", 1.0):
+    with locks.lock(lock, "somebody's training", 1.0):
         busy = luigi(ran, *arguments)
     assert busy.returncode == 50, busy.stderr
     assert f"device cpu of this host is in use by process {os.getpid()} " in busy.stderr

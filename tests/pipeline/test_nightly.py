@@ -124,12 +124,12 @@ def test_nights(tmp_path: Path) -> None:
     assert shown.returncode == 62
     assert started(shown) == []
 
-    with locks.held(tmp_path / "fse-device-cpu.lock", "somebody's training", 1.0):
+    with locks.lock(tmp_path / "fse-device-cpu.lock", "somebody's training", 1.0):
         broken = night(tmp_path, "2026-01-04", code=code)
     assert broken.returncode == 61, broken.stderr
     assert verdict(tmp_path, "2026-01-04")["verdict"] == "infrastructure"
     assert "device cpu of this host is in use by" in broken.stdout
-    with locks.held(page.parent / "lock", "another nightly", 1.0):
+    with locks.lock(page.parent / "lock", "another nightly", 1.0):
         assert night(tmp_path, "2026-01-04", code=code).returncode == 10
     assert verdict(tmp_path, "2026-01-04")["verdict"] == "infrastructure"
 

@@ -58,7 +58,7 @@ def test_the_crontabs_line_as_cron_runs_it(tmp_path: Path) -> None:
     assert "Traceback" not in said
     (verdict,) = (tmp_path / "data" / "nightly" / "ascend").glob("*/verdict.json")
     assert '"name": "910A"' in verdict.read_text()  # so CANN's set_env.sh was sourced
-    with locks.held(tmp_path / "data" / "nightly.flock", "another night", 1.0):
+    with locks.lock(tmp_path / "data" / "nightly.flock", "another night", 1.0):
         assert run() == 10
     assert log.read_text() == said + f"a nightly of {folder}/data is running\n"
 

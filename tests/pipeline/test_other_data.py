@@ -93,7 +93,7 @@ def test_mistakes_end_the_program_before_anything_runs(ran: Path) -> None:
 
 
 def test_a_training_starts_from_another_experiment_and_depends_on_its_content(ran: Path) -> None:
-    tuned = "experiment.name=tuned,train.start_from={},train.steps=2"
+    tuned = "experiment.name=tuned,train.init_from={},train.steps=2"
     done = luigi(ran, "Train", "--config", "tiny.toml", "--set", tuned.format("tiny"))
     assert done.returncode == 0, done.stderr
     assert began(done.stderr) == ["Train"]
@@ -103,7 +103,7 @@ def test_a_training_starts_from_another_experiment_and_depends_on_its_content(ra
     step = next((ran / "workspace" / "tiny" / "stages" / "Train" / "checkpoints").glob("model-4.index"))
     other = luigi(ran, "Plan", "--config", "tiny.toml", "--set", tuned.format(step.with_suffix(""))).stdout
     assert "Train            will run" in other
-    assert "content of train.start_from" in other
+    assert "content of train.init_from" in other
     missing = luigi(ran, "Train", "--config", "tiny.toml", "--set", tuned.format("nowhere"))
     assert missing.returncode == 20
     assert "no checkpoint model-<step> there" in missing.stderr

@@ -21,7 +21,7 @@ RANKS = {"train." + name for name in ("devices", "hosts", "rank_table", "connect
 HARMLESS = {
     pipeline.AlignCrop: {"crop.processes", "evaluate.eyes"},
     pipeline.ConvertTFRecord: {"records.processes"},
-    pipeline.Train: RANKS | {"train.start_from"},  # its content is in the key
+    pipeline.Train: RANKS | {"train.init_from"},  # its content is in the key
 }
 
 

@@ -25,7 +25,7 @@ def outputs(folder: Path, stage: str) -> int:
 
 
 def test_runs_share_what_they_share_and_are_compared_in_one_table(tmp_path: Path, monkeypatch) -> None:
-    settings = ("--grid", "evaluate.draws=[2,3]", "--seeds", "2")
+    settings = ("--grid", "evaluate.samples=[2,3]", "--seeds", "2")
     done = swept(tmp_path, *settings)
     assert done.returncode == 0, done.stderr
     stages = ("Download", "AlignCrop", "ConvertTFRecord", "Train", "Export", "Evaluate")
@@ -34,7 +34,7 @@ def test_runs_share_what_they_share_and_are_compared_in_one_table(tmp_path: Path
     assert {"sweep.csv", "sweep.html", "sweep.png", "manifest.json"} <= {path.name for path in folder.iterdir()}
     with open(str(folder / "sweep.csv"), newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert [(row["evaluate.draws"], row["seeds"]) for row in rows] == [("2", "2"), ("3", "2")]
+    assert [(row["evaluate.samples"], row["seeds"]) for row in rows] == [("2", "2"), ("3", "2")]
     assert rows[0]["nme"] == rows[1]["nme"]  # the same two detectors
     assert float(rows[0]["nme_sd"]) > 0.0
     assert str(folder / "sweep.html") in done.stdout
@@ -56,7 +56,7 @@ def test_runs_share_what_they_share_and_are_compared_in_one_table(tmp_path: Path
     # What Clean leaves alone while the sweep is not finished.
     monkeypatch.chdir(tmp_path)
     assert sweep.wanted(tmp_path / "workspace") == []
-    unfinished = sweep.Sweep(config="tiny.toml", grid="evaluate.draws=[2,3]", seeds=2)
+    unfinished = sweep.Sweep(config="tiny.toml", grid="evaluate.samples=[2,3]", seeds=2)
     unfinished.trigger_event(luigi_module.Event.DEPENDENCY_DISCOVERED, unfinished, unfinished)
     made = {path.name for stage in stages for path in (tmp_path / "workspace" / "artifacts" / stage).iterdir()}
     assert {name for name in made if "." not in name} <= {*sweep.wanted(tmp_path / "workspace")}

@@ -39,7 +39,7 @@ class Toy(StageTask):
         names: Dict[str, Any] = {}
         exec((code_identity.PACKAGES["toy"] / "code.py").read_text(), names)
         values = [int((path / "number").read_text()) for path in inputs.values()]
-        with outputs.whole(folder, dict(facts, why=self.reason()), replace=True) as building:
+        with outputs.atomic_output(folder, dict(facts, why=self.reason()), replace=True) as building:
             (building / "number").write_text(str(names[self.verb](settings[self.verb], *values)))
 
 

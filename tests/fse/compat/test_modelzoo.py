@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[3]
 CASE = "Factorized_ID1301_for_TensorFlow_bs4_"
 SETTINGS = (
     'crop.size=24,network.view=20,network.name="compact",network.landmarks=3,loss.diversity_window=2,'
-    "train.summary_freq=1,train.save_freq=2,evaluate.bootstrap=20,evaluate.draws=2,report.examples=3"
+    "train.summary_freq=1,train.save_freq=2,evaluate.bootstrap=20,evaluate.samples=2,report.examples=3"
 )
 ROWS = [
     {"step": 10.0, "seconds": 20.0, "loss_align": 9.0, "loss_diversity": 2.0, "loss_decay": 0.5},

@@ -10,7 +10,7 @@ from fse.errors import ConfigError
 def test_queries_are_hidden_from_others():
     text = "a=1,dataset.archive='https://h/x.zip?token=1&b=2#c',download.mirrors=[\"http://h/?k=1\", 'HTTP://i/d'],b=2"
     wanted = "a=1,dataset.archive='https://h/x.zip?…',download.mirrors=[\"http://h/?…\", 'HTTP://i/d'],b=2"
-    assert config.masked(text) == wanted
+    assert config.redact_text(text) == wanted
     for overrides in (text + ",broken", text + ",dataset.sha256='x'", text + ",c.d=[1"):
         with pytest.raises(ConfigError) as caught:
             config.load("synthetic", overrides)
@@ -143,7 +143,7 @@ def test_evaluation_may_have_data_and_crops_of_its_own(tmp_path: Path) -> None:
         [network]
         view = 80
         [evaluate]
-        draws = 3
+        samples = 3
         [evaluate.dataset]
         name = "mine"
         archive = "mine.zip"
@@ -153,7 +153,7 @@ def test_evaluation_may_have_data_and_crops_of_its_own(tmp_path: Path) -> None:
     )
     settings = config.load(tmp_path / "a.toml")
     evaluated = config.for_evaluation(settings)
-    assert (settings.dataset.name, settings.crop.mode, settings.evaluate.draws) == ("celeba", "squash", 3)
+    assert (settings.dataset.name, settings.crop.mode, settings.evaluate.samples) == ("celeba", "squash", 3)
     assert evaluated.dataset == config.Dataset(name="mine", archive=str(tmp_path / "mine.zip"))
     assert (evaluated.crop.mode, evaluated.crop.size) == ("center", 100)
     assert config.for_evaluation(evaluated) == evaluated
@@ -204,4 +204,4 @@ def test_crops_that_read_test_annotations_are_refused_unless_it_is_said(mode: st
 def test_addresses_of_both_data_sets_are_shown_without_what_they_may_hide() -> None:
     query = "'https://host/a.zip?token=secret'"
     overrides = f"dataset.name=mine,dataset.archive={query},evaluate.dataset=other,evaluate.dataset.archive={query}"
-    assert "secret" not in str(config.shown(config.load("synthetic", overrides)))
+    assert "secret" not in str(config.redact_config(config.load("synthetic", overrides)))

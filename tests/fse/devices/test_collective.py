@@ -59,7 +59,7 @@ def reference(settings: config.Config, shards: Path, parts: int, steps: int) -> 
             averages = averages[: len(statistics[0])]
         means = [tf.add_n(values) / parts for values in zip(*statistics)]
         pairs = [(tf.add_n([pair[0] for pair in same]) / parts, same[0][1]) for same in zip(*gradients)]
-        update = [network.follow(averages, means), optimizer.apply_gradients(pairs, step)]
+        update = [network.batch_norm_updates(averages, means), optimizer.apply_gradients(pairs, step)]
         session.run(tf.global_variables_initializer())
         session.run([iterator.initializer for iterator in iterators])
         for _ in range(steps):
@@ -365,7 +365,7 @@ def test_a_port_that_is_taken_is_told(tiny) -> None:
 
 
 def test_checkpoints_hold_all_variables_of_a_rank(tiny, shards: Path) -> None:
-    settings = dataclasses.replace(tiny, train=dataclasses.replace(tiny.train, average=0.9))
+    settings = dataclasses.replace(tiny, train=dataclasses.replace(tiny.train, ema_decay=0.9))
     with tf.Graph().as_default():
         graph = train.build(settings, records.read(shards), 6, devices.find(settings))
         assert graph.stored == checkpoints.names_of(tf.global_variables())

@@ -79,7 +79,7 @@ def experiment_of(tiny: config.Config, name: str, view: int) -> config.Config:
     return dataclasses.replace(
         tiny,
         network=dataclasses.replace(tiny.network, name=name, view=view),
-        train=dataclasses.replace(tiny.train, average=0.9, warmup=2, schedule="cosine", clip=1.0),
+        train=dataclasses.replace(tiny.train, ema_decay=0.9, warmup=2, schedule="cosine", clip_norm=1.0),
         loss=dataclasses.replace(tiny.loss, diversity_window=3),
     )
 
@@ -224,7 +224,7 @@ def on_npu(tiny: config.Config, **train: Any) -> config.Config:
     return dataclasses.replace(tiny, train=dataclasses.replace(tiny.train, device="npu", threads=1, **train))
 
 
-AVERAGED = {"average": 0.9, "clip": 5.0}
+AVERAGED = {"ema_decay": 0.9, "clip_norm": 5.0}
 OVERFLOWS = {"STAND_IN_OVERFLOWS": "4,5", "ASCEND_DEVICE_ID": "3"}
 
 

@@ -84,7 +84,7 @@ def test_the_errors_of_the_landmarks_average_to_that_of_the_images() -> None:
 
 
 def test_the_last_shot_is_the_regressor_of_all_annotations() -> None:
-    found = measured(split(), draws=2)
+    found = measured(split(), samples=2)
     assert [row["annotations"] for row in found["n_shot"]] == [1, 5, 10, 40]  # 100 are not there
     assert [row["draws"] for row in found["n_shot"]] == [2, 2, 2, 1]
     for name in ("nme", "nme_with_bias", "nme_warped", "mean_shape_nme", "mean_shape_nme_warped"):
@@ -106,7 +106,7 @@ def test_shots_that_cannot_be_meant_are_refused(shots: object, message: str) -> 
 
 
 def test_the_configuration_keeps_its_shots_through_json() -> None:
-    chosen = config.from_tables({"evaluate": {"shots": [3, 7], "draws": 2, "bootstrap": 7}})
+    chosen = config.from_tables({"evaluate": {"shots": [3, 7], "samples": 2, "bootstrap": 7}})
     assert config.from_tables(config.as_tables(chosen)) == chosen
 
 
@@ -181,6 +181,6 @@ def test_the_warps_of_the_test_set_are_never_those_of_training(seed: int) -> Non
 
 
 def test_the_warps_of_the_test_set_are_as_strong_as_those_of_training_and_do_not_mirror() -> None:
-    chosen = config.from_tables({"augment": {"shift": 0.0, "bend": 0.0, "rotation": 0.0, "scale": 0.0}})
+    chosen = config.from_tables({"augment": {"shift": 0.0, "control_point_jitter": 0.0, "rotation": 0.0, "scale": 0.0}})
     controls = geometry.control_points(chosen.augment.control_points)
     np.testing.assert_allclose(evaluate.draw_warps(chosen, 9), np.broadcast_to(controls, (9, 25, 2)), atol=1e-6)

@@ -63,7 +63,7 @@ def test_the_frozen_model_takes_any_batch_and_gives_points_and_maps(made: Path) 
 
 
 def test_an_exported_model_reads_landmarks_as_configured(tiny, made: Path, tmp_path: Path) -> None:
-    reading = {"reading_radius": 1, "reading_temperature": 2.0}
+    reading = {"softargmax_radius": 1, "softargmax_temperature": 2.0}
     near = dataclasses.replace(tiny, network=dataclasses.replace(tiny.network, **reading))
     export.export(near, made / "trained", made / "records", tmp_path)
     assert json.loads((tmp_path / "model.json").read_text())["reading"] == {"radius": 1, "temperature": 2.0}
@@ -83,7 +83,7 @@ def test_an_exported_model_reads_landmarks_as_configured(tiny, made: Path, tmp_p
 
 
 def test_averaged_weights_are_what_is_exported(tiny, made: Path, tmp_path: Path) -> None:
-    averaged = dataclasses.replace(tiny, train=dataclasses.replace(tiny.train, average=0.9))
+    averaged = dataclasses.replace(tiny, train=dataclasses.replace(tiny.train, ema_decay=0.9))
     train.train(averaged, made / "records", tmp_path / "trained")
     images = np.random.RandomState(0).randint(0, 256, (3, 16, 16, 3)).astype(np.uint8)
 

@@ -21,12 +21,14 @@ def test_the_views_of_a_image_share_their_mirroring_and_nothing_else() -> None:
 
 
 def test_numbers_are_cut_off_at_two_standard_deviations() -> None:
-    only_shift = Augment(rotation=0, scale=0, shift=0.1, bend=0, flip=False)
+    only_shift = Augment(rotation=0, scale=0, shift=0.1, control_point_jitter=0, flip=False)
     draw = augment.draw(only_shift, np.random.RandomState(0), 1000, 1)
     assert abs(draw.targets - geometry.control_points(5)).max() == pytest.approx(0.2, abs=1e-6)
 
 
-@pytest.mark.parametrize("settings", [SETTINGS, Augment(control_points=10, bend=0.013, rotation=0.6, scale=0.2)])
+@pytest.mark.parametrize(
+    "settings", [SETTINGS, Augment(control_points=10, control_point_jitter=0.013, rotation=0.6, scale=0.2)]
+)
 def test_no_warp_folds(settings: Augment) -> None:
     """The determinant of every warp's derivative keeps its sign over the whole view, in 10,000 draws."""
     augment.check(settings)
@@ -47,8 +49,10 @@ def test_no_warp_folds(settings: Augment) -> None:
 
 
 def test_a_bend_that_may_fold_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"augment.bend must be below 0\.0390 for 5 control points per side"):
-        augment.check(Augment(bend=0.05))
+    with pytest.raises(
+        ConfigError, match=r"augment.control_point_jitter must be below 0\.0390 for 5 control points per side"
+    ):
+        augment.check(Augment(control_point_jitter=0.05))
 
 
 def test_a_step_draws_the_same_whenever_it_is_drawn() -> None:

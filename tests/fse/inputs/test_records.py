@@ -24,7 +24,7 @@ def test_shards_hold_every_image_and_its_landmarks(few_shards: Path, tmp_path: P
     assert [len(data.shards[split]) for split in ("train", "test")] == [2, 2]
     table = pd.read_csv(str(tmp_path / "crops" / "landmarks.csv")).set_index("file")
     with tf.Graph().as_default():
-        ((names, images, points),) = collected(records.in_order(data, "train", 9), 1)
+        ((names, images, points),) = collected(records.ordered_batches(data, "train", 9), 1)
     assert sorted(names) == [f"{number:04d}.png".encode() for number in range(9)]
     for name, image, point in zip(names, images, points):
         original = Image.open(str(tmp_path / "crops" / "images" / name.decode()))
@@ -51,7 +51,7 @@ def test_images_without_landmarks_and_fewer_than_shards(tiny, tmp_path: Path) ->
     data = records.read(folder)
     assert data.shards == {"train": ["train-00000-of-00001.tfrecord"], "test": []}
     with tf.Graph().as_default():
-        ((_, images, points),) = collected(records.in_order(data, "train", 4), 1)
+        ((_, images, points),) = collected(records.ordered_batches(data, "train", 4), 1)
     assert images.shape == (1, 20, 20, 3)
     assert points.shape == (1, 0, 2)
 
@@ -69,7 +69,7 @@ def test_jpeg_crops_are_packed_and_decoded_as_such(tiny, tmp_path: Path) -> None
     )
     assert example.features.feature["image/format"].bytes_list.value[0] == b"jpeg"
     with tf.Graph().as_default():
-        ((_, images, _),) = collected(records.in_order(records.read(folder), "train", 1), 1)
+        ((_, images, _),) = collected(records.ordered_batches(records.read(folder), "train", 1), 1)
     assert np.abs(images[0].astype(int) - smooth).max() <= 6
 
 
@@ -77,7 +77,7 @@ def order(shards: Path, first_step: int, steps: int, seed: int = 1) -> np.ndarra
     """[steps, batch] fingerprints of the images of each step."""
     with tf.Graph().as_default():
         step = tf.constant(first_step, tf.int64)
-        batches = collected(records.endless(records.read(shards), 4, seed, 100, step), steps)
+        batches = collected(records.repeated_batches(records.read(shards), 4, seed, 100, step), steps)
     return np.array([batch.reshape(4, -1).astype(int).sum(axis=1) for batch in batches])
 
 

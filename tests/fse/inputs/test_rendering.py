@@ -106,9 +106,7 @@ def test_colors_change_about_mid_gray() -> None:
     np.testing.assert_allclose(rendered(images, draw, 8)[0, 0, 0], [0.1 * 255, 0.0, 0.5 * 255], atol=0.01)
 
 
-@pytest.mark.parametrize(
-    "images", [noise(3, 8), noise(2, 8)[:, :7], noise(2, 8) / 255.0], ids=["3", "oblong", "float"]
-)
+@pytest.mark.parametrize("images", [noise(3, 8), noise(2, 8)[:, :7], noise(2, 8) / 255.0], ids=["3", "oblong", "float"])
 def test_images_that_do_not_go_with_the_draw_are_refused(images: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"wanted uint8 images \[2, size, size, 3\], got (uint8|float64) \["):
         rendering.render(images, augment.unchanged(SETTINGS, 2), 8)

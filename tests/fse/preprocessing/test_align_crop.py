@@ -95,7 +95,7 @@ def image_of(folder, row):
 
 
 def sample(image, square, size):
-    return np.asarray(align_crop.sample(Image.fromarray(image), square, size))
+    return np.asarray(align_crop.resample(Image.fromarray(image), square, size))
 
 
 # Resampling ------------------------------------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ def test_landmarks_are_exact_to_a_hundredth_of_a_pixel(angle, side):
         {"mode": "squash"},
         {"mode": "squash", "margins": [11, 0, 7, 5], "scale": 1.1},
         {"mode": "box", "scale": 1.3, "box_side": "width", "shift": [0.0, -0.02]},
-        {"mode": "landmarks", "face_width": 0.35},
+        {"mode": "landmarks", "eye_distance": 0.35},
     ],
     ids=lambda values: "{mode}-{}".format(len(values), **values),
 )
@@ -342,7 +342,7 @@ def test_center(tmp_path):
 
 def test_landmarks_bring_every_face_to_the_mean_shape(tmp_path):
     dataset, _ = faces(tmp_path / "data")
-    align_crop.align_crop(settings(mode="landmarks", face_width=0.4), dataset, tmp_path / "out")
+    align_crop.align_crop(settings(mode="landmarks", eye_distance=0.4), dataset, tmp_path / "out")
     wanted = 0.8 * (FACE - FACE.mean(0))
     for row in table(tmp_path / "out"):
         assert np.allclose(points_of(row), wanted, atol=1e-3)
@@ -671,8 +671,8 @@ def _fail(number):
 
 
 def test_results_come_in_order():
-    assert list(processes.in_order(_square, range(200), 2, "squares")) == [number * number for number in range(200)]
-    assert list(processes.in_order(_square, range(5), 0, "squares")) == [0, 1, 4, 9, 16]
+    assert list(processes.ordered_map(_square, range(200), 2, "squares")) == [number * number for number in range(200)]
+    assert list(processes.ordered_map(_square, range(5), 0, "squares")) == [0, 1, 4, 9, 16]
 
 
 def test_items_are_taken_as_they_are_needed():
@@ -683,7 +683,7 @@ def test_items_are_taken_as_they_are_needed():
             taken.append(number)
             yield number
 
-    results = processes.in_order(_square, items(), 2, "squares", chunk=4)
+    results = processes.ordered_map(_square, items(), 2, "squares", chunk=4)
     assert next(results) == 0
     assert len(taken) < 40
     results.close()
@@ -695,7 +695,7 @@ def _slow(number):
 
 
 def test_nobody_waits_for_what_is_wanted_no_more():
-    results = processes.in_order(_slow, range(4), 2, "test", chunk=1)
+    results = processes.ordered_map(_slow, range(4), 2, "test", chunk=1)
     next(results)
     began = time.monotonic()
     results.close()
@@ -704,12 +704,12 @@ def test_nobody_waits_for_what_is_wanted_no_more():
 
 def test_a_killed_process_is_told():
     with pytest.raises(StageError, match="test: one of 2 processes was killed"):
-        list(processes.in_order(_die, range(100), 2, "test"))
+        list(processes.ordered_map(_die, range(100), 2, "test"))
 
 
 def test_errors_cross_processes():
     with pytest.raises(OSError, match="No space left on device"):
-        list(processes.in_order(_fail, range(100), 2, "test"))
+        list(processes.ordered_map(_fail, range(100), 2, "test"))
 
 
 def _tell_and_sleep(path):

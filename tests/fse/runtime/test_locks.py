@@ -15,7 +15,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from fse import locks
-with locks.held(Path(sys.argv[1]), "the thing", 1.0, shared=len(sys.argv) > 2):
+with locks.lock(Path(sys.argv[1]), "the thing", 1.0, shared=len(sys.argv) > 2):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -40,7 +40,7 @@ def test_a_lock_is_held_by_one_and_says_by_whom(tmp_path: Path, capsys) -> None:
     try:
         assert not locks.is_free(tmp_path / "a.lock")
         message = rf"npu is in use by process {process.pid} of .* \(the thing\); waited 0 seconds"
-        with pytest.raises(DeviceBusyError, match=message), locks.held(
+        with pytest.raises(DeviceBusyError, match=message), locks.lock(
             tmp_path / "a.lock", "npu", 0.3, error=DeviceBusyError
         ):
             pass
@@ -55,7 +55,7 @@ def test_a_killed_holder_frees_it(tmp_path: Path) -> None:
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert locks.is_free(tmp_path / "a.lock")
-    with locks.held(tmp_path / "a.lock", "it", 0.0):
+    with locks.lock(tmp_path / "a.lock", "it", 0.0):
         assert f"process {os.getpid()} " in locks.holder(tmp_path / "a.lock")
     assert (tmp_path / "a.lock").read_text() == ""
 
@@ -63,7 +63,7 @@ def test_a_killed_holder_frees_it(tmp_path: Path) -> None:
 def test_it_is_waited_for(tmp_path: Path) -> None:
     process = holder(tmp_path / "a.lock")
     os.kill(process.pid, signal.SIGTERM)
-    with locks.held(tmp_path / "a.lock", "it", 20.0):
+    with locks.lock(tmp_path / "a.lock", "it", 20.0):
         pass
     process.wait()
 
@@ -71,9 +71,9 @@ def test_it_is_waited_for(tmp_path: Path) -> None:
 def test_shared_holders_do_not_mind_each_other(tmp_path: Path) -> None:
     process = holder(tmp_path / "a.lock", "shared")
     try:
-        with locks.held(tmp_path / "a.lock", "it", 0.0, shared=True):
+        with locks.lock(tmp_path / "a.lock", "it", 0.0, shared=True):
             pass
-        with pytest.raises(StageError, match="in use"), locks.held(tmp_path / "a.lock", "it", 0.0):
+        with pytest.raises(StageError, match="in use"), locks.lock(tmp_path / "a.lock", "it", 0.0):
             pass
     finally:
         process.kill()
@@ -81,7 +81,7 @@ def test_shared_holders_do_not_mind_each_other(tmp_path: Path) -> None:
 
 
 def test_a_child_that_has_the_descriptor_holds_the_lock_too(tmp_path: Path) -> None:
-    with locks.held(tmp_path / "a.lock", "it", 0.0) as descriptor:
+    with locks.lock(tmp_path / "a.lock", "it", 0.0) as descriptor:
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], pass_fds=[descriptor])
     assert not locks.is_free(tmp_path / "a.lock")
     child.kill()
@@ -90,21 +90,21 @@ def test_a_child_that_has_the_descriptor_holds_the_lock_too(tmp_path: Path) -> N
 
 
 def test_a_lock_file_that_was_removed_locks_nothing(tmp_path: Path) -> None:
-    with locks.held(tmp_path / "a.lock", "it", 0.0):
+    with locks.lock(tmp_path / "a.lock", "it", 0.0):
         (tmp_path / "a.lock").unlink()
-        with locks.held(tmp_path / "a.lock", "it", 0.0):
+        with locks.lock(tmp_path / "a.lock", "it", 0.0):
             pass
 
 
 def test_every_user_may_open_a_lock_file_and_no_link_is_followed(tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:
-        with locks.held(tmp_path / "a.lock", "it", 0.0):
+        with locks.lock(tmp_path / "a.lock", "it", 0.0):
             assert (tmp_path / "a.lock").stat().st_mode & 0o777 == 0o666
     finally:
         os.umask(before)
     (tmp_path / "b.lock").symlink_to(tmp_path / "a.lock")
-    with pytest.raises(OSError, match="b.lock"), locks.held(tmp_path / "b.lock", "it", 0.0):
+    with pytest.raises(OSError, match="b.lock"), locks.lock(tmp_path / "b.lock", "it", 0.0):
         pass
 
 
@@ -137,7 +137,7 @@ def test_nobody_holds_a_lock_where_nothing_can_be_written(tmp_path: Path, monkey
 def test_a_wait_has_an_end(tmp_path: Path) -> None:
     process = holder(tmp_path / "a.lock")
     began = time.monotonic()
-    with pytest.raises(StageError), locks.held(tmp_path / "a.lock", "it", 0.5):
+    with pytest.raises(StageError), locks.lock(tmp_path / "a.lock", "it", 0.5):
         pass
     assert 0.4 < time.monotonic() - began < 10.0
     process.kill()
@@ -147,13 +147,13 @@ def test_a_wait_has_an_end(tmp_path: Path) -> None:
 def test_what_another_process_has_is_not_claimed(tmp_path: Path) -> None:
     process = holder(tmp_path / "a")
     try:
-        with locks.claimed(tmp_path / "a") as mine:
+        with locks.try_lock(tmp_path / "a") as mine:
             assert not mine
         assert not locks.is_free(tmp_path / "a")
     finally:
         process.kill()
         process.wait()
-    with locks.claimed(tmp_path / "a") as mine, locks.claimed(tmp_path / "a") as twice:
+    with locks.try_lock(tmp_path / "a") as mine, locks.try_lock(tmp_path / "a") as twice:
         assert mine
         assert not twice
     assert locks.is_free(tmp_path / "a")

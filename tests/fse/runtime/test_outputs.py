@@ -13,7 +13,7 @@ from fse.runtime import outputs
 
 
 def make(output: Path, text: str = "hello", **options) -> None:
-    with outputs.whole(output, {"stage": "demo"}, **options) as building:
+    with outputs.atomic_output(output, {"stage": "demo"}, **options) as building:
         (building / "a.txt").write_text(text)
 
 
@@ -43,7 +43,7 @@ def test_the_content_hash_is_of_names_and_contents_alone(tmp_path: Path) -> None
 
 def content(output: Path, files: Dict[str, str]) -> str:
     volatile = {"logs/*": (), "a.json": ("seconds",), "b.csv": ("speed", "seconds")}
-    with outputs.whole(output, {}, volatile=volatile) as building:
+    with outputs.atomic_output(output, {}, volatile=volatile) as building:
         (building / "logs").mkdir()
         for name, text in files.items():
             (building / name).write_text(text)
@@ -62,10 +62,8 @@ def test_volatile_parts_do_not_count_as_content(tmp_path: Path) -> None:
 
 
 def test_the_numbers_of_a_summary_go_into_the_manifest(tmp_path: Path) -> None:
-    with outputs.whole(tmp_path / "out", {}, summary="sum.json") as building:
-        (building / "sum.json").write_text(
-            '{"images": 3, "nme": 1.5, "name": "a", "ok": true, "splits": {"test": 2}}'
-        )
+    with outputs.atomic_output(tmp_path / "out", {}, summary="sum.json") as building:
+        (building / "sum.json").write_text('{"images": 3, "nme": 1.5, "name": "a", "ok": true, "splits": {"test": 2}}')
     manifest = outputs.read_manifest(tmp_path / "out")
     assert manifest["counts"] == {"images": 3, "splits.test": 2}
     assert manifest["metrics"] == {"nme": 1.5}
@@ -74,7 +72,7 @@ def test_the_numbers_of_a_summary_go_into_the_manifest(tmp_path: Path) -> None:
 @pytest.fixture
 def made(tmp_path: Path) -> Path:
     """An output with a file at the top and two in a folder."""
-    with outputs.whole(tmp_path / "out", {"stage": "demo"}) as building:
+    with outputs.atomic_output(tmp_path / "out", {"stage": "demo"}) as building:
         (building / "top").write_text("top")
         (building / "in").mkdir()
         for name in "ab":
@@ -133,7 +131,7 @@ def test_an_edit_among_many_files_is_noticed_where_all_are_looked_at(
 ) -> None:
     monkeypatch.setattr(outputs, "MANY", 2)
     folder = tmp_path / "out"
-    with outputs.whole(folder, {}) as building:
+    with outputs.atomic_output(folder, {}) as building:
         (building / "in").mkdir()
         for name in "abc":
             (building / "in" / name).write_text(name)
@@ -167,13 +165,13 @@ def test_a_truncated_manifest_is_a_problem(made: Path) -> None:
 
 
 def test_an_output_can_be_replaced_and_stays_until_then(made: Path) -> None:
-    with outputs.whole(made, {}, replace=True) as building:
+    with outputs.atomic_output(made, {}, replace=True) as building:
         (building / "b.txt").write_text("new")
         assert (made / "top").read_text() == "top"
     assert sorted(outputs.hash_files(made)) == ["b.txt"]
     assert [path.name for path in made.parent.iterdir()] == ["out"]
     (made.parent / "alias").symlink_to("out")
-    with outputs.whole(made.parent / "alias", {}, replace=True) as building:
+    with outputs.atomic_output(made.parent / "alias", {}, replace=True) as building:
         (building / "c.txt").write_text("other")
     assert not (made.parent / "alias").is_symlink()
     assert sorted(outputs.hash_files(made)) == ["b.txt"]
@@ -187,7 +185,7 @@ def test_two_processes_may_write_the_same_json(tmp_path: Path) -> None:
 
 def test_a_failure_leaves_no_output(tmp_path: Path) -> None:
     def fail() -> None:
-        with outputs.whole(tmp_path / "out", {}) as building:
+        with outputs.atomic_output(tmp_path / "out", {}) as building:
             (building / "half.txt").write_text("half")
             raise ValueError("stop")
 
@@ -208,7 +206,7 @@ def test_what_an_attempt_left_is_kept_where_a_stage_resumes(tmp_path: Path) -> N
 @pytest.mark.parametrize("name", ["config", "inputs", "key"])
 def test_an_attempt_is_not_gone_on_from_with_other_settings_or_inputs(tmp_path: Path, name: str) -> None:
     def attempt(value: int) -> None:
-        with outputs.whole(tmp_path / "out", {name: {"a": value}}, keep=True) as building:
+        with outputs.atomic_output(tmp_path / "out", {name: {"a": value}}, keep=True) as building:
             (building / "part").write_text(str(value))
             if value == 1:
                 raise KeyboardInterrupt
@@ -235,7 +233,7 @@ def test_a_full_disk_or_a_file_in_the_way_is_an_error_that_names_it(tmp_path: Pa
         make(tmp_path / "file" / "out")
 
     def full() -> None:
-        with outputs.whole(tmp_path / "out", {}) as building, open("/dev/full", "w") as stream:
+        with outputs.atomic_output(tmp_path / "out", {}) as building, open("/dev/full", "w") as stream:
             (building / "a").write_text("a")
             stream.write("x" * 100_000)
 

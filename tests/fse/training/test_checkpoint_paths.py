@@ -34,10 +34,10 @@ A, B = np.arange(6, dtype=np.float32).reshape(2, 3), np.float32(7)
 def test_a_training_starts_from_the_averaged_weights_of_another(
     tiny: config.Config, shards: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    train.train(changed(tiny, average=0.9, steps=3), shards, tmp_path / "source")
+    train.train(changed(tiny, ema_decay=0.9, steps=3), shards, tmp_path / "source")
     source = stored(tmp_path / "source")
     start = str(tmp_path / "source")
-    settings = changed(tiny, average=0.9, steps=2, learning_rate=1e-12, beta1=0.0, seed=5, start_from=start)
+    settings = changed(tiny, ema_decay=0.9, steps=2, learning_rate=1e-12, beta1=0.0, seed=5, init_from=start)
     with caplog.at_level("INFO"):
         train.train(settings, shards, tmp_path / "tuned")
     assert "starting from the weights of {}".format(tmp_path / "source" / "checkpoints" / "model-3") in caplog.text
@@ -55,7 +55,7 @@ def test_a_training_starts_from_the_averaged_weights_of_another(
     with caplog.at_level("INFO"):
         train.train(changed(settings, steps=3), shards, tmp_path / "tuned")
     assert "going on from step 2 of 3" in caplog.text
-    with pytest.raises(CheckpointError, match="train.start_from .*source: no checkpoint model-<step> there"):
+    with pytest.raises(CheckpointError, match="train.init_from .*source: no checkpoint model-<step> there"):
         train.train(settings, shards, tmp_path / "late")
     assert not list((tmp_path / "late").glob("checkpoints/model-*"))
 
@@ -67,9 +67,9 @@ def test_which_checkpoint_is_meant(tmp_path: Path) -> None:
         (folder / name).write_text("")
     newest = str(folder / "model-10")
     for path in (tmp_path / "workspace" / "faces", folder.parent, folder, folder / "model-10"):
-        assert checkpoint_paths.meant(str(path)) == newest
-    assert checkpoint_paths.meant(str(folder / "model-9")) == str(folder / "model-9")
-    assert checkpoint_paths.meant(str(tmp_path)) is None
+        assert checkpoint_paths.resolve_checkpoint(str(path)) == newest
+    assert checkpoint_paths.resolve_checkpoint(str(folder / "model-9")) == str(folder / "model-9")
+    assert checkpoint_paths.resolve_checkpoint(str(tmp_path)) is None
     assert [path.name for path in checkpoint_paths.files_of(str(folder / "model-9"))] == [
         "model-9.data-00000-of-00001",
         "model-9.index",
@@ -80,7 +80,7 @@ def test_relative_paths_are_of_the_file_and_names_of_the_workspace(tmp_path: Pat
     for given, found in (("../other/run", str(tmp_path / "other" / "run")), ("faces", "faces")):
         (tmp_path / "configs").mkdir(exist_ok=True)
         (tmp_path / "configs" / "a.toml").write_text(f"[train]\nstart_from = {json.dumps(given)}")
-        assert config.load(tmp_path / "configs" / "a.toml").train.start_from == found
+        assert config.load(tmp_path / "configs" / "a.toml").train.init_from == found
 
 
 def test_moving_averages_are_taken_where_there_are_some(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_another_network_is_refused_by_its_name(tiny: config.Config, shards: Pat
     saved(source / "checkpoints" / "model-1", {"a": A})
     (source / "manifest.json").write_text(json.dumps({"config": {"network": {"name": "deep"}}}))
     with pytest.raises(CheckpointError, match=r"its network.name is 'deep', and here it is 'compact'"):
-        train.train(changed(tiny, start_from=str(source)), shards, tmp_path / "out")
+        train.train(changed(tiny, init_from=str(source)), shards, tmp_path / "out")
     for nonsense in ("[]", "{", '{"config": 3}', '{"config": {"network": {"name": 3}}}'):
         (source / "manifest.json").write_text(nonsense)
         assert checkpoint_paths.network_of(str(source / "checkpoints" / "model-1")) == ""

@@ -35,7 +35,7 @@ def losses(folder: Path, step: int) -> List[float]:
 def test_a_training_begun_on_the_other_tensorflow_goes_on_here(
     tiny: config.Config, shards: Path, tmp_path: Path
 ) -> None:
-    settings = changed(tiny, threads=1, average=0.9)
+    settings = changed(tiny, threads=1, ema_decay=0.9)
     outputs.write_json(tmp_path / "experiment.json", config.as_tables(settings))
     command = [str(OTHER), "-m", "fse", "train", "--config", str(tmp_path / "experiment.json")]
     command += ["--records", str(shards), "--output", str(tmp_path / "theirs")]

@@ -196,7 +196,7 @@ def test_a_batch_is_its_step_s_draw_of_the_images_and_of_the_cells(tiny, shards:
     data, step, views = records.read(shards), 2, tiny.augment.views
     with tf.Graph().as_default(), tf.Session() as session:
         first = tf.constant(step, tf.int64)
-        images = records.endless(data, 4, tiny.train.seed, tiny.train.shuffle_buffer, first)
+        images = records.repeated_batches(data, 4, tiny.train.seed, tiny.train.shuffle_buffer, first)
         iterators = [
             tf.data.make_initializable_iterator(each) for each in (train.batches(tiny, data, first, 6), images)
         ]
@@ -246,7 +246,7 @@ def test_the_learning_rate_rises_and_falls(tiny) -> None:
 
 
 def test_the_weight_of_diversity_falls_and_that_of_reading_rises(tiny) -> None:
-    loss = dataclasses.replace(tiny.loss, diversity_weight=50.0, diversity_end=0.2, reading_weight=4.0)
+    loss = dataclasses.replace(tiny.loss, diversity_weight=50.0, diversity_end=0.2, softargmax_weight=4.0)
     settings, step = dataclasses.replace(tiny, loss=loss), tf.placeholder(tf.int64, [])
     with tf.Session() as session:
         for experiment, expected in (
@@ -260,7 +260,7 @@ def test_the_weight_of_diversity_falls_and_that_of_reading_rises(tiny) -> None:
 
 def test_the_distance_of_landmarks_as_they_are_read_has_its_own_weight(tiny) -> None:
     """Two maps whose second peaks differ: read near their largest, the landmarks agree."""
-    loss = dataclasses.replace(tiny.loss, reading_weight=1.0, weight_decay=0.0, variance_weight=0.0)
+    loss = dataclasses.replace(tiny.loss, softargmax_weight=1.0, weight_decay=0.0, variance_weight=0.0)
     settings = dataclasses.replace(tiny, loss=loss)
     whole = np.zeros((2, 16, 1), np.float32)
     whole[:, 5], whole[0, 15], whole[1, 12] = 0.9, 0.1, 0.1

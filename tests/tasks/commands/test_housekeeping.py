@@ -259,7 +259,7 @@ def test_clean_leaves_what_is_in_use(capsys) -> None:
     old = toy.folder()
     toy.settings["third"] = 2
     toy.run()
-    with locks.held(lock_of(old), "it", 0.0, shared=True):
+    with locks.lock(lock_of(old), "it", 0.0, shared=True):
         assert do(Clean(delete=True), capsys)[-1].endswith("in 0 outputs; deleted")
     assert old.exists()
     assert do(Clean(delete=True), capsys)[-1].endswith("in 1 outputs; deleted")

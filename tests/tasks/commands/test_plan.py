@@ -118,7 +118,7 @@ def test_a_stage_is_running() -> None:
     toy.run("second")
     building(toy.folder()).mkdir(parents=True)
     toy.made.clear()
-    with locks.held(lock_of(toy.folder()), "Third", 0.0):
+    with locks.lock(lock_of(toy.folder()), "Third", 0.0):
         assert planned()[2].startswith(f"is running: in process {os.getpid()} of ")
     assert planned()[2] == "will run: it was interrupted"
 
