@@ -7,6 +7,8 @@ They prove that such a table is read right, not that a driver prints one.
 import os
 from pathlib import Path
 
+import pytest
+
 # An eight-card server's first three, npu-smi 1.8.21: no huge pages, no processes.
 OLD = """\
 +------------------------------------------------------------------------------------+
@@ -113,7 +115,7 @@ def rank_table(path: Path, devices: tuple) -> Path:
     return path
 
 
-def cann(folder: Path, monkeypatch) -> None:
+def cann(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """CANN's folders, and the environment that its set_env.sh makes."""
     home = folder / "ascend-toolkit" / "latest"
     (home / "aarch64-linux").mkdir(parents=True)
@@ -126,7 +128,7 @@ def cann(folder: Path, monkeypatch) -> None:
     monkeypatch.setenv("ASCEND_OPP_PATH", str(home / "opp"))
 
 
-def npu_bridge(folder: Path, monkeypatch) -> None:
+def npu_bridge(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Packages that can be imported under the names of npu_bridge and hccl, in child processes too; nothing is in them."""
     for name in ("npu_bridge", "hccl"):
         (folder / name).mkdir(parents=True)

@@ -338,9 +338,7 @@ def build(config: Config, data: records.Records, steps: int, device: Any) -> Gra
     others = checkpoints.names_of(tf.global_variables())
     scaling = {name: variable for name, variable in others.items() if name not in stored}
     first = (batch.views[:2], maps.whole[0])
-    return Graph(
-        first_step, iterator.initializer, shown, rate, update, step.read_value(), first, stored, scaling
-    )
+    return Graph(first_step, iterator.initializer, shown, rate, update, step.read_value(), first, stored, scaling)
 
 
 def total_steps(config: Config, data: records.Records) -> int:

@@ -80,7 +80,9 @@ def test_every_flag_of_the_replaced_codes_is_taken_and_explained(name: str) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("verb", ["train", "join"])
-def test_a_device_in_use_is_refused(verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_a_device_in_use_is_refused(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """By the lock that the pipeline's training takes."""
     monkeypatch.setenv("FSE_LOCKS", str(tmp_path))
     with locks.devices("cpu", ["0"], 0.0):
@@ -177,12 +179,16 @@ def test_the_stages_one_by_one_and_landmarks_of_a_image(tmp_path: Path) -> None:
         (["landmarks", "nowhere", "image.jpg"], 1, "not a folder that `fse export` wrote"),
     ],
 )
-def test_a_mistake_on_the_command_line_is_told(arguments: list, code: int, message: str, capsys) -> None:
+def test_a_mistake_on_the_command_line_is_told(
+    arguments: list, code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(arguments) == code
     assert message in capsys.readouterr().err
 
 
-def test_a_mistake_in_the_data_to_evaluate_on_names_its_tables(tmp_path: Path, capsys) -> None:
+def test_a_mistake_in_the_data_to_evaluate_on_names_its_tables(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     mine = "evaluate.dataset=mine,evaluate.dataset.archive=nowhere.zip"
     assert cli.main(["download", "--data", "evaluate", "--set", mine, "--output", str(tmp_path / "out")]) == 1
     said = capsys.readouterr().err

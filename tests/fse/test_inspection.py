@@ -7,7 +7,7 @@ import struct
 import tarfile
 import zipfile
 from pathlib import Path
-from typing import Dict
+from typing import Any, Dict
 
 import numpy as np
 import pytest
@@ -21,20 +21,20 @@ from fse.runtime import outputs
 from fse.tf1 import tf
 
 
-def encoded(size=(30, 20), kind="PNG") -> bytes:
+def encoded(size: Any = (30, 20), kind: Any = "PNG") -> bytes:
     stream = io.BytesIO()
     Image.new("RGB", size, (200, 0, 0)).save(stream, kind)
     return stream.getvalue()
 
 
-def shown(capsys, *arguments: object) -> Dict[str, str]:
+def shown(capsys: pytest.CaptureFixture[str], *arguments: object) -> Dict[str, str]:
     """The lines that `fse inspect` prints, by what they are about."""
     assert cli.main(["inspect", *map(str, arguments)]) == 0
     lines = (line.partition("  ") for line in capsys.readouterr().out.splitlines())
     return {what: value.strip() for what, _, value in lines}
 
 
-def refused(capsys, *arguments: object) -> str:
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     """The one line on standard error of a `fse inspect` that fails."""
     assert cli.main(["inspect", *map(str, arguments)]) in (1, 2)
     error = [line for line in capsys.readouterr().err.splitlines() if line and "%|" not in line]
@@ -48,7 +48,7 @@ def color_at(image: Image.Image, tile: int, x: float, y: float) -> np.ndarray:
     return np.array(image.getpixel((round(164 * tile + 80 * (x + 1)), round(80 * (y + 1)))))
 
 
-def test_a_shard_and_its_contact_sheet(capsys, few_shards: Path, tmp_path: Path) -> None:
+def test_a_shard_and_its_contact_sheet(capsys: pytest.CaptureFixture[str], few_shards: Path, tmp_path: Path) -> None:
     path = few_shards / "test-00000-of-00002.tfrecord"
     sheet = tmp_path / "sheet.png"
     found = shown(capsys, path, "--sheet", sheet)
@@ -73,7 +73,7 @@ def test_a_shard_and_its_contact_sheet(capsys, few_shards: Path, tmp_path: Path)
     assert looked_at
 
 
-def test_all_shards_of_a_folder(capsys, few_shards: Path, tmp_path: Path) -> None:
+def test_all_shards_of_a_folder(capsys: pytest.CaptureFixture[str], few_shards: Path, tmp_path: Path) -> None:
     found = shown(capsys, few_shards, "--sheet", tmp_path / "sheet.png")
     assert found["images"] == "13"
     with Image.open(str(tmp_path / "sheet.png")) as image:
@@ -103,7 +103,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", ["set.zip", "set.tar", "set.tgz"])
-def test_an_archive_and_its_contact_sheet(capsys, tmp_path: Path, name: str) -> None:
+def test_an_archive_and_its_contact_sheet(capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str) -> None:
     path = pack(tmp_path / name, FILES)
     assert cli.main(["inspect", str(path), "--sheet", str(tmp_path / "sheet.png")]) == 0
     text = capsys.readouterr().out
@@ -129,7 +129,7 @@ def made(folder: Path, stage: str, **facts: object) -> Path:
     return folder
 
 
-def test_an_output_with_images(capsys, tmp_path: Path) -> None:
+def test_an_output_with_images(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     crops = write_crops(tmp_path / "crops", 3, 2)
     made(crops, "align-crop", inputs={"download": {}}, counts={"images": 5}, metrics={"share": 0.25}, why="never run")
     found = shown(capsys, crops, "--sheet", tmp_path / "sheet.png")
@@ -142,7 +142,7 @@ def test_an_output_with_images(capsys, tmp_path: Path) -> None:
     assert (tmp_path / "sheet.png").is_file()
 
 
-def test_landmarks_in_pixels_are_drawn_where_they_are(capsys, tmp_path: Path) -> None:
+def test_landmarks_in_pixels_are_drawn_where_they_are(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.png").write_bytes(encoded((40, 20)))
     (tmp_path / "landmarks.csv").write_text("file,eye_x,eye_y\na.png,30,5\n")
@@ -154,7 +154,7 @@ def test_landmarks_in_pixels_are_drawn_where_they_are(capsys, tmp_path: Path) ->
     assert middle == pytest.approx((30 * 4, 5 * 4), abs=1.0)
 
 
-def test_a_workspace(capsys, tmp_path: Path) -> None:
+def test_a_workspace(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     late = made(tmp_path / "artifacts" / "AlignCrop" / "aa", "align-crop", started="2026-02")
     early = made(tmp_path / "artifacts" / "Download" / "bb", "download", started="2026-01")
     (tmp_path / "artifacts" / "Train" / "cc.building").mkdir(parents=True)
@@ -170,7 +170,7 @@ def test_a_workspace(capsys, tmp_path: Path) -> None:
     assert "no image in it" in refused(capsys, tmp_path, "--sheet", tmp_path / "sheet.png")
 
 
-def test_what_is_none_of_these_is_refused(capsys, tmp_path: Path) -> None:
+def test_what_is_none_of_these_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     text = tmp_path / "text"
     for content in (b"", b"hello, this is a text and nothing else", b"\xff" * 100):
         text.write_bytes(content)
@@ -183,7 +183,9 @@ def test_what_is_none_of_these_is_refused(capsys, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.p*"))
 
 
-def test_a_damaged_shard_is_refused_wherever_it_is_damaged(capsys, few_shards: Path, tmp_path: Path) -> None:
+def test_a_damaged_shard_is_refused_wherever_it_is_damaged(
+    capsys: pytest.CaptureFixture[str], few_shards: Path, tmp_path: Path
+) -> None:
     whole = (few_shards / "test-00000-of-00002.tfrecord").read_bytes()
     path = tmp_path / "bad.tfrecord"
     second = 16 + struct.unpack("<Q", whole[:8])[0]  # a file that ends here is whole
@@ -203,7 +205,7 @@ def write_records(path: Path, *values: bytes) -> Path:
     return path
 
 
-def test_records_of_something_else(capsys, tmp_path: Path) -> None:
+def test_records_of_something_else(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = write_records(tmp_path / "a.tfrecord", b"\xff\xff not a message")
     assert "corrupt after 0 records (not a tf.train.Example)" in refused(capsys, path)
     feature = tf.train.Feature(int64_list=tf.train.Int64List(value=[1, 2]))
@@ -218,7 +220,7 @@ def test_records_of_something_else(capsys, tmp_path: Path) -> None:
     assert "no image in it for a contact sheet" in refused(capsys, path, "--sheet", tmp_path / "sheet.png")
 
 
-def test_archives_that_are_not_whole_or_leave_their_folder(capsys, tmp_path: Path) -> None:
+def test_archives_that_are_not_whole_or_leave_their_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = pack(tmp_path / "a.zip", FILES)
     content = path.read_bytes()
     for length in np.linspace(5, len(content) - 1, 10).astype(int):
@@ -227,7 +229,7 @@ def test_archives_that_are_not_whole_or_leave_their_folder(capsys, tmp_path: Pat
     assert "leaves the archive's folder" in refused(capsys, pack(tmp_path / "b.zip", {"../a.png": b""}))
 
 
-def test_names_in_an_archive_cannot_steer_the_terminal(capsys, tmp_path: Path) -> None:
+def test_names_in_an_archive_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = pack(tmp_path / "a.zip", {"evil\x1b[2J\n.txt": b"", "b\u202e.csv": b""})
     assert cli.main(["inspect", str(path)]) == 0
     text = capsys.readouterr().out
@@ -243,7 +245,9 @@ def test_names_in_an_archive_cannot_steer_the_terminal(capsys, tmp_path: Path) -
         {"bytes": 10**400, "counts": {"\x1b": 10**400}, "inputs": {"\n": {}}, "why": {}, "seconds": float("inf")},
     ],
 )
-def test_a_manifest_with_odd_values_is_shown_as_it_is(capsys, tmp_path: Path, content: dict) -> None:
+def test_a_manifest_with_odd_values_is_shown_as_it_is(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, content: dict
+) -> None:
     made(tmp_path / "out", "train", **content)
     assert cli.main(["inspect", str(tmp_path / "out")]) == 0
     text = capsys.readouterr().out
@@ -252,7 +256,9 @@ def test_a_manifest_with_odd_values_is_shown_as_it_is(capsys, tmp_path: Path, co
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"schema": 1}'])
-def test_a_manifest_that_cannot_be_read_is_said_so(capsys, tmp_path: Path, content: str) -> None:
+def test_a_manifest_that_cannot_be_read_is_said_so(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, content: str
+) -> None:
     folder = write_crops(tmp_path / "artifacts" / "AlignCrop" / "aa", 2, 1)
     (folder / "manifest.json").write_text(content)
     found = shown(capsys, folder)
@@ -261,7 +267,7 @@ def test_a_manifest_that_cannot_be_read_is_said_so(capsys, tmp_path: Path, conte
     assert shown(capsys, tmp_path)["AlignCrop aa"].startswith("its manifest cannot be read")
 
 
-def test_a_manifest_that_is_nested_without_end(capsys, tmp_path: Path) -> None:
+def test_a_manifest_that_is_nested_without_end(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (made(tmp_path / "out", "train") / "manifest.json").write_text("[" * 200_000)
     assert cli.main(["inspect", str(tmp_path / "out")]) in (0, 1)
     assert "Traceback" not in capsys.readouterr().err

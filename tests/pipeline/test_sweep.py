@@ -24,7 +24,9 @@ def outputs(folder: Path, stage: str) -> int:
     return sum(path.is_dir() for path in (folder / "workspace" / "artifacts" / stage).iterdir())
 
 
-def test_runs_share_what_they_share_and_are_compared_in_one_table(tmp_path: Path, monkeypatch) -> None:
+def test_runs_share_what_they_share_and_are_compared_in_one_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = ("--grid", "evaluate.samples=[2,3]", "--seeds", "2")
     done = swept(tmp_path, *settings)
     assert done.returncode == 0, done.stderr

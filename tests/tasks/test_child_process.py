@@ -15,7 +15,9 @@ def python(code: str) -> list:
     return [sys.executable, "-c", code]
 
 
-def test_output_goes_to_the_log_and_errors_to_the_console_too(tmp_path: Path, capsys) -> None:
+def test_output_goes_to_the_log_and_errors_to_the_console_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     child_process.run(
         python("import sys; print('figures'); print('words', file=sys.stderr)"), tmp_path / "logs" / "a.log"
     )

@@ -149,7 +149,9 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["--data_path=.", "--data_dump_flag=True", "--over_dump=True"], "exclude each other"),
     ],
 )
-def test_a_mistake_is_told_and_ends_with_1(options: List[str], message: str, data: Path, capsys) -> None:
+def test_a_mistake_is_told_and_ends_with_1(
+    options: List[str], message: str, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (data / "empty").mkdir()
     assert modelzoo.main(["full", "1p", *options]) == 1
     assert message in capsys.readouterr().err
@@ -163,7 +165,7 @@ def settings(*options: str, cards: str = "1p") -> configuration.Config:
     return configuration.load("celeba_" + cards, modelzoo._joined(changes, parsed.set))
 
 
-def test_the_options_of_modelzoo_are_those_of_the_npu(data: Path, capsys) -> None:
+def test_the_options_of_modelzoo_are_those_of_the_npu(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert settings().npu == configuration.Npu()
     assert settings("--precision_mode=force_fp16").npu.precision_mode == "force_fp16"
     profiled = settings("--profiling=True").npu
@@ -198,7 +200,7 @@ def test_eight_cards_and_a_rank_table_of_the_environment(data: Path, monkeypatch
     assert settings("--device=cpu", cards="8p").train.rank_table == ""
 
 
-def test_every_option_of_modelzoo_is_taken(capsys) -> None:
+def test_every_option_of_modelzoo_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
     names = (
         "data_path output_path batch_size train_steps train_epochs learning_rate precision_mode profiling over_dump "
         "data_dump_flag data_dump_step autotune obs_url"

@@ -7,7 +7,7 @@ from fse import config
 from fse.errors import ConfigError
 
 
-def test_queries_are_hidden_from_others():
+def test_queries_are_hidden_from_others() -> None:
     text = "a=1,dataset.archive='https://h/x.zip?token=1&b=2#c',download.mirrors=[\"http://h/?k=1\", 'HTTP://i/d'],b=2"
     wanted = "a=1,dataset.archive='https://h/x.zip?…',download.mirrors=[\"http://h/?…\", 'HTTP://i/d'],b=2"
     assert config.redact_text(text) == wanted

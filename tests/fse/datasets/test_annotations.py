@@ -1,4 +1,6 @@
 import tracemalloc
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,15 +10,15 @@ from fse.errors import DataError
 
 
 @pytest.fixture
-def read(tmp_path):
-    def reader(text, encoding="utf-8"):
+def read(tmp_path: Path) -> Any:
+    def reader(text: Any, encoding: Any = "utf-8") -> Any:
         (tmp_path / "landmarks.csv").write_bytes(text.encode(encoding))
         return annotations.read(tmp_path / "landmarks.csv")
 
     return reader
 
 
-def test_everything(read):
+def test_everything(read: Any) -> None:
     table = read(
         "file,width,height,split,left_eye_x,left_eye_y,nose_x,nose_y,box_x,box_y,box_width,box_height,mood\n"
         "a/1.jpg,320,200,train,1,2.5,3,4,0,0,10,20,glad\n"
@@ -31,7 +33,7 @@ def test_everything(read):
     assert table.boxes.tolist() == [[0, 0, 10, 20], [1, 2, 3, 4]]
 
 
-def test_many_rows_take_no_more_memory_than_their_numbers(tmp_path):
+def test_many_rows_take_no_more_memory_than_their_numbers(tmp_path: Path) -> None:
     """As text, cell by cell, they took 19 MB."""
     with open(str(tmp_path / "landmarks.csv"), "w") as stream:
         stream.write("file,split,box_x,box_y,box_width,box_height,a_x,a_y,b_x,b_y,c_x,c_y\n")
@@ -45,7 +47,7 @@ def test_many_rows_take_no_more_memory_than_their_numbers(tmp_path):
     assert peak < 9e6, peak
 
 
-def test_only_files(read):
+def test_only_files(read: Any) -> None:
     table = read("file\n007\nNA.jpg\n")
     assert table.files == ["007", "NA.jpg"]
     assert table.splits == ["train", "train"]
@@ -55,14 +57,14 @@ def test_only_files(read):
     assert table.boxes is None
 
 
-def test_missing_and_infinite_numbers_are_read(read):
+def test_missing_and_infinite_numbers_are_read(read: Any) -> None:
     points = read("file,a_x,a_y\n1.jpg,,2\n2.jpg,nan,NA\n3.jpg,inf,-1\n").points[:, 0]
     assert np.isnan(points[0, 0])
     assert np.isnan(points[1]).all()
     assert points[2].tolist() == [np.inf, -1.0]
 
 
-def test_spreadsheet_habits(read):
+def test_spreadsheet_habits(read: Any) -> None:
     table = read('﻿file , a_x, a_y\r\n1.jpg , 1 , 2\r\n\r\n"x,y.jpg",3,4\r\n')
     assert table.files == ["1.jpg", "x,y.jpg"]
     assert table.points[:, 0].tolist() == [[1, 2], [3, 4]]
@@ -91,20 +93,20 @@ def test_spreadsheet_habits(read):
         ('file,a_x,a_y\n"",1,2\n', "does not name an image below"),
     ],
 )
-def test_errors_name_the_place(read, tmp_path, text, message):
+def test_errors_name_the_place(read: Any, tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
         read(text)
     assert str(tmp_path / "landmarks.csv") in str(caught.value)
 
 
-def test_files_that_are_no_csv(read, tmp_path):
+def test_files_that_are_no_csv(read: Any, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="UTF-8"):
         read("file\nä.jpg\n", "latin-1")
     with pytest.raises(DataError, match="cannot be read"):
         annotations.read(tmp_path / "missing.csv")
 
 
-def test_what_is_written_can_be_read(tmp_path):
+def test_what_is_written_can_be_read(tmp_path: Path) -> None:
     rows = [
         annotations.Row("1.png", "1.jpg", "train", np.array([[-0.5, 1.25]])),
         annotations.Row("2.png", "b/2.jpg", "test", np.array([[1 / 3, 0.0]])),

@@ -4,6 +4,8 @@ import csv
 import json
 import shutil
 import zipfile
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,18 +19,18 @@ from fse.preprocessing import align_crop
 LANDMARKS = "left_eye_x,left_eye_y,right_eye_x,right_eye_y"
 
 
-def settings(archive, **values):
+def settings(archive: Any, **values: Any) -> Any:
     dataset = dict({"name": "folder", "archive": str(archive)}, **values)
     return config.from_tables({"dataset": dataset, "crop": {"size": 20, "max_skipped": 1.0}, "network": {"view": 16}})
 
 
-def rows_of(path):
+def rows_of(path: Any) -> Any:
     with open(str(path), newline="") as stream:
         return list(csv.DictReader(stream))
 
 
 @pytest.fixture
-def mine(tmp_path):
+def mine(tmp_path: Path) -> Any:
     """Twenty images of 40 x 30 pixels in nested folders."""
     for number in range(20):
         path = tmp_path / "mine" / f"year {number % 3}" / ("a" if number % 2 else "") / f"{number}.png"
@@ -38,10 +40,10 @@ def mine(tmp_path):
 
 
 @pytest.fixture
-def bring(tmp_path):
+def bring(tmp_path: Path) -> Any:
     """Brings it; returns splits by file, and the summary."""
 
-    def bringer(archive, **values):
+    def bringer(archive: Any, **values: Any) -> Any:
         shutil.rmtree(str(tmp_path / "out"), ignore_errors=True)
         download.download(settings(archive, **values), tmp_path / "out", tmp_path / "cache")
         assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["dataset.json", "images", "landmarks.csv"]
@@ -51,11 +53,11 @@ def bring(tmp_path):
     return bringer
 
 
-def annotate(mine, lines, header="file," + LANDMARKS):
+def annotate(mine: Any, lines: Any, header: Any = "file," + LANDMARKS) -> None:
     (mine / "landmarks.csv").write_text("\n".join([header, *lines]) + "\n")
 
 
-def test_nested_folders_without_annotations(bring, mine):
+def test_nested_folders_without_annotations(bring: Any, mine: Any) -> None:
     splits, summary = bring(mine, test_share=0.3)
     assert sorted(splits) == sorted(path.relative_to(mine).as_posix() for path in mine.rglob("*.png"))
     assert summary["splits"] == {split: list(splits.values()).count(split) for split in ("train", "test")}
@@ -63,7 +65,7 @@ def test_nested_folders_without_annotations(bring, mine):
     assert (summary["images"], summary["landmarks"]) == (20, [])
 
 
-def test_images_that_come_or_go_leave_the_others_where_they_are(bring, mine):
+def test_images_that_come_or_go_leave_the_others_where_they_are(bring: Any, mine: Any) -> None:
     before, _ = bring(mine, test_share=0.3)
     Image.new("RGB", (40, 30)).save(str(mine / "new.png"))
     (mine / "year 0" / "0.png").unlink()
@@ -74,14 +76,14 @@ def test_images_that_come_or_go_leave_the_others_where_they_are(bring, mine):
     assert bring(mine, test_share=0.3, seed=1)[0] != after
 
 
-def test_the_share_is_drawn(bring):
+def test_the_share_is_drawn(bring: Any) -> None:
     splits = [folder.drawn(f"{number}.jpg", 0.1, 1234) for number in range(20_000)]
     assert splits.count("test") == pytest.approx(2000, abs=4 * np.sqrt(1800))
     assert folder.drawn("a", 0.0, 0) == "train"
     assert folder.drawn("a", 1.0, 0) == "test"
 
 
-def test_an_archive_of_one_folder_with_a_file_of_landmarks(bring, mine, tmp_path):
+def test_an_archive_of_one_folder_with_a_file_of_landmarks(bring: Any, mine: Any, tmp_path: Path) -> None:
     annotate(mine, ["year 0/0.png,10,10,30,10", "./year 1/1.png,10,10,30,10"], "file," + LANDMARKS)
     with zipfile.ZipFile(str(tmp_path / "mine.zip"), "w") as package:
         for path in sorted(mine.rglob("*")):
@@ -94,12 +96,12 @@ def test_an_archive_of_one_folder_with_a_file_of_landmarks(bring, mine, tmp_path
     assert (summary["images"], summary["landmarks"]) == (20, ["left_eye", "right_eye"])
 
 
-def test_a_column_of_splits_takes_the_place_of_the_draw(bring, mine):
+def test_a_column_of_splits_takes_the_place_of_the_draw(bring: Any, mine: Any) -> None:
     annotate(mine, ["year 0/0.png,test", "year 1/4.png,train"], "file,split")
     assert bring(mine, test_share=0.5)[1]["splits"] == {"train": 1, "test": 1}
 
 
-def test_what_cannot_be_used_is_left_out_and_listed(bring, mine, tmp_path):
+def test_what_cannot_be_used_is_left_out_and_listed(bring: Any, mine: Any, tmp_path: Path) -> None:
     (mine / "broken.jpg").write_bytes(b"no image")
     (mine / "unnamed.png").write_bytes((mine / "year 0" / "0.png").read_bytes())
     turned = Image.new("RGB", (40, 30), "white")
@@ -151,13 +153,13 @@ def test_what_cannot_be_used_is_left_out_and_listed(bring, mine, tmp_path):
         ("file", [], "no rows below the header"),
     ],
 )
-def test_a_file_of_landmarks_that_cannot_be_meant(bring, mine, header, lines, message):
+def test_a_file_of_landmarks_that_cannot_be_meant(bring: Any, mine: Any, header: Any, lines: Any, message: str) -> None:
     annotate(mine, lines, header)
     with pytest.raises(DataError, match=message):
         bring(mine)
 
 
-def test_folders_that_hold_nothing_or_not_what_was_said(bring, mine, tmp_path):
+def test_folders_that_hold_nothing_or_not_what_was_said(bring: Any, mine: Any, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"no images \(\.jpg .*\) in it"):
         bring(tmp_path / "empty")
@@ -173,6 +175,6 @@ def test_folders_that_hold_nothing_or_not_what_was_said(bring, mine, tmp_path):
         ({"part": "train"}, "only known data sets have parts"),
     ],
 )
-def test_mistakes_are_refused_before_anything_runs(values, message):
+def test_mistakes_are_refused_before_anything_runs(values: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         registry.check(settings(**dict({"archive": "mine"}, **values)))

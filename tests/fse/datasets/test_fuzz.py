@@ -6,6 +6,7 @@ import shutil
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ ODD += [
 
 
 @st.composite
-def damaged(draw, whole):
+def damaged(draw: Any, whole: Any) -> Any:
     """The bytes after a few edits: a stretch is dropped, replaced, doubled, moved, or a bit is turned."""
     data = bytearray(whole)
     for _ in range(draw(st.integers(1, 4))):
@@ -68,7 +69,7 @@ def damaged(draw, whole):
     return bytes(data)
 
 
-def unpacked(folder):
+def unpacked(folder: Any) -> Any:
     """Annotation files, names of images and lists that are in the archives and beside them in a folder."""
     notes, images, lists = {}, [], {}
     for path in sorted(folder.iterdir()):
@@ -89,7 +90,7 @@ SETS.update({"aflw": layouts.aflw, "300w": layouts.w300, "cats": layouts.cats})
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The annotation files of every data set that has some."""
     found = {}
     for name, make in SETS.items():
@@ -102,7 +103,7 @@ def made(tmp_path_factory):
 @pytest.mark.parametrize("name", sorted(SETS))
 @given(data=st.data())
 @fuzz
-def test_annotations_of_known_data_sets(made, tmp_path, name, data):
+def test_annotations_of_known_data_sets(made: Any, tmp_path: Path, name: Any, data: Any) -> None:
     notes, images, lists = made[name]
     pool = lists if lists else notes
     wanted = [key for key in sorted(pool) if lists == {} or key in {file.name for file in KNOWN[name].files}]
@@ -133,7 +134,7 @@ TABLE = (
 
 @given(data=st.one_of(damaged(TABLE), st.binary(max_size=200), st.text(max_size=100).map(str.encode)))
 @fuzz
-def test_tables_of_annotations(tmp_path, data):
+def test_tables_of_annotations(tmp_path: Path, data: Any) -> None:
     (tmp_path / "table.csv").write_bytes(data)
     try:
         table = annotations.read(tmp_path / "table.csv")
@@ -148,7 +149,7 @@ def test_tables_of_annotations(tmp_path, data):
 CONTENTS = {"images/a.jpg": b"a" * 3000, "images/deep/b.png": os.urandom(600), "landmarks.csv": b"file\n", "empty": b""}
 
 
-def packed(kind):
+def packed(kind: Any) -> Any:
     stream = io.BytesIO()
     if kind == "7z":
         with layouts.libarchive.custom_writer(stream.write, "7zip") as package:
@@ -172,7 +173,7 @@ def packed(kind):
 )
 @given(data=st.data())
 @fuzz
-def test_archives(tmp_path, kind, data):
+def test_archives(tmp_path: Path, kind: Any, data: Any) -> None:
     path, folder = tmp_path / "archive", tmp_path / "folder"
     shutil.rmtree(str(folder), ignore_errors=True)
     folder.mkdir()
@@ -194,7 +195,7 @@ def test_archives(tmp_path, kind, data):
     assert sum(file.stat().st_size for file in files) <= limits[0] + (1 << 20)
 
 
-def test_a_tar_of_nothing_but_long_names(tmp_path):
+def test_a_tar_of_nothing_but_long_names(tmp_path: Path) -> None:
     """tarfile calls itself for each of them."""
     link = tarfile.TarInfo("././@LongLink")
     link.type, link.size = tarfile.GNUTYPE_LONGNAME, 512

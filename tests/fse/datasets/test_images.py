@@ -3,6 +3,8 @@ import contextlib
 import io
 import warnings
 import zlib
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,13 +18,13 @@ CORNER = np.zeros((2, 3, 3), np.uint8)
 CORNER[0, 0] = 250
 
 
-def encoded(image, kind="PNG", **options):
+def encoded(image: Any, kind: Any = "PNG", **options: Any) -> Any:
     stream = io.BytesIO()
     image.save(stream, kind, **options)
     return stream.getvalue()
 
 
-def decode(data, max_pixels=10**6):
+def decode(data: Any, max_pixels: Any = 10**6) -> Any:
     image = images.decode(data, max_pixels)
     assert image.dtype == np.uint8
     assert image.ndim == 3
@@ -31,12 +33,12 @@ def decode(data, max_pixels=10**6):
     return image
 
 
-def filled(mode, value, size=(3, 2)):
+def filled(mode: Any, value: Any, size: Any = (3, 2)) -> Any:
     return Image.new(mode, size, value)
 
 
 @pytest.mark.parametrize(
-    ("image", "kind", "color"),
+    ("original", "kind", "color"),
     [
         (filled("L", 77), "PNG", (77, 77, 77)),
         (filled("1", 1), "PNG", (255, 255, 255)),
@@ -54,35 +56,35 @@ def filled(mode, value, size=(3, 2)):
         (Image.fromarray(np.full((2, 3), 60000, np.int32)), "TIFF", (233, 233, 233)),
     ],
 )
-def test_every_mode_becomes_rgb(original, kind, color):
+def test_every_mode_becomes_rgb(original: Any, kind: str, color: Any) -> None:
     image = decode(encoded(original, kind))
     assert image.shape == (2, 3, 3)
     assert (image == color).all()
 
 
-def test_16_bits_big_endian_are_scaled_not_clipped():
+def test_16_bits_big_endian_are_scaled_not_clipped() -> None:
     image = Image.frombytes("I;16B", (2, 1), np.array([[0x0101, 0x8080]], ">u2").tobytes())
     assert decode(encoded(image, "TIFF"))[0, :, 0].tolist() == [1, 128]
 
 
-def test_half_transparency_mixes_with_gray():
+def test_half_transparency_mixes_with_gray() -> None:
     assert decode(encoded(filled("RGBA", (255, 255, 255, 128))))[0, 0, 0] in (191, 192)
 
 
 @pytest.mark.parametrize(("options", "color"), [({}, (9, 8, 7)), ({"transparency": 0}, (128, 128, 128))])
-def test_palette(options, color):
+def test_palette(options: Any, color: Any) -> None:
     image = filled("P", 0)
     image.putpalette([9, 8, 7, 1, 2, 3])
     assert (decode(encoded(image, **options)) == color).all()
 
 
-def test_palette_with_one_opacity_per_color():
+def test_palette_with_one_opacity_per_color() -> None:
     image = filled("P", 1)
     image.putpalette([9, 8, 7, 1, 2, 3])
     assert (decode(encoded(image, transparency=bytes([0, 255]))) == (1, 2, 3)).all()
 
 
-def test_lossy_formats():
+def test_lossy_formats() -> None:
     for kind in ("JPEG", "WEBP"):
         assert (
             np.abs(decode(encoded(filled("RGB", (200, 100, 50), (16, 16)), kind)).astype(int) - (200, 100, 50)).max()
@@ -104,7 +106,7 @@ def test_lossy_formats():
     ],
 )
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP"])
-def test_exif_orientation_is_applied(orientation, shape, corner, kind):
+def test_exif_orientation_is_applied(orientation: int, shape: Any, corner: Any, kind: str) -> None:
     original = Image.fromarray(np.kron(CORNER, np.ones((16, 16, 1), np.uint8)))
     options = {"compression": "tiff_deflate"} if kind == "TIFF" else {}
     exif = Image.Exif()
@@ -114,13 +116,13 @@ def test_exif_orientation_is_applied(orientation, shape, corner, kind):
     assert np.unravel_index(image.argmax(), shape) == corner
 
 
-def test_first_frame_of_several():
+def test_first_frame_of_several() -> None:
     pages = [filled("RGB", (1, 2, 3)), filled("RGB", (200, 200, 200))]
     data = encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:])
     assert (decode(data) == (1, 2, 3)).all()
 
 
-def test_a_path(tmp_path):
+def test_a_path(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(encoded(filled("L", 5)))
     assert (decode(path) == 5).all()
@@ -147,19 +149,19 @@ JPEG, PNG = encoded(NOISE, "JPEG"), encoded(NOISE, "PNG")
     ],
     ids=["empty", "text", "html", "half-jpeg", "jpeg-start", "half-png", "float", "32-bit", "many-pixels", "gif"],
 )
-def test_what_cannot_be_used_has_a_reason(data, reason):
+def test_what_cannot_be_used_has_a_reason(data: Any, reason: str) -> None:
     with pytest.raises(ImageError, match=reason):
         decode(data)
 
 
-def test_no_pixels():
+def test_no_pixels() -> None:
     header = bytearray(encoded(filled("RGB", 0), "BMP"))
     header[18:22] = bytes(4)  # width
     with pytest.raises(ImageError, match=r"no pixels|broken|not a"):
         decode(bytes(header))
 
 
-def test_a_header_that_claims_a_giant_is_refused_before_decoding():
+def test_a_header_that_claims_a_giant_is_refused_before_decoding() -> None:
     data = bytearray(encoded(filled("L", 0)))
     data[16:24] = (60000).to_bytes(4, "big") * 2  # IHDR's width and height
     data[29:33] = zlib.crc32(bytes(data[12:29])).to_bytes(4, "big")
@@ -167,7 +169,7 @@ def test_a_header_that_claims_a_giant_is_refused_before_decoding():
         decode(bytes(data))
 
 
-def test_every_truncation_is_an_error_or_a_image():
+def test_every_truncation_is_an_error_or_a_image() -> None:
     for kind in ("JPEG", "PNG", "BMP", "WEBP", "TIFF"):
         data = encoded(Image.fromarray(CORNER), kind)
         for length in range(0, len(data), 3):
@@ -176,7 +178,7 @@ def test_every_truncation_is_an_error_or_a_image():
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_noise_in_a_file_never_escapes_as_another_error():
+def test_noise_in_a_file_never_escapes_as_another_error() -> None:
     random = np.random.RandomState(3)
     for kind in ("JPEG", "PNG", "BMP", "WEBP", "TIFF"):
         exif = Image.Exif()
@@ -190,21 +192,21 @@ def test_noise_in_a_file_never_escapes_as_another_error():
                 decode(bytes(noisy))
 
 
-def test_files_that_are_not_there(tmp_path):
+def test_files_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="no such file"):
         decode(tmp_path / "missing.jpg")
     with pytest.raises(ImageError, match="cannot be read"):
         decode(tmp_path)
 
 
-def test_threads():
+def test_threads() -> None:
     data = [encoded(filled("L", value, (50, 50))) for value in range(40)]
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         found = [int(image[0, 0, 0]) for image in pool.map(decode, data)]
     assert found == list(range(40))
 
 
-def test_find(tmp_path):
+def test_find(tmp_path: Path) -> None:
     for name in ("b.JPG", "a/c.png", "a/notes.txt", "._b.jpg", "z.tiff", "y.Webp", "x.jpeg", "w.bmp", "v.tif"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
@@ -212,14 +214,14 @@ def test_find(tmp_path):
     assert images.find(tmp_path) == ["a/c.png", "b.JPG", "v.tif", "w.bmp", "x.jpeg", "y.Webp", "z.tiff"]
 
 
-def test_find_refuses_names_that_cannot_be_written(tmp_path):
+def test_find_refuses_names_that_cannot_be_written(tmp_path: Path) -> None:
     with open(str(tmp_path).encode() + b"/\xff.png", "wb"):
         pass
     with pytest.raises(DataError, match="UTF-8"):
         images.find(tmp_path)
 
 
-def test_no_warning_about_metadata_reaches_the_user():
+def test_no_warning_about_metadata_reaches_the_user() -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
         warnings.filterwarnings(
@@ -255,7 +257,7 @@ def test_jpeg_is_decoded_to_as_few_pixels_as_are_good_enough(coarsest: float, fa
 
 @pytest.mark.parametrize("orientation", range(9))
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
-def test_size_is_that_of_the_decoded_image(kind, orientation):
+def test_size_is_that_of_the_decoded_image(kind: str, orientation: Any) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encoded(Image.fromarray(CORNER), kind, exif=exif)
@@ -264,6 +266,6 @@ def test_size_is_that_of_the_decoded_image(kind, orientation):
     assert told == [images.size(data)] == [image.size]
 
 
-def test_size_of_what_is_no_image():
+def test_size_of_what_is_no_image() -> None:
     with pytest.raises(ImageError, match="not a JPEG"):
         images.size(b"nonsense")

@@ -6,6 +6,7 @@ import shutil
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from tests.fse.datasets import layouts
 EYES = {name: list(known.eyes or ("left_eye", "right_eye")) for name, known in registry.KNOWN.items()}
 
 
-def settings(name, folder, part="", **download):
+def settings(name: Any, folder: Any, part: Any = "", **download: Any) -> Any:
     tables = {
         "dataset": {"name": name, "part": part},
         "download": dict({"data_path": str(folder)}, **download),
@@ -29,11 +30,11 @@ def settings(name, folder, part="", **download):
 
 
 @pytest.fixture
-def bring(tmp_path, monkeypatch):
+def bring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Brings a data set of which small copies lie in `tmp_path / "data"`; returns rows by file, and the summary."""
     (tmp_path / "data").mkdir()
 
-    def bringer(name, part="", counts=None, **download):
+    def bringer(name: Any, part: Any = "", counts: Any = None, **download: Any) -> Any:
         known = registry.KNOWN[name]
         parts = dict.fromkeys(known.parts, counts or {})
         monkeypatch.setitem(registry.KNOWN, name, layouts.fitted(known, tmp_path / "data", parts))
@@ -50,7 +51,7 @@ def bring(tmp_path, monkeypatch):
     return bringer
 
 
-def points_of(row):
+def points_of(row: Any) -> Any:
     return np.array([float(value) for name, value in row.items() if name.endswith(("_x", "_y")) and name[:4] != "box_"])
 
 
@@ -64,7 +65,7 @@ def points_of(row):
         ("everything", list(range(1, 13))),
     ],
 )
-def test_parts_of_celeba(bring, tmp_path, part, wanted):
+def test_parts_of_celeba(bring: Any, tmp_path: Path, part: str, wanted: Any) -> None:
     points = layouts.celeba(tmp_path / "data")
     rows, summary = bring("celeba", part, {"train": len(wanted), "test": 0})
     assert list(rows) == [f"{number:06d}.jpg" for number in wanted]
@@ -76,7 +77,7 @@ def test_parts_of_celeba(bring, tmp_path, part, wanted):
     assert "non-commercial" in summary["terms"]
 
 
-def test_mafl(bring, tmp_path):
+def test_mafl(bring: Any, tmp_path: Path) -> None:
     layouts.celeba(tmp_path / "data")
     rows, _ = bring("mafl", "", {"train": 3, "test": 2})
     assert {name: row["split"] for name, row in rows.items()} == {
@@ -88,7 +89,7 @@ def test_mafl(bring, tmp_path):
     }
 
 
-def test_celeba_in_the_wild_is_read_from_its_unpacked_folder(bring, tmp_path):
+def test_celeba_in_the_wild_is_read_from_its_unpacked_folder(bring: Any, tmp_path: Path) -> None:
     layouts.celeba(tmp_path / "data")
     rows, summary = bring("celeba_wild", "train", {"train": 7, "test": 0})
     assert [float(rows["000003.jpg"]["box_" + name]) for name in ("x", "y", "width", "height")] == [2, 71, 226, 313]
@@ -96,14 +97,14 @@ def test_celeba_in_the_wild_is_read_from_its_unpacked_folder(bring, tmp_path):
 
 
 @layouts.needs_libarchive
-def test_celeba_in_the_wild_is_read_from_its_archive_in_parts(bring, tmp_path):
+def test_celeba_in_the_wild_is_read_from_its_archive_in_parts(bring: Any, tmp_path: Path) -> None:
     layouts.celeba(tmp_path / "data")
     layouts.parts_of_img_celeba(tmp_path / "data")
     rows, _ = bring("celeba_wild", "train", {"train": 7, "test": 0})
     assert float(rows["000003.jpg"]["box_width"]) == 226
 
 
-def test_parts_that_are_not_all_there(tmp_path):
+def test_parts_that_are_not_all_there(tmp_path: Path) -> None:
     assert celeba_wild.IMAGES.size == 10_191_072_466
     for number in (1, 2, 4):
         (tmp_path / f"img_celeba.7z.00{number}").write_bytes(b"1234567")
@@ -115,12 +116,12 @@ def test_parts_that_are_not_all_there(tmp_path):
         download.download(settings("celeba_wild", tmp_path), tmp_path / "out")
 
 
-def test_mafl_in_the_wild(bring, tmp_path):
+def test_mafl_in_the_wild(bring: Any, tmp_path: Path) -> None:
     layouts.celeba(tmp_path / "data")
     assert len(bring("mafl_wild", "", {"train": 3, "test": 2})[0]) == 5
 
 
-def test_an_unpacked_folder_does_for_an_archive_at_any_depth(bring, tmp_path):
+def test_an_unpacked_folder_does_for_an_archive_at_any_depth(bring: Any, tmp_path: Path) -> None:
     data = tmp_path / "data"
     layouts.celeba(data)
     with zipfile.ZipFile(str(data / "img_align_celeba.zip")) as package:
@@ -129,7 +130,7 @@ def test_an_unpacked_folder_does_for_an_archive_at_any_depth(bring, tmp_path):
     assert len(bring("celeba", "train", {"train": 7, "test": 0})[0]) == 7
 
 
-def test_aflw(bring, tmp_path):
+def test_aflw(bring: Any, tmp_path: Path) -> None:
     points = layouts.aflw(tmp_path / "data")
     rows, _ = bring("aflw", "", {"train": 3, "test": 2})
     files = [f"aflw_cropped/crops/{number}.png" for number in range(3)]
@@ -140,7 +141,7 @@ def test_aflw(bring, tmp_path):
         assert np.allclose(points_of(row), (place - 0.5).ravel(), atol=6e-4)  # counted from 1
 
 
-def test_300w(bring, tmp_path):
+def test_300w(bring: Any, tmp_path: Path) -> None:
     points = layouts.w300(tmp_path / "data")
     rows, summary = bring("300w", "", {"train": 4, "test": 2})
     wanted = ["afw/1_1.jpg", "afw/2_1.jpg", "helen/trainset/3_1.jpg", "helen/trainset/4_1.jpg"]
@@ -155,7 +156,7 @@ def test_300w(bring, tmp_path):
     assert summary["boxes_from_annotations"] is True
 
 
-def test_cats_take_seven_of_nine_points(bring, tmp_path):
+def test_cats_take_seven_of_nine_points(bring: Any, tmp_path: Path) -> None:
     points = layouts.cats(tmp_path / "data")
     rows, summary = bring("cats")
     assert len(rows) == 8
@@ -163,14 +164,14 @@ def test_cats_take_seven_of_nine_points(bring, tmp_path):
     assert np.allclose(points_of(rows["CAT_00/00000002_000.jpg"]), points[2][[0, 1, 2, 3, 5, 6, 8]].ravel() + 0.5)
 
 
-def test_shoes_have_no_landmarks(bring, tmp_path):
+def test_shoes_have_no_landmarks(bring: Any, tmp_path: Path) -> None:
     layouts.shoes(tmp_path / "data")
     rows, summary = bring("shoes", "", {"train": 19, "test": 1})
     assert len(rows) == 20
     assert summary["landmarks"] == []
 
 
-def test_the_published_numbers():
+def test_the_published_numbers() -> None:
     counts = {name: dict(known.parts) for name, known in registry.KNOWN.items()}
     assert {part: count["train"] for part, count in counts["celeba"].items()} == {
         "train": 162_770 - 808,
@@ -204,14 +205,14 @@ PUBLISHED = {
 PARTITION, MAFL_TRAIN, MAFL_TEST = (162_770, 19_867, 19_962), (15_461, 1_810, 1_729), (808, 96, 96)
 
 
-def test_sizes_and_hashes_are_those_of_the_real_files():
+def test_sizes_and_hashes_are_those_of_the_real_files() -> None:
     files = {file.name: (file.size, file.hash) for known in registry.KNOWN.values() for file in known.files}
     assert {name: files[name] for name in PUBLISHED} == PUBLISHED
     assert not {name for name, (size, digest) in files.items() if (size or digest) and name not in PUBLISHED}
 
 
 @pytest.fixture(scope="module")
-def full_lists(tmp_path_factory):
+def full_lists(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """CelebA's and MAFL's lists at full length, with the real ones' overlaps; each has the size of the real one."""
     folder = tmp_path_factory.mktemp("lists")
     names = [f"{number:06d}.jpg" for number in range(1, 202_600)]
@@ -232,7 +233,7 @@ def full_lists(tmp_path_factory):
 
 
 @pytest.mark.parametrize("part", sorted(celeba.PARTS))
-def test_parts_and_exclusions_at_full_length_have_the_published_numbers(full_lists, part):
+def test_parts_and_exclusions_at_full_length_have_the_published_numbers(full_lists: Any, part: Any) -> None:
     names = set(celeba.unlabeled(full_lists, part))
     assert {"train": len(names), "test": 0} == celeba.PARTS[part]
     train, test = (set(celeba.names_of(full_lists.lists[name])) for name in ("training.txt", "testing.txt"))
@@ -242,7 +243,7 @@ def test_parts_and_exclusions_at_full_length_have_the_published_numbers(full_lis
     assert (len(names & train), len(names & test)) == wanted[part]
 
 
-def test_300_w_at_full_length(monkeypatch):
+def test_300_w_at_full_length(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = {
         "afw": 337,
         "lfpw/trainset": 811,
@@ -257,7 +258,7 @@ def test_300_w_at_full_length(monkeypatch):
     assert {split: found.splits.count(split) for split in ("train", "test")} == w300.DATASET.parts[""]
 
 
-def test_aflw_at_full_length(tmp_path):
+def test_aflw_at_full_length(tmp_path: Path) -> None:
     header = "image_file,crop_file,set,face_id,ex1,ey1,ex2,ey2,nx,ny,mx1,my1,mx2,my2"
     rows = [
         "photo{0}.jpg,{0}.jpg,{1},{0}{2}".format(number, 1 + number // 10_122, ",9" * 10) for number in range(13_117)
@@ -271,7 +272,7 @@ def test_aflw_at_full_length(tmp_path):
 
 
 @pytest.mark.parametrize("name", sorted(registry.KNOWN))
-def test_every_data_set_has_a_card(name):
+def test_every_data_set_has_a_card(name: Any) -> None:
     known = registry.KNOWN[name]
     card = sys.modules[known.read.__module__].__doc__
     for heading in ("Source:", "Terms:", "Images:", "Landmarks:"):
@@ -288,26 +289,26 @@ def test_every_data_set_has_a_card(name):
         assert f"`{name}`" in stream.read()
 
 
-def test_a_set_that_is_not_whole_is_refused(bring, tmp_path):
+def test_a_set_that_is_not_whole_is_refused(bring: Any, tmp_path: Path) -> None:
     layouts.w300(tmp_path / "data")
     with pytest.raises(DataError, match=r"300w: .*'train': 4, 'test': 2.*wanted .*'train': 3148"):
         bring("300w", "", {"train": 3148, "test": 689})
 
 
-def test_images_that_a_list_names_and_no_archive_has(bring, tmp_path):
+def test_images_that_a_list_names_and_no_archive_has(bring: Any, tmp_path: Path) -> None:
     layouts.celeba(tmp_path / "data")
     layouts.zipped(tmp_path / "data" / "img_align_celeba.zip", {"img_align_celeba/000001.jpg": layouts.image(1)})
     with pytest.raises(DataError, match=r"6 of its images are missing: 000003\.jpg"):
         bring("celeba")
 
 
-def test_photographs_of_aflw_in_both_splits_are_refused(bring, tmp_path):
+def test_photographs_of_aflw_in_both_splits_are_refused(bring: Any, tmp_path: Path) -> None:
     layouts.aflw(tmp_path / "data", train=91)
     with pytest.raises(DataError, match="1 photographs are in both splits: photo90.jpg"):
         bring("aflw")
 
 
-def test_what_lies_there_is_checked_and_what_is_missing_is_told(tmp_path):
+def test_what_lies_there_is_checked_and_what_is_missing_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"afw\.zip .*, helen\.zip .*: fetch by hand from https://ibug.*put into .*\Z"):
         download.download(settings("300w", tmp_path), tmp_path / "out")
     name = celeba.LANDMARKS.name
@@ -317,10 +318,10 @@ def test_what_lies_there_is_checked_and_what_is_missing_is_told(tmp_path):
         download.download(settings("celeba", tmp_path), tmp_path / "out2")
 
 
-def test_all_that_cannot_be_downloaded_is_told_at_once(tmp_path, monkeypatch):
+def test_all_that_cannot_be_downloaded_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def refused(wanted, cache):
+    def refused(wanted: Any, cache: Any) -> None:
         asked.append(wanted.url)
         raise DownloadError(f"{wanted.url}: a quota")
 
@@ -337,7 +338,7 @@ def test_all_that_cannot_be_downloaded_is_told_at_once(tmp_path, monkeypatch):
     assert [url.split(":")[0] for url in asked] == ["drive", "drive", "https", "https", "drive"]
 
 
-def test_a_file_of_the_right_size_with_another_content(tmp_path):
+def test_a_file_of_the_right_size_with_another_content(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     layouts.celeba(tmp_path / "data")
     file = celeba.MAFL_TEST._replace(size=21, hash="0" * 64)
@@ -358,7 +359,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("name", "file", "data"), BROKEN)
-def test_broken_files_are_told(bring, tmp_path, name, file, data):
+def test_broken_files_are_told(bring: Any, tmp_path: Path, name: Any, file: Any, data: Any) -> None:
     layouts.celeba(tmp_path / "data")
     (tmp_path / "data" / file).write_bytes(data)
     with pytest.raises(FseError, match=r"|".join((file.split(".")[0], "landmarks of 1 images"))):
@@ -366,14 +367,14 @@ def test_broken_files_are_told(bring, tmp_path, name, file, data):
 
 
 @pytest.mark.parametrize("text", ["", "9", "8 1 2", "9 " + "1 " * 17 + "x", "9 " + "1 " * 19, "nan " * 19])
-def test_broken_points_of_cats(tmp_path, text):
+def test_broken_points_of_cats(tmp_path: Path, text: Any) -> None:
     (tmp_path / "a.cat").write_text(text)
     with pytest.raises(DataError, match=r"a\.cat"):
         cats.points_of(tmp_path / "a.cat")
 
 
 @pytest.mark.parametrize("text", ["", "version: 1\nn_points: 68\n{\n1 2\n}", "version: 1\n{\n1 x\n}"])
-def test_broken_points_of_300w(tmp_path, text):
+def test_broken_points_of_300w(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.pts").write_text(text)
     with pytest.raises(DataError, match=r"a\.pts"):
         w300.points_of(tmp_path / "a.pts")
@@ -389,12 +390,12 @@ def test_broken_points_of_300w(tmp_path, text):
         ('dataset.name="300w"', "errors on it are relative to point_37 and point_46"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_before_anything_runs(overrides, message):
+def test_what_cannot_be_meant_is_refused_before_anything_runs(overrides: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         registry.check(config.load("synthetic", overrides))
 
 
-def test_nothing_is_left_of_a_copy_that_was_unpacked_before(bring, tmp_path):
+def test_nothing_is_left_of_a_copy_that_was_unpacked_before(bring: Any, tmp_path: Path) -> None:
     layouts.celeba(tmp_path / "data")
     first, _ = bring("celeba")
     shutil.rmtree(str(tmp_path / "out"))

@@ -76,14 +76,16 @@ def run_ranks(change: str, settings: config.Config, shards: Path, output: Path) 
 
 
 @pytest.fixture(scope="module")
-def two(tiny, shards: Path, tmp_path_factory) -> Path:
+def two(tiny: config.Config, shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("two")
     train.train(single(tiny, devices=2), shards, folder)
     return folder
 
 
 @pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_ranks_equal_one_that_computes_all_shares(tiny, shards: Path, tmp_path: Path, count: int) -> None:
+def test_ranks_equal_one_that_computes_all_shares(
+    tiny: config.Config, shards: Path, tmp_path: Path, count: int
+) -> None:
     """Weights, gradients (the optimizer's slots hold their sum) and batch norm's averages, after three steps.
 
     By plain momentum: Adam divides a gradient by its own size, so that one which is nothing but rounding moves a weight
@@ -116,7 +118,7 @@ def test_one_rank_writes_and_each_has_its_log(two: Path) -> None:
     assert '"ranks": 2' in (two / "training.json").read_text()
 
 
-def test_resuming_and_another_number_of_ranks(tiny, shards: Path, two: Path, tmp_path: Path) -> None:
+def test_resuming_and_another_number_of_ranks(tiny: config.Config, shards: Path, two: Path, tmp_path: Path) -> None:
     """From step 4 of two ranks on: two give what an uninterrupted run of two gives, one goes on too."""
     for count in (2, 1):
         run = tmp_path / str(count)
@@ -132,7 +134,7 @@ def test_resuming_and_another_number_of_ranks(tiny, shards: Path, two: Path, tmp
         assert int(again["global_step"]) == 6
 
 
-def test_every_rank_reads_its_share_of_the_same_batches(tiny, shards: Path) -> None:
+def test_every_rank_reads_its_share_of_the_same_batches(tiny: config.Config, shards: Path) -> None:
     data = records.read(shards)
 
     def views(part: int, parts: int) -> np.ndarray:
@@ -147,7 +149,7 @@ def test_every_rank_reads_its_share_of_the_same_batches(tiny, shards: Path) -> N
     np.testing.assert_array_equal(together.reshape(whole.shape), whole)
 
 
-def test_a_batch_that_ranks_cannot_share_is_refused(tiny, shards: Path, tmp_path: Path) -> None:
+def test_a_batch_that_ranks_cannot_share_is_refused(tiny: config.Config, shards: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="batch_size \\(4\\) must be a multiple of the number of ranks, 3"):
         train.train(single(tiny, devices=3), shards, tmp_path)
 
@@ -194,7 +196,7 @@ def wait_for(text: str, file: Path, seconds: float = 120.0) -> None:
         time.sleep(0.05)
 
 
-def test_killing_one_rank_ends_the_others_and_says_so(tiny, shards: Path, tmp_path: Path) -> None:
+def test_killing_one_rank_ends_the_others_and_says_so(tiny: config.Config, shards: Path, tmp_path: Path) -> None:
     endless = single(tiny, devices=2, steps=1_000_000, save_freq=1_000_000)
     path = experiment(endless, tmp_path)
     with started("train", "--config", path, "--records", str(shards), "--output", str(tmp_path / "out")) as process:
@@ -213,7 +215,7 @@ def test_killing_one_rank_ends_the_others_and_says_so(tiny, shards: Path, tmp_pa
 
 @pytest.mark.parametrize(("change", "dead"), [("dies first", 1), ("dies in broadcast", 0), ("dies in broadcast", 1)])
 def test_a_rank_that_dies_at_the_start_ends_the_others(
-    tiny, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, dead: int
+    tiny: config.Config, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, dead: int
 ) -> None:
     """Killed while the other one waits to meet it, or in the middle of the broadcast of the first weights."""
     monkeypatch.setenv("ALTERED_RANK", str(dead))
@@ -225,7 +227,7 @@ def test_a_rank_that_dies_at_the_start_ends_the_others(
 
 
 def test_a_rank_that_does_not_answer_is_waited_for_with_a_bound(
-    tiny, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: config.Config, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rank 1 stops for ever in the middle of the broadcast."""
     monkeypatch.setenv("ALTERED_RANK", "1")
@@ -246,7 +248,7 @@ def ports(count: int) -> List[int]:
         return [min(each.getsockname()[1], 64_000) for each in sockets]
 
 
-def two_hosts(settings: config.Config, **train) -> config.Config:
+def two_hosts(settings: config.Config, **train: Any) -> config.Config:
     first, second = ports(2)
     return single(settings, hosts=(f"127.0.0.1:{first}", f"127.0.0.1:{second}"), **train)
 
@@ -268,7 +270,7 @@ def hosts(shards: Sequence[Path], configs: Sequence[str], folder: Path, **second
         yield processes
 
 
-def test_two_ports_stand_for_two_hosts(tiny, shards: Path, two: Path, tmp_path: Path) -> None:
+def test_two_ports_stand_for_two_hosts(tiny: config.Config, shards: Path, two: Path, tmp_path: Path) -> None:
     path = experiment(two_hosts(tiny), tmp_path)
     with hosts([shards] * 2, [path] * 2, tmp_path) as processes:
         said = [process.communicate(timeout=120)[0] for process in processes]
@@ -278,7 +280,7 @@ def test_two_ports_stand_for_two_hosts(tiny, shards: Path, two: Path, tmp_path: 
 
 
 @pytest.mark.slow
-def test_a_host_that_goes_away_ends_the_others(tiny, shards: Path, tmp_path: Path) -> None:
+def test_a_host_that_goes_away_ends_the_others(tiny: config.Config, shards: Path, tmp_path: Path) -> None:
     path = experiment(two_hosts(tiny, steps=1_000_000, save_freq=1_000_000), tmp_path)
     with hosts([shards] * 2, [path] * 2, tmp_path) as (first, second):
         wait_for("progress", tmp_path / "train.building" / "logs" / "train_0.log")
@@ -293,7 +295,7 @@ def test_a_host_that_goes_away_ends_the_others(tiny, shards: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("what", ["settings", "code", "records"])
 def test_hosts_with_something_else_are_refused_before_anything_starts(
-    tiny, shards: Path, tmp_path: Path, what: str
+    tiny: config.Config, shards: Path, tmp_path: Path, what: str
 ) -> None:
     ours = theirs = two_hosts(tiny)
     ours_records = theirs_records = shards
@@ -326,7 +328,9 @@ def test_hosts_with_something_else_are_refused_before_anything_starts(
     assert not list(tmp_path.rglob("train_*.log"))
 
 
-def test_a_host_that_does_not_come_is_told(tiny, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_that_does_not_come_is_told(
+    tiny: config.Config, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = two_hosts(tiny, connect_timeout=1)
     monkeypatch.setenv("FSE_HOST", "0")
     with pytest.raises(TrainingError, match="waited 1 seconds for host 1 of train.hosts, 127.0.0.1:.*run `fse join`"):
@@ -338,7 +342,7 @@ def test_a_host_that_does_not_come_is_told(tiny, shards: Path, tmp_path: Path, m
         train.train(settings, shards, tmp_path)
 
 
-def test_a_rank_that_waits_in_vain_says_for_what(tiny, shards: Path, tmp_path: Path) -> None:
+def test_a_rank_that_waits_in_vain_says_for_what(tiny: config.Config, shards: Path, tmp_path: Path) -> None:
     settings = single(tiny, devices=2, connect_timeout=2)
     first, second = ports(2)
     place = ranks.Rank(0, 2, "0", (f"127.0.0.1:{first}", f"127.0.0.1:{second}"))
@@ -353,7 +357,7 @@ def test_a_rank_that_waits_in_vain_says_for_what(tiny, shards: Path, tmp_path: P
     assert "needs RANK_ID and RANK_SIZE and FSE_ADDRESSES in its environment" in said
 
 
-def test_a_port_that_is_taken_is_told(tiny) -> None:
+def test_a_port_that_is_taken_is_told(tiny: config.Config) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen(1)
@@ -364,7 +368,7 @@ def test_a_port_that_is_taken_is_told(tiny) -> None:
             device.initialize()
 
 
-def test_checkpoints_hold_all_variables_of_a_rank(tiny, shards: Path) -> None:
+def test_checkpoints_hold_all_variables_of_a_rank(tiny: config.Config, shards: Path) -> None:
     settings = dataclasses.replace(tiny, train=dataclasses.replace(tiny.train, ema_decay=0.9))
     with tf.Graph().as_default():
         graph = train.build(settings, records.read(shards), 6, devices.find(settings))

@@ -85,7 +85,7 @@ def experiment_of(tiny: config.Config, name: str, view: int) -> config.Config:
 
 
 @pytest.mark.parametrize(("name", "view"), NETWORKS)
-def test_the_training_graph_is_what_an_npu_compiles(tiny, shards: Path, name: str, view: int) -> None:
+def test_the_training_graph_is_what_an_npu_compiles(tiny: config.Config, shards: Path, name: str, view: int) -> None:
     settings = experiment_of(tiny, name, view)
     with tf.Graph().as_default():
         graph = train.build(settings, records.read(shards), 6, devices.find(settings))
@@ -93,7 +93,7 @@ def test_the_training_graph_is_what_an_npu_compiles(tiny, shards: Path, name: st
 
 
 @pytest.mark.parametrize(("name", "view"), NETWORKS)
-def test_the_evaluation_graph_is_what_an_npu_compiles(tiny, name: str, view: int) -> None:
+def test_the_evaluation_graph_is_what_an_npu_compiles(tiny: config.Config, name: str, view: int) -> None:
     """Its batch is given when it is compiled; variables are constants then."""
     with tf.Graph().as_default() as graph:
         inference = export.build(experiment_of(tiny, name, view))
@@ -229,7 +229,7 @@ OVERFLOWS = {"STAND_IN_OVERFLOWS": "4,5", "ASCEND_DEVICE_ID": "3"}
 
 
 @pytest.fixture(scope="module")
-def overflowed(tiny, shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def overflowed(tiny: config.Config, shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run two steps of which overflowed, and in `said` its standard error."""
     folder = tmp_path_factory.mktemp("overflowed")
     done = fse(folder, on_npu(tiny, **AVERAGED), shards, **OVERFLOWS)
@@ -238,7 +238,7 @@ def overflowed(tiny, shards: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder
 
 
-def test_an_npu_run_with_overflows(tiny, shards: Path, overflowed: Path) -> None:
+def test_an_npu_run_with_overflows(tiny: config.Config, shards: Path, overflowed: Path) -> None:
     said, out = (overflowed / "said").read_text(), overflowed / "out"
     assert "loss scale 2.14748e+09, 2 of 6 steps skipped" in said
     assert "compiled on the Ascend" not in said  # it is in the log
@@ -251,7 +251,9 @@ def test_an_npu_run_with_overflows(tiny, shards: Path, overflowed: Path) -> None
     assert stored(out)["global_step"] == 4
 
 
-def test_a_resumed_run_goes_on_with_the_loss_scale(tiny, shards: Path, overflowed: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_goes_on_with_the_loss_scale(
+    tiny: config.Config, shards: Path, overflowed: Path, tmp_path: Path
+) -> None:
     """Two bad steps halve it, one before the interruption and one after; elsewhere the checkpoints do without it."""
     whole, folder = stored(overflowed / "out"), overflowed / "out" / "checkpoints"
     scaling = {path.name: json.loads(path.read_text()) for path in folder.glob("*.scaling.json")}
@@ -276,7 +278,7 @@ def test_a_resumed_run_goes_on_with_the_loss_scale(tiny, shards: Path, overflowe
     assert left == {"model-2.scaling.json", "model-4.scaling.json"}
 
 
-def test_a_run_that_was_not_compiled_for_the_npu_fails(tiny, shards: Path, tmp_path: Path) -> None:
+def test_a_run_that_was_not_compiled_for_the_npu_fails(tiny: config.Config, shards: Path, tmp_path: Path) -> None:
     done = fse(tmp_path, on_npu(tiny, loss_scale=1024.0), shards, STAND_IN_ON_HOST="1")
     assert done.returncode == errors.NOT_USED, done.stderr
     assert (
@@ -287,7 +289,7 @@ def test_a_run_that_was_not_compiled_for_the_npu_fails(tiny, shards: Path, tmp_p
 
 
 @pytest.mark.slow
-def test_two_npus_train_what_two_ranks_of_the_processor_do(tiny, shards: Path, tmp_path: Path) -> None:
+def test_two_npus_train_what_two_ranks_of_the_processor_do(tiny: config.Config, shards: Path, tmp_path: Path) -> None:
     device = [{"device_id": str(card), "device_ip": f"127.0.0.{card + 1}", "rank_id": str(card)} for card in range(2)]
     table = {"status": "completed", "version": "1.0", "server_count": "1"}
     table["server_list"] = [{"server_id": "node_0", "device": device}]  # type: ignore[assignment]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ MEANS += [
 ]
 
 
-def settings(**evaluate) -> config.Config:
+def settings(**evaluate: Any) -> config.Config:
     return dataclasses.replace(config.Config(), evaluate=config.Evaluate(**dict({"bootstrap": 50}, **evaluate)))
 
 
@@ -46,7 +47,7 @@ def split(train: int = 40, test: int = 12) -> tuple:
     return faces(train, 1), upright, seen(*carried), targets
 
 
-def measured(parts: tuple, **evaluate) -> dict:
+def measured(parts: tuple, **evaluate: Any) -> dict:
     """What `metrics.json` would hold, after a trip through strict JSON."""
     errors, figures = evaluate.measure(settings(**evaluate), NAMES, *parts)
     figures.update({name: evaluate.metrics.mean(values) for name, values in errors.items()})

@@ -18,7 +18,7 @@ from fse.training import train
 
 
 @pytest.fixture(scope="module")
-def made(tiny, tmp_path_factory) -> Path:
+def made(tiny: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """records, trained, model and evaluation of the tiny experiment."""
     root = tmp_path_factory.mktemp("made")
     for name in ("records", "trained", "model", "evaluation"):
@@ -30,7 +30,7 @@ def made(tiny, tmp_path_factory) -> Path:
     return root
 
 
-def test_the_exported_models_agree_with_the_checkpoint(tiny, made: Path) -> None:
+def test_the_exported_models_agree_with_the_checkpoint(tiny: Config, made: Path) -> None:
     description = json.loads((made / "model" / "model.json").read_text())
     assert (description["network"], description["landmarks"], description["view"]) == ("compact", 4, 16)
     assert description["compared_images"] == 7
@@ -39,7 +39,7 @@ def test_the_exported_models_agree_with_the_checkpoint(tiny, made: Path) -> None
 
 
 def test_stages_other_than_training_do_without_npu_bridge(
-    tiny, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Config, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "npu_bridge", None)  # importing it would be an error
     of_npu = dataclasses.replace(tiny, train=dataclasses.replace(tiny.train, device="npu"))
@@ -62,7 +62,7 @@ def test_the_frozen_model_takes_any_batch_and_gives_points_and_maps(made: Path) 
     np.testing.assert_allclose(three.landmarks[..., 1], (three.heatmaps.sum(2) * centers[:, None]).sum(1), atol=1e-5)
 
 
-def test_an_exported_model_reads_landmarks_as_configured(tiny, made: Path, tmp_path: Path) -> None:
+def test_an_exported_model_reads_landmarks_as_configured(tiny: Config, made: Path, tmp_path: Path) -> None:
     reading = {"softargmax_radius": 1, "softargmax_temperature": 2.0}
     near = dataclasses.replace(tiny, network=dataclasses.replace(tiny.network, **reading))
     export.export(near, made / "trained", made / "records", tmp_path)
@@ -82,7 +82,7 @@ def test_an_exported_model_reads_landmarks_as_configured(tiny, made: Path, tmp_p
             np.testing.assert_allclose(found.landmarks[image, landmark], wanted, atol=1e-4)
 
 
-def test_averaged_weights_are_what_is_exported(tiny, made: Path, tmp_path: Path) -> None:
+def test_averaged_weights_are_what_is_exported(tiny: Config, made: Path, tmp_path: Path) -> None:
     averaged = dataclasses.replace(tiny, train=dataclasses.replace(tiny.train, ema_decay=0.9))
     train.train(averaged, made / "records", tmp_path / "trained")
     images = np.random.RandomState(0).randint(0, 256, (3, 16, 16, 3)).astype(np.uint8)
@@ -97,7 +97,9 @@ def test_averaged_weights_are_what_is_exported(tiny, made: Path, tmp_path: Path)
     np.testing.assert_allclose(last, maps(tiny, made / "trained", "without"), atol=1e-6)
 
 
-def test_an_exported_model_that_differs_is_refused(tiny, made: Path, tmp_path: Path, monkeypatch) -> None:
+def test_an_exported_model_that_differs_is_refused(
+    tiny: Config, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def other(folder: Path, images: np.ndarray) -> detector.Detection:
         with detector.Detector(folder) as detect:
             found = detect(images)
@@ -108,7 +110,7 @@ def test_an_exported_model_that_differs_is_refused(tiny, made: Path, tmp_path: P
         export.export(tiny, made / "trained", made / "records", tmp_path)
 
 
-def test_no_checkpoint_or_a_broken_one_is_refused(tiny, made: Path, tmp_path: Path) -> None:
+def test_no_checkpoint_or_a_broken_one_is_refused(tiny: Config, made: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no checkpoint here"):
         export.export(tiny, tmp_path, made / "records", tmp_path)
     shutil.copytree(str(made / "trained"), str(tmp_path / "trained"))
@@ -163,7 +165,7 @@ def test_predictions_and_examples_are_complete(made: Path) -> None:
                     assert image[int(y), int(x)].min() > 120
 
 
-def test_images_without_annotations_still_have_an_equivariance_error(tiny, made: Path, tmp_path: Path) -> None:
+def test_images_without_annotations_still_have_an_equivariance_error(tiny: Config, made: Path, tmp_path: Path) -> None:
     for name in ("records", "evaluation"):
         (tmp_path / name).mkdir()
     tfrecord.convert(tiny, write_crops(tmp_path / "crops", 16, 7, names=()), tmp_path / "records")
@@ -173,7 +175,7 @@ def test_images_without_annotations_still_have_an_equivariance_error(tiny, made:
     assert found["equivariance_error"] > 0
 
 
-def test_eyes_that_are_not_annotated_are_refused(tiny, made: Path, tmp_path: Path) -> None:
+def test_eyes_that_are_not_annotated_are_refused(tiny: Config, made: Path, tmp_path: Path) -> None:
     (tmp_path / "records").mkdir()
     crops = write_crops(tmp_path / "crops", 16, 7, names=("nose", "left_eye"))
     tfrecord.convert(tiny, crops, tmp_path / "records")

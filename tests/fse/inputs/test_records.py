@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -6,13 +7,14 @@ import pytest
 from conftest import write_crops
 from PIL import Image
 
+from fse.config import Config
 from fse.errors import RecordError
 from fse.inputs import records
 from fse.preprocessing import tfrecord
 from fse.tf1 import tf
 
 
-def collected(dataset, count: int) -> list:
+def collected(dataset: Any, count: int) -> list:
     with tf.Session() as session:
         following = tf.data.make_one_shot_iterator(dataset).get_next()
         return [session.run(following) for _ in range(count)]
@@ -44,7 +46,7 @@ def test_stock_tensorflow_reads_the_documented_features(few_shards: Path) -> Non
     assert len(features["landmarks"].float_list.value) == 4
 
 
-def test_images_without_landmarks_and_fewer_than_shards(tiny, tmp_path: Path) -> None:
+def test_images_without_landmarks_and_fewer_than_shards(tiny: Config, tmp_path: Path) -> None:
     folder = tmp_path / "records"
     folder.mkdir()
     tfrecord.convert(tiny, write_crops(tmp_path / "crops", 1, 0, names=()), folder)
@@ -56,7 +58,7 @@ def test_images_without_landmarks_and_fewer_than_shards(tiny, tmp_path: Path) ->
     assert points.shape == (1, 0, 2)
 
 
-def test_jpeg_crops_are_packed_and_decoded_as_such(tiny, tmp_path: Path) -> None:
+def test_jpeg_crops_are_packed_and_decoded_as_such(tiny: Config, tmp_path: Path) -> None:
     crops, folder = write_crops(tmp_path / "crops", 1, 0), tmp_path / "records"
     table = crops / "landmarks.csv"
     table.write_text(table.read_text().replace(".png", ".jpeg"))

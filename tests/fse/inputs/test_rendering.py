@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Callable, Tuple
+from typing import Any, Callable, Tuple
 
 import numpy as np
 import pytest
@@ -49,7 +49,9 @@ def test_beyond_its_edge_a_image_is_mirrored() -> None:
 
 
 @pytest.mark.parametrize("size, view, controls", [(20, 20, 5), (21, 21, 4), (21, 17, 2), (14, 18, 3)])
-def test_views_are_what_an_independent_interpolation_gives_beyond_the_edges_too(size, view, controls) -> None:
+def test_views_are_what_an_independent_interpolation_gives_beyond_the_edges_too(
+    size: int, view: int, controls: int
+) -> None:
     images, settings = noise(2, size), Augment(control_points=controls, scale=0.2, shift=0.5)
     draw = augment.draw(settings, np.random.RandomState(1), 2, 2)
     draw = draw._replace(gains=np.ones_like(draw.gains), offsets=np.zeros_like(draw.offsets))
@@ -145,17 +147,17 @@ def program(tmp_path: Path) -> Callable[..., Tuple[str, bool]]:
     return run
 
 
-def test_what_is_compiled_is_kept_for_later_processes(program) -> None:
+def test_what_is_compiled_is_kept_for_later_processes(program: Any) -> None:
     assert program() == ("seen -1.0", False)
     assert program() == ("seen -1.0", True)
 
 
-def test_nothing_is_kept_where_no_folder_can_be_written_to(program, tmp_path: Path) -> None:
+def test_nothing_is_kept_where_no_folder_can_be_written_to(program: Any, tmp_path: Path) -> None:
     (tmp_path / "fse" / "__pycache__").touch()
     assert program() == ("seen -1.0", False)
 
 
-def test_what_was_kept_of_other_code_is_not_used_though_the_disk_is_full(program, tmp_path: Path) -> None:
+def test_what_was_kept_of_other_code_is_not_used_though_the_disk_is_full(program: Any, tmp_path: Path) -> None:
     program()
     source = tmp_path / "fse" / "rendering.py"
     code = source.read_text()

@@ -1,4 +1,5 @@
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from fse.model import losses
 from fse.tf1 import tf
 
 
-def evaluated(tensor):
+def evaluated(tensor: Any) -> Any:
     with tf.Session() as session:
         return session.run(tensor)
 
@@ -22,27 +23,27 @@ def bent(seed: int) -> np.ndarray:
     return controls + 0.1 * np.random.RandomState(seed).uniform(-1, 1, controls.shape)
 
 
-def one_hot(cells, count: int) -> np.ndarray:
+def one_hot(cells: Any, count: int) -> np.ndarray:
     """[1, count, K] maps with all their weight in one cell each."""
     maps = np.zeros((1, count, len(cells)), np.float32)
     maps[0, list(cells), range(len(cells))] = 1.0
     return maps
 
 
-def align(*views) -> float:
+def align(*views: Any) -> float:
     """Alignment loss of (maps [batch, cells, K], points [batch, cells, 2]) of each view."""
     maps, places = (np.stack(arrays, axis=1) for arrays in zip(*views))
     maps, places = (array.reshape((-1,) + array.shape[2:]).astype(np.float32) for array in (maps, places))
     return sum(evaluated(losses.alignment(tf.constant(maps), tf.constant(places), len(views))))
 
 
-def random_views(count: int, cells: int = 36, landmarks: int = 4):
+def random_views(count: int, cells: int = 36, landmarks: int = 4) -> Any:
     random = np.random.RandomState(0)
     maps = random.uniform(size=(count, 3, cells, landmarks)) ** 4
     return list(zip(maps / maps.sum(axis=2, keepdims=True), random.uniform(-1, 1, (count, 3, cells, 2))))
 
 
-def over_all_pairs_of_cells(first, second) -> float:
+def over_all_pairs_of_cells(first: Any, second: Any) -> float:
     """The loss as the paper writes it, a sum over every two cells."""
     square = ((first[1][:, :, None] - second[1][:, None]) ** 2).sum(-1)
     return np.einsum("buv,buk,bvk->bk", square, first[0], second[0]).mean() * 32.0**2
@@ -82,7 +83,7 @@ def test_alignment_of_equivariant_maps_is_their_variance_alone(side: int, zoom: 
     assert found == pytest.approx(2.0 * variance.mean() * 1024.0, rel=1e-5)
 
 
-def loss_and_gradients(kind: type, first, second):
+def loss_and_gradients(kind: type, first: Any, second: Any) -> Any:
     """Both losses of a pair of views in the given precision, and their gradients by the maps."""
     maps, places = (np.concatenate(arrays) for arrays in zip(first, second))
     maps = tf.constant(maps.astype(kind))

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from fse.model import network
 from fse.tf1 import tf
 
 
-def built(name: str, view: int, landmarks: int, training: bool = False):
+def built(name: str, view: int, landmarks: int, training: bool = False) -> Any:
     images = tf.placeholder(tf.float32, [2, view, view, 3])
     return images, network.score_maps(name, images, landmarks, training)
 

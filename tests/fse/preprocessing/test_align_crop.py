@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any, Iterator
 
 import numpy as np
 import pytest
@@ -26,13 +27,13 @@ FACE = np.array([[-0.5, 0.0], [0.5, 0.0], [0.0, 1.2]])  # left eye, right eye, m
 NAMES = ["left_eye", "right_eye", "mouth"]
 
 
-def settings(**values):
+def settings(**values: Any) -> Any:
     crop_size = values.setdefault("size", 50)
     values.setdefault("reads_test_annotations", True)
     return config.from_tables({"crop": values, "network": {"view": min(16, crop_size)}})
 
 
-def dotted(size, points, radius=2.0):
+def dotted(size: Any, points: Any, radius: Any = 2.0) -> Any:
     """A gray image with a soft white dot at each point, uint8 [height, width, 3]."""
     width, height = size
     x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
@@ -42,7 +43,7 @@ def dotted(size, points, radius=2.0):
     return np.repeat(np.clip(np.round(light), 0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
 
 
-def dot(image, near, reach):
+def dot(image: Any, near: Any, reach: Any) -> Any:
     """The centroid of the light around a pixel position, in pixels."""
     light = image[:, :, 0].astype(float) - 40.0
     y, x = np.mgrid[: len(light), : light.shape[1]] + 0.5
@@ -50,7 +51,9 @@ def dot(image, near, reach):
     return np.array([(light * x).sum(), (light * y).sum()]) / light.sum()
 
 
-def make(folder, rows, columns="file,split,left_eye_x,left_eye_y,right_eye_x,right_eye_y,mouth_x,mouth_y"):
+def make(
+    folder: Any, rows: Any, columns: Any = "file,split,left_eye_x,left_eye_y,right_eye_x,right_eye_y,mouth_x,mouth_y"
+) -> Any:
     """A data set as Download writes it: rows of (name, image or bytes, further cells)."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     lines = [columns]
@@ -68,7 +71,7 @@ def make(folder, rows, columns="file,split,left_eye_x,left_eye_y,right_eye_x,rig
     return folder
 
 
-def faces(folder, count=6, size=(120, 100)):
+def faces(folder: Any, count: Any = 6, size: Any = (120, 100)) -> Any:
     """Dotted faces of known places, turned and scaled. Returns the folder and the points [count, 3, 2]."""
     random, rows, points = np.random.RandomState(1), [], []
     for number in range(count):
@@ -81,20 +84,20 @@ def faces(folder, count=6, size=(120, 100)):
     return make(folder, rows), np.array(points)
 
 
-def table(folder, name="landmarks.csv"):
+def table(folder: Any, name: Any = "landmarks.csv") -> Any:
     with open(str(folder / name), newline="") as stream:
         return list(csv.DictReader(stream))
 
 
-def points_of(row, names=NAMES):
+def points_of(row: Any, names: Any = NAMES) -> Any:
     return np.array([[float(row[name + "_x"]), float(row[name + "_y"])] for name in names])
 
 
-def image_of(folder, row):
+def image_of(folder: Any, row: Any) -> Any:
     return np.asarray(Image.open(str(folder / "images" / row["file"])))
 
 
-def sample(image, square, size):
+def sample(image: Any, square: Any, size: Any) -> Any:
     return np.asarray(align_crop.resample(Image.fromarray(image), square, size))
 
 
@@ -103,7 +106,7 @@ def sample(image, square, size):
 
 @pytest.mark.parametrize("angle", [0.0, 0.3, -1.2, np.pi])
 @pytest.mark.parametrize("side", [20.0, 50.0, 77.7, 160.0, 333.0, 900.0])
-def test_dots_are_found_where_their_landmarks_are(angle, side):
+def test_dots_are_found_where_their_landmarks_are(angle: Any, side: float) -> None:
     """Within a tenth of a crop pixel, enlarging or shrinking, turned or not, also where the square leaves the image."""
     random = np.random.RandomState(0)
     size, center = 50, np.array([203.3, 158.8])
@@ -119,7 +122,7 @@ def test_dots_are_found_where_their_landmarks_are(angle, side):
         assert np.abs(found - wanted).max() < 0.1
 
 
-def center_of(image, near, reach):
+def center_of(image: Any, near: Any, reach: Any) -> Any:
     """The middle of a smooth round spot near a pixel position, by moments under a round window that follows it.
 
     Exact for spots that a linear map made of a Gaussian one, but for the 8 bits of a pixel: it knows nothing of squares.
@@ -135,7 +138,7 @@ def center_of(image, near, reach):
 
 @pytest.mark.parametrize("angle", [0.0, 1e-3, 0.3, np.pi / 2, np.pi])
 @pytest.mark.parametrize("side", [50.0, 100.0, 160.0, 333.0])
-def test_landmarks_are_exact_to_a_hundredth_of_a_pixel(angle, side):
+def test_landmarks_are_exact_to_a_hundredth_of_a_pixel(angle: Any, side: float) -> None:
     """Turned by a little or a right angle, neither larger nor smaller: there interpolation may shift a whole image.
 
     The fractions are such that no value is rounded back to the pixel's beside it all over the image, which 8 bits do to
@@ -164,7 +167,7 @@ def test_landmarks_are_exact_to_a_hundredth_of_a_pixel(angle, side):
     ],
     ids=lambda values: "{mode}-{}".format(len(values), **values),
 )
-def test_every_protocol_shows_its_landmarks_to_a_hundredth_of_a_pixel(tmp_path, values):
+def test_every_protocol_shows_its_landmarks_to_a_hundredth_of_a_pixel(tmp_path: Path, values: Any) -> None:
     size, random, rows = (290, 240), np.random.RandomState(3), []
     for number in range(3):
         angle = random.uniform(-0.2, 0.2)
@@ -187,7 +190,7 @@ def test_every_protocol_shows_its_landmarks_to_a_hundredth_of_a_pixel(tmp_path, 
             assert np.abs(found - wanted).max() < 0.01
 
 
-def test_a_crop_of_the_same_size_changes_nothing():
+def test_a_crop_of_the_same_size_changes_nothing() -> None:
     image = np.random.RandomState(0).randint(0, 256, (40, 40, 3)).astype(np.uint8)
     square = np.array([[20.0, 0.0, 20.0], [0.0, 20.0, 20.0]])
     assert (sample(image, square, 40) == image).all()
@@ -197,7 +200,7 @@ def test_a_crop_of_the_same_size_changes_nothing():
 
 @pytest.mark.parametrize("angle", [0.0, 0.4])
 @pytest.mark.parametrize("side", [400.0, 1500.0])
-def test_shrinking_is_antialiased(angle, side):
+def test_shrinking_is_antialiased(angle: float, side: float) -> None:
     """A one-pixel chequerboard becomes even gray."""
     board = np.indices((1600, 1600)).sum(0) % 2 * 255
     image = np.repeat(board.astype(np.uint8)[:, :, None], 3, axis=2)
@@ -208,7 +211,7 @@ def test_shrinking_is_antialiased(angle, side):
 
 @pytest.mark.parametrize("angle", [0.0, 0.4])
 @pytest.mark.parametrize("side", [30.0, 250.0, 2000.0])
-def test_the_border_is_repeated_outside(angle, side):
+def test_the_border_is_repeated_outside(angle: float, side: float) -> None:
     ramp = np.repeat(np.linspace(50, 200, 100).astype(np.uint8)[None, :, None], 100, axis=0).repeat(3, axis=2)
     half = side / 2.0 * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     found = sample(ramp, np.concatenate([half, [[0.0], [50.0]]], axis=1), 32)
@@ -221,13 +224,13 @@ def test_the_border_is_repeated_outside(angle, side):
     assert found.min() >= 40
 
 
-def test_a_square_outside_the_image():
+def test_a_square_outside_the_image() -> None:
     image = dotted((50, 50), [25, 25])
     with pytest.raises(ImageError, match="outside the image"):
         sample(image, np.array([[10.0, 0.0, 80.0], [0.0, 10.0, 25.0]]), 20)
 
 
-def test_a_giant_square_takes_little_memory():
+def test_a_giant_square_takes_little_memory() -> None:
     found = sample(dotted((60, 40), [30, 20], 9.0), np.array([[600.0, 5.0, 30.0], [-5.0, 600.0, 20.0]]), 1024)
     assert found.shape == (1024, 1024, 3)
 
@@ -235,7 +238,7 @@ def test_a_giant_square_takes_little_memory():
 # Mean shape ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_mean_shape_is_centerd_with_its_eyes_a_given_part_apart():
+def test_the_mean_shape_is_centerd_with_its_eyes_a_given_part_apart() -> None:
     turned = FACE @ np.array([[0.0, -30.0], [30.0, 0.0]]) + [100.0, 70.0]
     nowhere = np.full((3, 2), np.nan)
     mistyped = FACE * 30.0
@@ -254,7 +257,7 @@ def test_the_mean_shape_is_centerd_with_its_eyes_a_given_part_apart():
 # Where the square lies --------------------------------------------------------------------------------------------------
 
 
-def placed(values, points, box=None, size=(178.0, 218.0)):
+def placed(values: Any, points: Any, box: Any = None, size: Any = (178.0, 218.0)) -> Any:
     """Pixels of the crop where points of the image come to lie."""
     chosen = settings(**values).crop
     square = crop_frame.square_of(chosen, None, np.zeros((0, 2)), box, np.array(size))
@@ -279,11 +282,11 @@ POINTS = np.array([[69.5, 109.5], [106.5, 113.5], [77.25, 142.0]])
         ({"size": 80, "shift": [0.1, -0.2]}, (POINTS - [17.8, 20 - 35.6]) * 80 / 178),
     ],
 )
-def test_squares_are_those_of_the_protocols(values, wanted):
+def test_squares_are_those_of_the_protocols(values: Any, wanted: Any) -> None:
     assert np.abs(placed(values, POINTS) - wanted).max() < 0.01
 
 
-def test_the_square_of_300w():
+def test_the_square_of_300w() -> None:
     """The box's width on 52 of 100 pixels, its middle 2 pixels below the crop's."""
     box = np.array([40.0, 60.0, 104.0, 130.0])
     values = {"mode": "box", "size": 100, "scale": 100 / 52, "box_side": "width", "shift": [0.0, -0.02]}
@@ -291,19 +294,19 @@ def test_the_square_of_300w():
     assert np.abs(corners - [[24.0, 52.0], [76.0, 52.0]]).max() < 0.01
 
 
-def test_margins_that_leave_nothing():
+def test_margins_that_leave_nothing() -> None:
     with pytest.raises(ImageError, match="less than crop.margins take"):
         placed({"margins": [100, 0, 100, 0]}, POINTS)
 
 
-def test_a_squashed_image_shows_its_landmarks_where_they_are():
+def test_a_squashed_image_shows_its_landmarks_where_they_are() -> None:
     point = np.array([120.0, 60.0])
     square = crop_frame.upright_square(np.array([89.0, 109.0]), np.array([178.0, 218.0]))
     found = dot(sample(dotted((178, 218), point, 5.0), square, 100), point * [100 / 178, 100 / 218], 12.0)
     assert np.abs(found - point * [100 / 178, 100 / 218]).max() < 0.1
 
 
-def test_landmarks_may_hang_over_the_image(tmp_path):
+def test_landmarks_may_hang_over_the_image(tmp_path: Path) -> None:
     dataset = make(tmp_path / "data", [("a.png", GOOD, ["train", -5.0, 20, 40, 20, 30, 40])])
     align_crop.align_crop(settings(overhang=0.1), dataset, tmp_path / "out")
     assert len(table(tmp_path / "out")) == 1
@@ -314,7 +317,7 @@ def test_landmarks_may_hang_over_the_image(tmp_path):
 # The stage -------------------------------------------------------------------------------------------------------------
 
 
-def test_center(tmp_path):
+def test_center(tmp_path: Path) -> None:
     dataset, points = faces(tmp_path / "data")
     align_crop.align_crop(settings(scale=0.9), dataset, tmp_path / "out")
     rows = table(tmp_path / "out")
@@ -340,7 +343,7 @@ def test_center(tmp_path):
     assert (tmp_path / "out" / "landmarks.csv").read_text().startswith("file,source,split,left_eye_x,left_eye_y,")
 
 
-def test_landmarks_bring_every_face_to_the_mean_shape(tmp_path):
+def test_landmarks_bring_every_face_to_the_mean_shape(tmp_path: Path) -> None:
     dataset, _ = faces(tmp_path / "data")
     align_crop.align_crop(settings(mode="landmarks", eye_distance=0.4), dataset, tmp_path / "out")
     wanted = 0.8 * (FACE - FACE.mean(0))
@@ -351,7 +354,7 @@ def test_landmarks_bring_every_face_to_the_mean_shape(tmp_path):
     assert json.loads((tmp_path / "out" / "crop.json").read_text())["reads_test_annotations"] is True
 
 
-def test_the_mean_shape_is_of_training_images_only(tmp_path):
+def test_the_mean_shape_is_of_training_images_only(tmp_path: Path) -> None:
     dataset, _ = faces(tmp_path / "data")
     align_crop.align_crop(settings(mode="landmarks"), dataset, tmp_path / "out")
     text = (dataset / "landmarks.csv").read_text().splitlines()
@@ -362,7 +365,7 @@ def test_the_mean_shape_is_of_training_images_only(tmp_path):
     assert [a == b for a, b in zip(before, after)] == [True, True, False, True, True, True]
 
 
-def test_box(tmp_path):
+def test_box(tmp_path: Path) -> None:
     image = dotted((100, 80), [30.0, 40.0])
     columns = "file,nose_x,nose_y,box_x,box_y,box_width,box_height"
     rows = [("a.png", image, [30, 40, 20, 30, 20, 40]), ("b.png", image, [30, 40, -10, 0, 50, 40])]
@@ -375,7 +378,7 @@ def test_box(tmp_path):
         assert np.abs(dot(image_of(tmp_path / "out", row), point, 6.0) - point).max() < 0.1
 
 
-def test_exif_orientation_comes_before_the_landmarks(tmp_path):
+def test_exif_orientation_comes_before_the_landmarks(tmp_path: Path) -> None:
     upright = dotted((60, 90), [15.0, 30.0])
     dataset = make(tmp_path / "data", [("a.png", None, [60, 90, 15, 30])], "file,width,height,nose_x,nose_y")
     exif = Image.Exif()
@@ -389,7 +392,7 @@ def test_exif_orientation_comes_before_the_landmarks(tmp_path):
 
 @pytest.mark.parametrize("orientation", [1, 2, 3, 6, 8])
 @pytest.mark.parametrize("size", [(1600, 1200), (1603, 1205)])
-def test_large_photographs_are_decoded_coarsely_and_stay_exact(tmp_path, size, orientation):
+def test_large_photographs_are_decoded_coarsely_and_stay_exact(tmp_path: Path, size: Any, orientation: int) -> None:
     """Dots lie where the landmarks are, as exactly as 8 bits a pixel tell."""
     turned = Image.fromarray(dotted(size, [0.4 * size[0], 0.6 * size[1]], radius=40.0))
     place = {1: (0.4, 0.6), 2: (0.6, 0.6), 3: (0.6, 0.4), 6: (0.4, 0.4), 8: (0.6, 0.6)}[orientation]
@@ -407,7 +410,7 @@ def test_large_photographs_are_decoded_coarsely_and_stay_exact(tmp_path, size, o
     assert np.abs(dot(image_of(tmp_path / "out", row), wanted, 15.0) - wanted).max() < 0.02
 
 
-def test_without_annotations(tmp_path):
+def test_without_annotations(tmp_path: Path) -> None:
     dataset = make(tmp_path / "data", [("a.png", dotted((40, 30), [9, 9]), None)], "")
     align_crop.align_crop(settings(), dataset, tmp_path / "out")
     assert (tmp_path / "out" / "landmarks.csv").read_text() == "file,source,split\na.png,a.png,train\n"
@@ -433,7 +436,7 @@ PLACE = ["train", 20, 20, 40, 20, 30, 40]
         (dotted((61, 50), [20, 20]), PLACE, {"max_pixels": 3000}, "61 x 50 pixels, more than 3000"),
     ],
 )
-def test_what_is_skipped_and_why(tmp_path, image, cells, values, reason):
+def test_what_is_skipped_and_why(tmp_path: Path, image: Any, cells: Any, values: Any, reason: str) -> None:
     dataset = make(tmp_path / "data", [("bad.png", image, cells)] + [(f"{i}.png", GOOD, PLACE) for i in range(3)])
     align_crop.align_crop(settings(max_skipped=0.25, **values), dataset, tmp_path / "out")
     assert [row["source"] for row in table(tmp_path / "out")] == ["0.png", "1.png", "2.png"]
@@ -457,7 +460,7 @@ def test_what_is_skipped_and_why(tmp_path, image, cells, values, reason):
         ("file,box_x,box_y,box_width,box_height", [1, 1, 1e9, 5], {"mode": "box"}, "a square of 1e+09 pixels"),
     ],
 )
-def test_sizes_and_boxes_that_are_skipped(tmp_path, columns, cells, values, reason):
+def test_sizes_and_boxes_that_are_skipped(tmp_path: Path, columns: str, cells: Any, values: Any, reason: str) -> None:
     good = [60, 50] if "width" in columns.split(",") else [10, 10, 20, 20]
     dataset = make(tmp_path / "data", [("bad.png", GOOD, cells), ("good.png", GOOD, good)], columns)
     align_crop.align_crop(settings(max_skipped=0.5, **values), dataset, tmp_path / "out")
@@ -476,14 +479,14 @@ def test_sizes_and_boxes_that_are_skipped(tmp_path, columns, cells, values, reas
         ("file,nose_x,nose_y", {"mode": "landmarks"}, r"evaluate.eyes names left_eye, right_eye, but .* has nose"),
     ],
 )
-def test_modes_that_want_more_than_there_is(tmp_path, columns, values, message):
+def test_modes_that_want_more_than_there_is(tmp_path: Path, columns: str, values: Any, message: str) -> None:
     cells = [1] * columns.count(",") if columns else None
     dataset = make(tmp_path / "data", [("a.png", GOOD, cells)], columns)
     with pytest.raises(DataError, match=message):
         align_crop.align_crop(settings(**values), dataset, tmp_path / "out")
 
 
-def test_nothing_usable(tmp_path):
+def test_nothing_usable(tmp_path: Path) -> None:
     dataset = make(tmp_path / "data", [("a.png", b"", PLACE)])
     with pytest.raises(DataError, match=r"no usable image among 1\. a.png: the file is empty"):
         align_crop.align_crop(settings(max_skipped=1.0), dataset, tmp_path / "out")
@@ -491,14 +494,14 @@ def test_nothing_usable(tmp_path):
         align_crop.align_crop(settings(), make(tmp_path / "none", [], ""), tmp_path / "out2")
 
 
-def test_an_output_that_cannot_be_written(tmp_path):
+def test_an_output_that_cannot_be_written(tmp_path: Path) -> None:
     dataset, _ = faces(tmp_path / "data", 1)
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StageError, match="cannot be written to"):
         align_crop.align_crop(settings(), dataset, tmp_path / "file" / "out")
 
 
-def test_names_are_flat_safe_and_distinct():
+def test_names_are_flat_safe_and_distinct() -> None:
     sources = ["a/b.jpg", "c d.png", "ä.jpg", "ö.jpg", "x.jpg", "x.png", "A_B.jpg", "q" * 300 + ".jpg", "e.f.jpg"]
     names = align_crop.crop_names(sources, "png")
     assert len({name.lower() for name in names}) == len(sources)
@@ -510,7 +513,7 @@ def test_names_are_flat_safe_and_distinct():
     assert names == again
 
 
-def test_sub_folders_become_flat(tmp_path):
+def test_sub_folders_become_flat(tmp_path: Path) -> None:
     rows = [(name, GOOD, None) for name in ("a/1.png", "b/1.png", "a_1.png")]
     align_crop.align_crop(settings(), make(tmp_path / "data", rows, ""), tmp_path / "out")
     written = table(tmp_path / "out")
@@ -520,7 +523,7 @@ def test_sub_folders_become_flat(tmp_path):
     )
 
 
-def test_crops_as_jpeg(tmp_path):
+def test_crops_as_jpeg(tmp_path: Path) -> None:
     """The same crops, named, stored and packed as JPEG, and nothing of the image's own metadata in them."""
     dataset, _ = faces(tmp_path / "data", 3)
     marked = Image.fromarray(dotted((120, 100), [60, 50]))
@@ -537,7 +540,7 @@ def test_crops_as_jpeg(tmp_path):
             assert "icc_profile" not in stored.info
 
 
-def test_processes_do_not_change_the_result(tmp_path):
+def test_processes_do_not_change_the_result(tmp_path: Path) -> None:
     dataset, _ = faces(tmp_path / "data", 70)
     (dataset / "images" / "33.png").write_bytes(b"broken")
     for count in (1, 2):
@@ -549,7 +552,9 @@ def test_processes_do_not_change_the_result(tmp_path):
 
 
 @pytest.mark.skipif(not FACES.is_file(), reason="no ../shared/data/faces.zip beside the repository")
-def test_an_interrupted_stage_goes_on_at_the_last_finished_shard(tmp_path, monkeypatch):
+def test_an_interrupted_stage_goes_on_at_the_last_finished_shard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     faces(tmp_path / "data", 9)
     (tmp_path / "data" / "images" / "4.png").write_bytes(b"broken")
     experiment = settings(mode="landmarks", size=32, max_skipped=0.5)
@@ -557,7 +562,7 @@ def test_an_interrupted_stage_goes_on_at_the_last_finished_shard(tmp_path, monke
     monkeypatch.setattr(align_crop, "_SHARD", 2)
     cropped, work = [], align_crop._crop
 
-    def stopped_at_the_sixth(chosen, mean, job):
+    def stopped_at_the_sixth(chosen: Any, mean: Any, job: Any) -> Any:
         cropped.append(job)
         if len(cropped) == 6:
             raise KeyboardInterrupt
@@ -591,7 +596,9 @@ align_crop.share(config.from_tables(json.loads(sys.argv[1])), Path(sys.argv[2]),
 """
 
 
-def test_processes_share_the_shards_and_one_that_dies_leaves_its_own_to_others(tmp_path, monkeypatch):
+def test_processes_share_the_shards_and_one_that_dies_leaves_its_own_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     faces(tmp_path / "data", 40)
     experiment = settings(size=32, processes=1)
     align_crop.align_crop(experiment, tmp_path / "data", tmp_path / "alone")
@@ -636,7 +643,7 @@ def test_processes_share_the_shards_and_one_that_dies_leaves_its_own_to_others(t
             assert (output / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
 
 
-def test_real_faces_align(tmp_path):
+def test_real_faces_align(tmp_path: Path) -> None:
     """Turned and scaled to the mean shape, faces lie closer together than merely cut out."""
     tables = {"dataset": {"name": "faces", "archive": str(FACES)}, "crop": {"size": 60}, "network": {"view": 50}}
     whole = config.from_tables(tables)
@@ -656,29 +663,29 @@ def test_real_faces_align(tmp_path):
 # Processes -------------------------------------------------------------------------------------------------------------
 
 
-def _square(number):
+def _square(number: Any) -> Any:
     return number * number
 
 
-def _die(number):
+def _die(number: Any) -> Any:
     if number == 40:
         os.kill(os.getpid(), signal.SIGKILL)
     return number
 
 
-def _fail(number):
+def _fail(number: Any) -> None:
     raise OSError(28, "No space left on device", "a.png")
 
 
-def test_results_come_in_order():
+def test_results_come_in_order() -> None:
     assert list(processes.ordered_map(_square, range(200), 2, "squares")) == [number * number for number in range(200)]
     assert list(processes.ordered_map(_square, range(5), 0, "squares")) == [0, 1, 4, 9, 16]
 
 
-def test_items_are_taken_as_they_are_needed():
+def test_items_are_taken_as_they_are_needed() -> Iterator[Any]:
     taken = []
 
-    def items():
+    def items() -> Iterator[Any]:
         for number in range(100):
             taken.append(number)
             yield number
@@ -690,11 +697,11 @@ def test_items_are_taken_as_they_are_needed():
     assert len(taken) < 40
 
 
-def _slow(number):
+def _slow(number: Any) -> None:
     time.sleep(60.0 if number else 0.0)
 
 
-def test_nobody_waits_for_what_is_wanted_no_more():
+def test_nobody_waits_for_what_is_wanted_no_more() -> None:
     results = processes.ordered_map(_slow, range(4), 2, "test", chunk=1)
     next(results)
     began = time.monotonic()
@@ -702,29 +709,29 @@ def test_nobody_waits_for_what_is_wanted_no_more():
     assert time.monotonic() - began < 30.0
 
 
-def test_a_killed_process_is_told():
+def test_a_killed_process_is_told() -> None:
     with pytest.raises(StageError, match="test: one of 2 processes was killed"):
         list(processes.ordered_map(_die, range(100), 2, "test"))
 
 
-def test_errors_cross_processes():
+def test_errors_cross_processes() -> None:
     with pytest.raises(OSError, match="No space left on device"):
         list(processes.ordered_map(_fail, range(100), 2, "test"))
 
 
-def _tell_and_sleep(path):
+def _tell_and_sleep(path: Any) -> None:
     processes.die_with_parent()
     Path(path).write_text(str(os.getpid()))
     time.sleep(60)
 
 
-def _parent(path):
+def _parent(path: Any) -> None:
     child = multiprocessing.get_context("spawn").Process(target=_tell_and_sleep, args=(path,))
     child.start()
     time.sleep(60)
 
 
-def _wait_for(condition):
+def _wait_for(condition: Any) -> Any:
     for _ in range(600):
         if condition():
             return True
@@ -733,7 +740,7 @@ def _wait_for(condition):
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux tells a process that its parent died")
-def test_children_die_with_their_parent(tmp_path):
+def test_children_die_with_their_parent(tmp_path: Path) -> None:
     path = tmp_path / "pid"
     parent = multiprocessing.get_context("spawn").Process(target=_parent, args=(str(path),))
     parent.start()

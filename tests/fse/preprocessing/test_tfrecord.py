@@ -6,11 +6,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from conftest import write_crops
 
+from fse.config import Config
 from fse.errors import RecordError
 from fse.preprocessing import tfrecord
 from fse.runtime import locks, processes
@@ -22,7 +24,7 @@ def crops(tmp_path: Path) -> Path:
     return write_crops(tmp_path / "crops", 9, 4)
 
 
-def converted(experiment, crops: Path, folder: Path) -> Path:
+def converted(experiment: Any, crops: Path, folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     tfrecord.convert(experiment, crops, folder)
     return folder
@@ -62,7 +64,7 @@ def test_files_are_byte_for_byte_what_tensorflow_writes(tmp_path: Path, length: 
     assert Path(path).read_bytes() == tfrecord.framed(serialized) + tfrecord.framed(b"")
 
 
-def test_shards_say_how_many_images_they_hold_and_their_hash(tiny, crops: Path, tmp_path: Path) -> None:
+def test_shards_say_how_many_images_they_hold_and_their_hash(tiny: Config, crops: Path, tmp_path: Path) -> None:
     folder = converted(tiny, crops, tmp_path / "records")
     files = json.loads((folder / "records.json").read_text())["files"]
     assert sorted(files) == sorted(path.name for path in folder.glob("*.tfrecord"))
@@ -73,7 +75,7 @@ def test_shards_say_how_many_images_they_hold_and_their_hash(tiny, crops: Path, 
 
 
 def test_the_number_of_processes_makes_no_difference(
-    tiny, crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Config, crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone = converted(tiny, crops, tmp_path / "alone")
     monkeypatch.setattr(processes, "FEW", 1)
@@ -83,12 +85,12 @@ def test_the_number_of_processes_makes_no_difference(
 
 
 def test_an_interrupted_stage_goes_on_at_the_last_finished_shard(
-    tiny, crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Config, crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = converted(tiny, crops, tmp_path / "whole")
     made, record = [], tfrecord._record
 
-    def stopped_at_the_seventh(*arguments):
+    def stopped_at_the_seventh(*arguments: Any) -> Any:
         made.append(arguments)
         if len(made) == 7:
             raise KeyboardInterrupt
@@ -106,7 +108,9 @@ def test_an_interrupted_stage_goes_on_at_the_last_finished_shard(
     assert len(list(output.iterdir())) == len(list(whole.iterdir()))
 
 
-def test_shards_that_nobody_is_at_are_written_and_the_rest_is_left(tiny, crops: Path, tmp_path: Path, caplog) -> None:
+def test_shards_that_nobody_is_at_are_written_and_the_rest_is_left(
+    tiny: Config, crops: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     whole = converted(tiny, crops, tmp_path / "whole")
     output = tmp_path / "shared"
@@ -130,7 +134,7 @@ def records_in(folder: Path) -> int:
     return sum(1 for path in folder.glob("*.tfrecord") for _ in tf.python_io.tf_record_iterator(str(path)))
 
 
-def test_converting_something_else_is_refused(tiny, tmp_path: Path) -> None:
+def test_converting_something_else_is_refused(tiny: Config, tmp_path: Path) -> None:
     (tmp_path / "crop.json").write_text(json.dumps({}))
     with pytest.raises(RecordError, match="not the output of align-crop"):
         tfrecord.convert(tiny, tmp_path, tmp_path)

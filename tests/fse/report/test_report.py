@@ -3,6 +3,8 @@ import dataclasses
 import html.parser
 import json
 import re
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,45 +26,45 @@ IMAGES, VIEW, CELLS, K = 3, 24, 6, 4
 class Page(html.parser.HTMLParser):
     """A page taken apart; an element that is closed out of turn fails the test."""
 
-    def __init__(self, text):
+    def __init__(self, text: Any) -> None:
         super().__init__()
         self.open, self.ids, self.tags, self.links, self.text = [], [], [], [], ""
         self.feed(text)
         self.close()
         assert self.open == []
 
-    def handle_starttag(self, tag, attributes):
+    def handle_starttag(self, tag: Any, attributes: Any) -> None:
         self.note(tag, attributes)
         if tag not in VOID:
             self.open.append(tag)
 
-    def handle_startendtag(self, tag, attributes):
+    def handle_startendtag(self, tag: Any, attributes: Any) -> None:
         self.note(tag, attributes)
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag: Any) -> None:
         assert self.open
         assert self.open.pop() == tag
         self.text += " " if tag in ("th", "td") else ""
 
-    def handle_data(self, data):
+    def handle_data(self, data: Any) -> None:
         self.text += data if self.open and self.open[-1] != "style" else ""
 
-    def note(self, tag, attributes):
+    def note(self, tag: Any, attributes: Any) -> None:
         self.tags.append(tag)
         self.ids += [value for name, value in attributes if name == "id"]
         self.links += [value for name, value in attributes if name in ("src", "href", "xlink:href", "srcset", "data")]
 
 
-def write_json(file, **values):
+def write_json(file: Any, **values: Any) -> None:
     file.write_text(json.dumps(values))
 
 
-def write_table(file, rows):
+def write_table(file: Any, rows: Any) -> None:
     with open(str(file), "w", newline="") as stream:
         csv.writer(stream).writerows(rows)
 
 
-def heatmaps(points):
+def heatmaps(points: Any) -> Any:
     """Maps [n, CELLS, CELLS, K] with a peak near each point, and their expectations."""
     ticks = geometry.centers(CELLS)
     x, y = points[:, None, None, :, 0], points[:, None, None, :, 1]
@@ -72,7 +74,7 @@ def heatmaps(points):
     return maps.astype(np.float32), expected.astype(np.float32)
 
 
-def write_examples(folder, names, annotated):
+def write_examples(folder: Any, names: Any, annotated: Any) -> None:
     random = np.random.RandomState(0)
     maps, discovered = heatmaps(random.uniform(-0.8, 0.8, (IMAGES, K, 2)))
     arrays = {"names": np.array(names), "heatmaps": maps, "cells": geometry.centers(CELLS)}
@@ -84,7 +86,7 @@ def write_examples(folder, names, annotated):
     np.savez_compressed(str(folder / "examples.npz"), **arrays)
 
 
-def write_crops(folder, points):
+def write_crops(folder: Any, points: Any) -> None:
     """Six training and three test crops, whose points lie around (0.1, -0.2), two of them outside the view."""
     random = np.random.RandomState(1)
     (folder / "images").mkdir()
@@ -97,7 +99,7 @@ def write_crops(folder, points):
     write_table(folder / "landmarks.csv", rows)
 
 
-def write_inputs(root, points=POINTS, name="faces", steps=(20, 40, 60)):
+def write_inputs(root: Any, points: Any = POINTS, name: Any = "faces", steps: Any = (20, 40, 60)) -> Any:
     """What the stages write, small; `name` stands wherever a user's text can."""
     folders = {stage: root / stage for stage in STAGES}
     for seconds, (stage, folder) in enumerate(folders.items(), 1):
@@ -133,7 +135,7 @@ def write_inputs(root, points=POINTS, name="faces", steps=(20, 40, 60)):
     return folders
 
 
-def write_metrics(folder, points, **changes):
+def write_metrics(folder: Any, points: Any, **changes: Any) -> None:
     keys = ["nme", "nme_with_bias", "nme_warped", "mean_shape_nme", "mean_shape_nme_warped", "backward_nme"]
     metrics = dict.fromkeys([*keys, "failure_rate_10", "auc_10"])
     metrics.update(landmarks=K, train_images=3716, test_images=3, steps=2400, equivariance_error=1.87, loss_align=14.0)
@@ -151,7 +153,7 @@ def write_metrics(folder, points, **changes):
     write_json(folder / "metrics.json", **metrics)
 
 
-def shot(annotations, error, deviation):
+def shot(annotations: Any, error: Any, deviation: Any) -> Any:
     """A row of the n-shot curve; the mean shape is twice as far off, and all of it half as much again when warped."""
     row = {"annotations": annotations, "draws": 10}
     for name, factor in (("nme", 1.0), ("nme_with_bias", 1.0), ("mean_shape_nme", 2.0)):
@@ -161,29 +163,29 @@ def shot(annotations, error, deviation):
     return row
 
 
-def settings(**changes):
+def settings(**changes: Any) -> Any:
     default = config.Config()
     network = dataclasses.replace(default.network, landmarks=K, view=VIEW)
     return dataclasses.replace(default, **dict({"network": network, "crop": config.Crop(size=32)}, **changes))
 
 
-def written(root, folders, **changes):
+def written(root: Any, folders: Any, **changes: Any) -> Any:
     report(settings(**changes), *(folders[stage] for stage in STAGES), root)
     return (root / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
-def faces(tmp_path_factory):
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Any:
     root = tmp_path_factory.mktemp("faces")
     return written(root, write_inputs(root))
 
 
-def plain(text):
+def plain(text: Any) -> Any:
     """The text that a reader sees, every white space as one plain space."""
     return re.sub(r"\s+", " ", Page(text).text)
 
 
-def test_page_is_well_formed_and_has_its_sections_in_order(faces):
+def test_page_is_well_formed_and_has_its_sections_in_order(faces: Any) -> None:
     page = Page(faces)
     assert [name for name in page.ids if name in SECTIONS] == SECTIONS
     assert len(page.ids) == len(set(page.ids))
@@ -191,7 +193,7 @@ def test_page_is_well_formed_and_has_its_sections_in_order(faces):
     assert page.tags.count("svg") == 3
 
 
-def test_page_refers_to_nothing_outside_itself(faces):
+def test_page_refers_to_nothing_outside_itself(faces: Any) -> None:
     page = Page(faces)
     assert "script" not in page.tags
     assert "link" not in page.tags
@@ -203,7 +205,7 @@ def test_page_refers_to_nothing_outside_itself(faces):
     assert targets <= set(page.ids)
 
 
-def test_headline_says_the_result_in_words(faces):
+def test_headline_says_the_result_in_words(faces: Any) -> None:
     sentence = (
         "4 landmarks, learned from 3,716 images without labels in 2,400 steps, predict 3 annotated points with an "
         "error of 9.8 % of the inter-ocular distance; always predicting the mean shape gives 16.5 %."
@@ -211,7 +213,7 @@ def test_headline_says_the_result_in_words(faces):
     assert sentence in plain(faces)
 
 
-def test_errors_stand_beside_the_mean_shape(faces):
+def test_errors_stand_beside_the_mean_shape(faces: Any) -> None:
     text = plain(faces)
     assert "9.81 %9.41\N{EN DASH}10.20 16.52 % \N{MINUS SIGN}41 %" in text
     assert "11.00 % 31.00 % \N{MINUS SIGN}65 %" in text
@@ -220,20 +222,20 @@ def test_errors_stand_beside_the_mean_shape(faces):
     assert "No better than a constant" not in text
 
 
-def test_each_point_has_its_errors_upright_and_warped(faces):
+def test_each_point_has_its_errors_upright_and_warped(faces: Any) -> None:
     text = plain(faces)
     for point in POINTS:
         assert point + " 9.81 % 16.52 % 11.00 % \N{EN DASH}" in text
 
 
-def test_the_curve_over_annotations_is_drawn_and_tabled(faces):
+def test_the_curve_over_annotations_is_drawn_and_tabled(faces: Any) -> None:
     text = plain(faces)
     assert "1 10 14.25 ± 2.50 14.25 ± 2.50 28.50 ± 2.50 21.38 ± 2.50 42.75 ± 2.50" in text
     assert "3,716 10 9.81 9.81 19.62 14.71 29.43" in text
     assert 'id="n-shot-curves-' in faces
 
 
-def test_wild_errors_of_few_annotations_do_no_harm(tmp_path):
+def test_wild_errors_of_few_annotations_do_no_harm(tmp_path: Path) -> None:
     folders = write_inputs(tmp_path)
     rows = [shot(1, 14.0, 900.0), shot(20, 1e9, 1e9), shot(60, 9.0, None)]
     write_metrics(folders["Evaluate"], POINTS, n_shot=rows)
@@ -241,13 +243,13 @@ def test_wild_errors_of_few_annotations_do_no_harm(tmp_path):
 
 
 @pytest.mark.parametrize("rows", [[], [dict.fromkeys(shot(1, 1.0, 1.0), None)]])
-def test_without_errors_there_is_no_curve_over_annotations(tmp_path, rows):
+def test_without_errors_there_is_no_curve_over_annotations(tmp_path: Path, rows: Any) -> None:
     folders = write_inputs(tmp_path)
     write_metrics(folders["Evaluate"], POINTS, n_shot=rows)
     assert "There is no curve over the number of annotations." in plain(written(tmp_path, folders))
 
 
-def test_images_of_every_kind_are_embedded(faces):
+def test_images_of_every_kind_are_embedded(faces: Any) -> None:
     images = [link for link in Page(faces).links if link.startswith("data:image/")]
     overlays, tiles, legends = IMAGES, 2 * K, K + len(POINTS)
     sheets, shapes = 2, 2
@@ -255,11 +257,11 @@ def test_images_of_every_kind_are_embedded(faces):
     assert len(faces) < 3_000_000
 
 
-def test_same_inputs_give_the_same_page(tmp_path, faces):
+def test_same_inputs_give_the_same_page(tmp_path: Path, faces: Any) -> None:
     assert written(tmp_path, write_inputs(tmp_path)) == faces
 
 
-def test_what_a_user_names_is_text_and_nothing_else(tmp_path):
+def test_what_a_user_names_is_text_and_nothing_else(tmp_path: Path) -> None:
     folders = write_inputs(tmp_path, points=["left_eye", "right_eye", HOSTILE], name=HOSTILE)
     text = written(tmp_path, folders, experiment=config.Experiment(HOSTILE), crop=config.Crop(mode=HOSTILE, size=32))
     page = Page(text)
@@ -268,7 +270,7 @@ def test_what_a_user_names_is_text_and_nothing_else(tmp_path):
     assert page.text.count(HOSTILE) > 10
 
 
-def test_the_data_is_shown(faces):
+def test_the_data_is_shown(faces: Any) -> None:
     text = plain(faces)
     smallest, largest, median = (
         "{} \N{MULTIPLICATION SIGN} {}".format(*size) for size in ((30, 40), (50, 50), (60, 40))
@@ -280,7 +282,7 @@ def test_the_data_is_shown(faces):
     assert "left_eye 62.1 ± 15.8 40.0 ± 0.0 16.7 %" in text
 
 
-def test_images_left_out_are_counted_by_reason_and_named(tmp_path):
+def test_images_left_out_are_counted_by_reason_and_named(tmp_path: Path) -> None:
     folders = write_inputs(tmp_path)
     rows = [[f"{number}.jpg", f"{number} x 9 pixels, more than 8"] for number in range(25)]
     write_table(folders["AlignCrop"] / "skipped.csv", [["source", "reason"], ["z.jpg", "the file is empty"], *rows])
@@ -290,27 +292,27 @@ def test_images_left_out_are_counted_by_reason_and_named(tmp_path):
     assert "19.jpg" not in text
 
 
-def test_many_reasons_are_summed_up():
+def test_many_reasons_are_summed_up() -> None:
     counted = data.reasons(["reason " + letter for letter in "abcdefghijklmnaab"])
     assert counted[:3] == [("reason a", 3), ("reason b", 2), ("reason c", 1)]
     assert counted[10:] == [("other reasons", 4)]
 
 
-def test_places_are_even_and_reach_both_ends():
+def test_places_are_even_and_reach_both_ends() -> None:
     assert list(data.evenly(100, 4)) == [0, 33, 66, 99]
     assert list(data.evenly(3, 24)) == [0, 1, 2]
     assert list(data.evenly(1, 24)) == [0]
     assert list(data.evenly(0, 24)) == []
 
 
-def test_a_crop_that_cannot_be_read_is_named(tmp_path):
+def test_a_crop_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     folders = write_inputs(tmp_path)
     (folders["AlignCrop"] / "images" / "0.png").write_bytes(b"no image")
     with pytest.raises(DataError, match="0.png: not a JPEG.*run AlignCrop again"):
         written(tmp_path, folders)
 
 
-def test_without_annotations_the_page_says_so(tmp_path):
+def test_without_annotations_the_page_says_so(tmp_path: Path) -> None:
     text = plain(written(tmp_path, write_inputs(tmp_path, points=[])))
     assert "train: 6 of 6 images" in text
     assert "mean of 6 training images" in text
@@ -324,7 +326,7 @@ def test_without_annotations_the_page_says_so(tmp_path):
     assert "Equivariance error" in text
 
 
-def test_no_losses_no_examples_no_manifests(tmp_path):
+def test_no_losses_no_examples_no_manifests(tmp_path: Path) -> None:
     folders = write_inputs(tmp_path, steps=())
     (folders["Evaluate"] / "examples.npz").unlink()
     (folders["AlignCrop"] / "skipped.csv").unlink()
@@ -337,7 +339,7 @@ def test_no_losses_no_examples_no_manifests(tmp_path):
     assert "No image was left out." in text
 
 
-def test_a_model_worse_than_the_mean_shape_and_crops_that_peek_are_said_aloud(tmp_path):
+def test_a_model_worse_than_the_mean_shape_and_crops_that_peek_are_said_aloud(tmp_path: Path) -> None:
     folders = write_inputs(tmp_path)
     write_metrics(folders["Evaluate"], POINTS, nme=17.0)
     write_json(folders["AlignCrop"] / "crop.json", mode="landmarks", reads_test_annotations=True)
@@ -347,7 +349,7 @@ def test_a_model_worse_than_the_mean_shape_and_crops_that_peek_are_said_aloud(tm
     assert "17.00 %9.41\N{EN DASH}10.20 16.52 % +3 %" in text
 
 
-def test_what_is_evaluated_on_is_shown_beside_what_is_trained_on(tmp_path):
+def test_what_is_evaluated_on_is_shown_beside_what_is_trained_on(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     folders = write_inputs(tmp_path / "one", points=[], name="celeba")
     (tmp_path / "other").mkdir()
@@ -372,22 +374,22 @@ def test_what_is_evaluated_on_is_shown_beside_what_is_trained_on(tmp_path):
     assert "evaluate.dataset" in text
 
 
-def test_settings_that_differ_from_the_defaults_are_marked(faces):
+def test_settings_that_differ_from_the_defaults_are_marked(faces: Any) -> None:
     changed = re.findall(r'<tr class="changed"><th[^>]*>(\w+)</th>', faces)
     assert changed == ["size", "landmarks", "view"]
 
 
-def test_each_stage_has_its_share_of_the_time(faces):
+def test_each_stage_has_its_share_of_the_time(faces: Any) -> None:
     text = plain(faces)
     assert "Train 40.0 s 19.0 %" in text
     assert "Together 3 min 30 s" in text
 
 
-def test_provenance_says_what_made_each_stage(faces):
+def test_provenance_says_what_made_each_stage(faces: Any) -> None:
     assert "Train key-Train \N{EN DASH} faces \N{EN DASH} 9.9 cpu c0ffee" in plain(faces)
 
 
-def test_untrained_model_with_even_maps(tmp_path):
+def test_untrained_model_with_even_maps(tmp_path: Path) -> None:
     folders = write_inputs(tmp_path)
     with np.load(str(folders["Evaluate"] / "examples.npz")) as stored:
         arrays = {name: stored[name] for name in stored.files}
@@ -407,7 +409,7 @@ def test_untrained_model_with_even_maps(tmp_path):
         ("Evaluate", "examples.npz", "PK nonsense"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_named(tmp_path, stage, file, content):
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, stage: str, file: str, content: Any) -> None:
     folders = write_inputs(tmp_path)
     (folders[stage] / file).unlink()
     if content is not None:
@@ -421,5 +423,5 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, stage, file, content):
     ("seconds", "text"),
     [(0.04, "0.0 s"), (59.96, "1 min 0 s"), (200.4, "3 min 20 s"), (18_720, "5 h 12 min"), (None, "not recorded")],
 )
-def test_durations(seconds, text):
+def test_durations(seconds: Any, text: str) -> None:
     assert results.duration(seconds).replace("\N{NO-BREAK SPACE}", " ") == text

@@ -35,7 +35,7 @@ def holder(path: Path, *more: str) -> "subprocess.Popen[str]":
     return process
 
 
-def test_a_lock_is_held_by_one_and_says_by_whom(tmp_path: Path, capsys) -> None:
+def test_a_lock_is_held_by_one_and_says_by_whom(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     process = holder(tmp_path / "a.lock")
     try:
         assert not locks.is_free(tmp_path / "a.lock")

@@ -3,7 +3,7 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Dict
+from typing import Any, Dict
 
 import pytest
 
@@ -12,7 +12,7 @@ from fse.errors import StageError
 from fse.runtime import outputs
 
 
-def make(output: Path, text: str = "hello", **options) -> None:
+def make(output: Path, text: str = "hello", **options: Any) -> None:
     with outputs.atomic_output(output, {"stage": "demo"}, **options) as building:
         (building / "a.txt").write_text(text)
 

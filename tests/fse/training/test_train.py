@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fse import cli, devices, geometry
-from fse.config import as_tables
+from fse.config import Config, as_tables
 from fse.devices import gpu
 from fse.errors import CheckpointError, ConfigError, DeviceError, TrainingError
 from fse.inputs import augment, records, rendering
@@ -22,7 +22,7 @@ from tests.fse.trainings import changed, stored
 
 
 @pytest.fixture(scope="module")
-def trained(tiny, shards: Path, tmp_path_factory) -> Path:
+def trained(tiny: Config, shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     train.train(tiny, shards, folder)
     return folder
@@ -33,7 +33,7 @@ def losses_of(folder: Path) -> list:
         return [[row[name] for name in train.COLUMNS[:5]] for row in csv.DictReader(stream)]
 
 
-def test_training_leaves_what_it_promises(tiny, trained: Path) -> None:
+def test_training_leaves_what_it_promises(tiny: Config, trained: Path) -> None:
     summary = json.loads((trained / "training.json").read_text())
     assert (summary["steps"], summary["train_images"], summary["batch_size"]) == (6, 18, 4)
     assert summary["epochs"] == pytest.approx(6 * 4 / 18, abs=1e-3)
@@ -50,7 +50,7 @@ def test_training_leaves_what_it_promises(tiny, trained: Path) -> None:
     assert {"Input", "Deformed", "PredA", "Landmark"} <= tags  # the replaced codes' images
 
 
-def test_the_same_seed_gives_the_same_weights(tiny, shards: Path, trained: Path, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_weights(tiny: Config, shards: Path, trained: Path, tmp_path: Path) -> None:
     train.train(tiny, shards, tmp_path)
     one, other = stored(trained), stored(tmp_path)
     assert all((one[name] == other[name]).all() for name in one)
@@ -59,7 +59,7 @@ def test_the_same_seed_gives_the_same_weights(tiny, shards: Path, trained: Path,
 
 @pytest.mark.parametrize("broken", [False, True])
 def test_resuming_gives_what_an_uninterrupted_run_gives(
-    tiny, shards: Path, trained: Path, tmp_path: Path, broken: bool, caplog: pytest.LogCaptureFixture
+    tiny: Config, shards: Path, trained: Path, tmp_path: Path, broken: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The run stopped after its fourth step; with `broken`, that step's checkpoint is cut short."""
     shutil.copytree(str(trained), str(tmp_path / "run"))
@@ -78,7 +78,7 @@ def test_resuming_gives_what_an_uninterrupted_run_gives(
 
 
 def test_resuming_on_a_gpu_goes_on_with_the_loss_scale(
-    tiny, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Config, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """TensorFlow's own loss scaling, on the processor: half precision is left out there, the scale is not."""
     monkeypatch.setattr(tf.test, "is_gpu_available", lambda: True)
@@ -99,7 +99,9 @@ def test_resuming_on_a_gpu_goes_on_with_the_loss_scale(
     assert json.loads((tmp_path / "training.json").read_text())["loss_scale"] == 2.0**16
 
 
-def test_another_training_begins_with_a_checkpoint(tiny, shards: Path, trained: Path, tmp_path: Path, capfd) -> None:
+def test_another_training_begins_with_a_checkpoint(
+    tiny: Config, shards: Path, trained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """By `--checkpoint`, so that a training goes on with another device or number of ranks, or with more steps."""
     outputs.write_json(tmp_path / "longer.json", as_tables(changed(tiny, steps=8)))
     options = ["train", "--config", str(tmp_path / "longer.json"), "--records", str(shards)]
@@ -113,7 +115,9 @@ def test_another_training_begins_with_a_checkpoint(tiny, shards: Path, trained: 
     assert "error: {}: no checkpoint model-<step> here".format(tmp_path / "none") in capfd.readouterr().err
 
 
-def test_what_a_stopped_save_leaves_is_gone_in_the_end(tiny, shards: Path, trained: Path, tmp_path: Path) -> None:
+def test_what_a_stopped_save_leaves_is_gone_in_the_end(
+    tiny: Config, shards: Path, trained: Path, tmp_path: Path
+) -> None:
     """The run was stopped while its sixth step was saved, and when a fourth checkpoint was not deleted yet."""
     folder = tmp_path / "run" / "checkpoints"
     shutil.copytree(str(trained), str(tmp_path / "run"))
@@ -126,14 +130,16 @@ def test_what_a_stopped_save_leaves_is_gone_in_the_end(tiny, shards: Path, train
     )
 
 
-def test_a_complete_training_is_not_trained_again(tiny, shards: Path, trained: Path, tmp_path: Path) -> None:
+def test_a_complete_training_is_not_trained_again(tiny: Config, shards: Path, trained: Path, tmp_path: Path) -> None:
     shutil.copytree(str(trained), str(tmp_path / "run"))
     (tmp_path / "run" / "training.json").unlink()
     train.train(tiny, shards, tmp_path / "run")
     assert json.loads((tmp_path / "run" / "training.json").read_text())["steps"] == 6
 
 
-def test_progress_lines_are_the_replaced_codes(tiny, shards: Path, tmp_path: Path, capfd) -> None:
+def test_progress_lines_are_the_replaced_codes(
+    tiny: Config, shards: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     train.train(changed(tiny, summary_freq=2), shards, tmp_path)
     said = capfd.readouterr().out.splitlines()
     assert len(said) == 4 * 3
@@ -144,14 +150,14 @@ def test_progress_lines_are_the_replaced_codes(tiny, shards: Path, tmp_path: Pat
     assert said[8].startswith("progress  epoch 2  step 2  ")
 
 
-def test_training_learns_something(tiny, shards: Path, tmp_path: Path) -> None:
+def test_training_learns_something(tiny: Config, shards: Path, tmp_path: Path) -> None:
     train.train(changed(tiny, steps=40, summary_freq=10, save_freq=100), shards, tmp_path)
     rows = losses_of(tmp_path)
     total = [float(align) + 50.0 * float(diversity) for _, align, diversity, *_ in rows]
     assert total[-1] < 0.9 * total[0]
 
 
-def test_a_broken_shard_ends_training_with_its_name(tiny, shards: Path, tmp_path: Path) -> None:
+def test_a_broken_shard_ends_training_with_its_name(tiny: Config, shards: Path, tmp_path: Path) -> None:
     shutil.copytree(str(shards), str(tmp_path / "records"))
     for shard in (tmp_path / "records").glob("train-*"):
         shard.write_bytes(shard.read_bytes()[:-100])
@@ -159,12 +165,14 @@ def test_a_broken_shard_ends_training_with_its_name(tiny, shards: Path, tmp_path
         train.train(tiny, tmp_path / "records", tmp_path / "trained")
 
 
-def test_more_views_of_a_image_train_too(tiny, shards: Path, tmp_path: Path) -> None:
+def test_more_views_of_a_image_train_too(tiny: Config, shards: Path, tmp_path: Path) -> None:
     train.train(dataclasses.replace(tiny, augment=dataclasses.replace(tiny.augment, views=3)), shards, tmp_path)
     assert losses_of(tmp_path)[-1][0] == "6"
 
 
-def test_mixed_precision_on_a_processor_is_what_tensorflow_offers(tiny, shards: Path, trained: Path, tmp_path) -> None:
+def test_mixed_precision_on_a_processor_is_what_tensorflow_offers(
+    tiny: Config, shards: Path, trained: Path, tmp_path: Path
+) -> None:
     mixed = changed(tiny, mixed_precision="on")
     if tf.__version__.startswith("1."):
         with pytest.raises(DeviceError, match="offers none on processors"):
@@ -175,7 +183,7 @@ def test_mixed_precision_on_a_processor_is_what_tensorflow_offers(tiny, shards: 
     np.testing.assert_allclose(first, exact, rtol=0.05)
 
 
-def test_the_graph_is_static(tiny, shards: Path) -> None:
+def test_the_graph_is_static(tiny: Config, shards: Path) -> None:
     """Every tensor of the training step has a known shape, and none is float64: what an NPU needs."""
     with tf.Graph().as_default():
         graph = train.build(tiny, records.read(shards), 6, devices.find(tiny))
@@ -192,7 +200,7 @@ def test_the_graph_is_static(tiny, shards: Path) -> None:
                 assert tensor.dtype.base_dtype != tf.float64, tensor
 
 
-def test_a_batch_is_its_step_s_draw_of_the_images_and_of_the_cells(tiny, shards: Path) -> None:
+def test_a_batch_is_its_step_s_draw_of_the_images_and_of_the_cells(tiny: Config, shards: Path) -> None:
     data, step, views = records.read(shards), 2, tiny.augment.views
     with tf.Graph().as_default(), tf.Session() as session:
         first = tf.constant(step, tf.int64)
@@ -211,7 +219,9 @@ def test_a_batch_is_its_step_s_draw_of_the_images_and_of_the_cells(tiny, shards:
         np.testing.assert_allclose(places, wanted, atol=1e-5)
 
 
-def test_what_goes_wrong_in_rendering_is_named(tiny, shards: Path, tmp_path: Path, monkeypatch) -> None:
+def test_what_goes_wrong_in_rendering_is_named(
+    tiny: Config, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*given: Any) -> None:
         raise ValueError("no such image")
 
@@ -220,7 +230,7 @@ def test_what_goes_wrong_in_rendering_is_named(tiny, shards: Path, tmp_path: Pat
         train.train(tiny, shards, tmp_path)
 
 
-def test_losses_agree_between_tensorflow_versions(tiny, shards: Path) -> None:
+def test_losses_agree_between_tensorflow_versions(tiny: Config, shards: Path) -> None:
     """The same initial weights and the same batch (both are functions of the seed) give the same losses everywhere."""
     batch = 2
     random = np.random.RandomState(0)
@@ -236,7 +246,7 @@ def test_losses_agree_between_tensorflow_versions(tiny, shards: Path) -> None:
     np.testing.assert_allclose(values, [1632.1602783203125, 1383.25146484375, 4.974742889404297, 0.17161778], rtol=1e-4)
 
 
-def test_the_learning_rate_rises_and_falls(tiny) -> None:
+def test_the_learning_rate_rises_and_falls(tiny: Config) -> None:
     settings = changed(tiny, schedule="cosine", warmup=10, learning_rate=1.0)
     step = tf.placeholder(tf.int64, [])
     with tf.Session() as session:
@@ -245,7 +255,7 @@ def test_the_learning_rate_rises_and_falls(tiny) -> None:
     np.testing.assert_allclose(rates, [0.1, 0.5 * (1 + np.cos(0.04 * np.pi)) * 0.5, 0.5, 0.0], atol=1e-6)
 
 
-def test_the_weight_of_diversity_falls_and_that_of_reading_rises(tiny) -> None:
+def test_the_weight_of_diversity_falls_and_that_of_reading_rises(tiny: Config) -> None:
     loss = dataclasses.replace(tiny.loss, diversity_weight=50.0, diversity_end=0.2, softargmax_weight=4.0)
     settings, step = dataclasses.replace(tiny, loss=loss), tf.placeholder(tf.int64, [])
     with tf.Session() as session:
@@ -258,7 +268,7 @@ def test_the_weight_of_diversity_falls_and_that_of_reading_rises(tiny) -> None:
             np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
-def test_the_distance_of_landmarks_as_they_are_read_has_its_own_weight(tiny) -> None:
+def test_the_distance_of_landmarks_as_they_are_read_has_its_own_weight(tiny: Config) -> None:
     """Two maps whose second peaks differ: read near their largest, the landmarks agree."""
     loss = dataclasses.replace(tiny.loss, softargmax_weight=1.0, weight_decay=0.0, variance_weight=0.0)
     settings = dataclasses.replace(tiny, loss=loss)
@@ -284,32 +294,34 @@ def test_the_distance_of_landmarks_as_they_are_read_has_its_own_weight(tiny) -> 
     assert apart - near == pytest.approx(3.0 * 16.0**2)
 
 
-def test_fewer_images_than_a_batch_are_refused(tiny, shards: Path, tmp_path: Path) -> None:
+def test_fewer_images_than_a_batch_are_refused(tiny: Config, shards: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="batch_size is 32, but there are only 18 training images"):
         train.train(changed(tiny, batch_size=32), shards, tmp_path)
 
 
-def test_images_of_another_size_are_refused(tiny, shards: Path, tmp_path: Path) -> None:
+def test_images_of_another_size_are_refused(tiny: Config, shards: Path, tmp_path: Path) -> None:
     other = dataclasses.replace(tiny, crop=dataclasses.replace(tiny.crop, size=24))
     with pytest.raises(ConfigError, match="crop.size is 24, but the images"):
         train.train(other, shards, tmp_path)
 
 
-def test_a_checkpoint_of_another_network_is_refused(tiny, shards: Path, trained: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_network_is_refused(tiny: Config, shards: Path, trained: Path, tmp_path: Path) -> None:
     shutil.copytree(str(trained), str(tmp_path / "run"))
     other = dataclasses.replace(tiny, network=dataclasses.replace(tiny.network, landmarks=5))
     with pytest.raises(CheckpointError, match=r"does not fit the network: layer_6/kernel.* is \[1, 1, 128, 4\] in it"):
         train.train(other, shards, tmp_path / "run")
 
 
-def test_a_loss_that_is_not_a_number_ends_training(tiny, shards: Path, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_a_number_ends_training(tiny: Config, shards: Path, tmp_path: Path) -> None:
     wild = dataclasses.replace(tiny, loss=dataclasses.replace(tiny.loss, weight_decay=1e38))
     with pytest.raises(TrainingError, match=r"step \d: a loss is not finite"):
         train.train(wild, shards, tmp_path)
 
 
 @pytest.mark.parametrize(("device", "message"), [("npu", "npu_bridge cannot be imported"), ("gpu", "sees none")])
-def test_a_device_that_is_not_there_is_an_error(tiny, shards: Path, tmp_path: Path, device: str, message: str) -> None:
+def test_a_device_that_is_not_there_is_an_error(
+    tiny: Config, shards: Path, tmp_path: Path, device: str, message: str
+) -> None:
     if device == "gpu" and tf.test.is_gpu_available():
         pytest.skip("this machine has a GPU")
     with pytest.raises(DeviceError, match=message):

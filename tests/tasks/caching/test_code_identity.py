@@ -1,5 +1,5 @@
 from pathlib import Path
-from typing import Dict
+from typing import Any, Dict, Iterator
 
 import pytest
 
@@ -8,7 +8,7 @@ from tasks.caching import code_identity
 
 
 @pytest.fixture
-def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A function that writes modules of a package `toy` and returns what `toy.a:run` uses."""
     monkeypatch.setattr(code_identity, "PACKAGES", {"toy": tmp_path / "toy"})
 
@@ -24,14 +24,14 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     code_identity.forget()
 
 
-def test_the_entry_and_what_it_calls_count_and_nothing_else(toy) -> None:
+def test_the_entry_and_what_it_calls_count_and_nothing_else(toy: Any) -> None:
     a = "from toy import b\nimport toy.c as see\nLIMIT = 3\ndef run():\n    return b.step(LIMIT) + see.go\ndef other(): pass\n"
     b = "from toy.c import helper\ndef step(n):\n    return helper(n)\ndef unused(): pass\n"
     c = "def helper(n): return n\ndef idle(): pass\ngo = 4\n"
     assert list(toy(a=a, b=b, c=c)) == ["toy.a.LIMIT", "toy.a.run", "toy.b.step", "toy.c.go", "toy.c.helper"]
 
 
-def test_comments_docstrings_and_formatting_do_not_count(toy) -> None:
+def test_comments_docstrings_and_formatting_do_not_count(toy: Any) -> None:
     before = toy(a='"""Doc."""\ndef run(x, y=(1, 2)):\n    return x\nclass A:\n    "doc"\n')
     after = toy(a="# why\n\n\ndef run(x, y = ( 1,2 )):\n  'doc'\n  return (x)  # so\nclass A: pass\n")
     assert before == after
@@ -51,23 +51,23 @@ def test_comments_docstrings_and_formatting_do_not_count(toy) -> None:
         ("return -1", "return 1"),
     ],
 )
-def test_what_changes_the_meaning_counts(toy, before: str, after: str) -> None:
+def test_what_changes_the_meaning_counts(toy: Any, before: str, after: str) -> None:
     text = "def run(x, y):\n    {}\n"
     assert toy(a=text.format(before)) != toy(a=text.format(after))
 
 
-def test_another_import_under_the_same_name_counts(toy) -> None:
+def test_another_import_under_the_same_name_counts(toy: Any) -> None:
     text = "from {} import sqrt\ndef run(x):\n    return sqrt(x)\n"
     assert toy(a=text.format("math")) != toy(a=text.format("numpy"))
 
 
-def test_a_table_of_functions_counts_with_all_of_them(toy) -> None:
+def test_a_table_of_functions_counts_with_all_of_them(toy: Any) -> None:
     a = "from toy import b\ndef run(name):\n    return b.find(name)\n"
     b = "def one(): pass\ndef two(): pass\nTABLE = {'one': one, 'two': two}\ndef find(name): return TABLE[name]\n"
     assert set(toy(a=a, b=b)) == {"toy.a.run", "toy.b.find", "toy.b.TABLE", "toy.b.one", "toy.b.two"}
 
 
-def test_a_table_that_is_filled_on_import_counts(toy) -> None:
+def test_a_table_that_is_filled_on_import_counts(toy: Any) -> None:
     a = "from toy.b import find\nimport toy.c\ndef run(name):\n    return find(name)\n"
     b = "TABLE = {}\ndef register(f):\n    TABLE[f.__name__] = f\n    return f\ndef find(name): return TABLE[name]\n"
     by_decorator = "from toy.b import register\n@register\ndef one(): return 1\n"
@@ -79,7 +79,7 @@ def test_a_table_that_is_filled_on_import_counts(toy) -> None:
     assert toy(a=a, b=b, c=by_statement) != toy(a=a, b=b, c=by_statement.replace("1", "2"))
 
 
-def test_modules_chosen_by_name_count_whole(toy) -> None:
+def test_modules_chosen_by_name_count_whole(toy: Any) -> None:
     a = "import importlib\ndef run(name):\n    return importlib.import_module('toy.devices.' + name)\n"
     modules = {
         "devices__sub____init__": "",
@@ -94,36 +94,36 @@ def test_modules_chosen_by_name_count_whole(toy) -> None:
     assert set(toy(a=whole)) == {"toy.a.run", "toy.devices.cpu.f"}
 
 
-def test_a_module_that_is_handed_on_counts_whole(toy) -> None:
+def test_a_module_that_is_handed_on_counts_whole(toy: Any) -> None:
     a = "from toy import b\ndef run(name):\n    return getattr(b, name)()\n"
     used = toy(a=a, b="from toy.c import far\ndef one(): pass\ndef two(): pass\n", c="def far(): pass\n")
     assert set(used) == {"toy.a.run", "toy.b.one", "toy.b.two", "toy.c.far"}
 
 
-def test_names_come_through_other_modules_and_stars(toy) -> None:
+def test_names_come_through_other_modules_and_stars(toy: Any) -> None:
     a = "from toy import b\ndef run():\n    return b.far() + b.step()\n"
     b = "from toy.c import near as far\nfrom toy.d import *\n"
     used = toy(a=a, b=b, c="def near(): pass\n", d="def step(): pass\ndef idle(): pass\n")
     assert set(used) == {"toy.a.run", "toy.b", "toy.c.near", "toy.d.step"}
 
 
-def test_relative_imports_and_imports_inside_functions(toy) -> None:
+def test_relative_imports_and_imports_inside_functions(toy: Any) -> None:
     a = "from . import b\ndef run():\n    from .c import near\n    return b.far() + near()\n"
     assert set(toy(a=a, b="def far(): pass\n", c="def near(): pass\n")) == {"toy.a.run", "toy.b.far", "toy.c.near"}
 
 
-def test_a_functions_own_names_are_no_modules(toy) -> None:
+def test_a_functions_own_names_are_no_modules(toy: Any) -> None:
     a = "from toy import b\ndef run(x):\n    return other(x)\ndef other(b):\n    for c in b: yield [d for d in c]\n"
     assert set(toy(a=a, b="def far(): pass\n")) == {"toy.a.other", "toy.a.run"}
 
 
-def test_what_runs_on_import_counts(toy) -> None:
+def test_what_runs_on_import_counts(toy: Any) -> None:
     a = "from toy.b import flag\nimport toy.c\ndef run():\n    return flag\n"
     b = "import os\nif os.name == 'posix':\n    flag = 1\nelse:\n    flag = 2\n"
     assert set(toy(a=a, b=b, c="import os\nos.environ['A'] = '1'\n")) >= {"toy.b", "toy.b.flag", "toy.c"}
 
 
-def test_files_beside_a_module_that_looks_for_them_count(toy, tmp_path: Path) -> None:
+def test_files_beside_a_module_that_looks_for_them_count(toy: Any, tmp_path: Path) -> None:
     a = "from pathlib import Path\ndef run():\n    return (Path(__file__).parent / 'page.j2').read_text()\n"
     toy(a=a)
     (tmp_path / "toy" / "page.j2").write_text("one")
@@ -133,12 +133,12 @@ def test_files_beside_a_module_that_looks_for_them_count(toy, tmp_path: Path) ->
     assert toy(a=a) != before
 
 
-def test_an_entry_that_is_not_there_is_an_error(toy) -> None:
+def test_an_entry_that_is_not_there_is_an_error(toy: Any) -> None:
     with pytest.raises(LookupError, match="toy.a:walk: no such function"):
         toy("toy.a:walk", a="def run(): pass\n")
 
 
-def test_digests_are_the_same_on_every_python(toy) -> None:
+def test_digests_are_the_same_on_every_python(toy: Any) -> None:
     """Python 3.7 has other nodes than 3.8 for constants, and than 3.9 for slices."""
     a = (
         "import math\n"

@@ -1,5 +1,6 @@
 import os
 from pathlib import Path
+from typing import Any, Iterator
 
 import pytest
 
@@ -8,7 +9,7 @@ from tasks.caching import code_identity, fingerprint
 
 
 @pytest.fixture(autouse=True)
-def forget():
+def forget() -> Iterator[Any]:
     fingerprint._hashes.clear()
     yield
     fingerprint._hashes.clear()
@@ -66,7 +67,7 @@ def test_broken_notes_are_as_good_as_none(tmp_path: Path) -> None:
         assert "fse.preprocessing.tfrecord.convert" in fingerprint.code("fse.preprocessing.tfrecord:convert", tmp_path)
 
 
-def dataset(path: Path, workspace: Path, **settings) -> dict:
+def dataset(path: Path, workspace: Path, **settings: Any) -> dict:
     tables = {"dataset": dict({"name": "mine", "archive": str(path)}, **settings)}
     return fingerprint.dataset(config.from_tables(tables), workspace)
 

@@ -4,7 +4,7 @@ import datetime
 import json
 import os
 from pathlib import Path
-from typing import List, Set
+from typing import Any, Iterator, List, Set
 
 import luigi
 import pytest
@@ -21,7 +21,7 @@ from tests.tasks import toy
 
 
 @pytest.fixture(autouse=True)
-def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     toy.set_up(tmp_path, monkeypatch)
     monkeypatch.setattr(FullRun, "stages", lambda self: {name: kind() for name, kind in toy.KINDS.items()})
     yield
@@ -29,7 +29,7 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     fingerprint.forget()
 
 
-def do(command: Command, capsys) -> List[str]:
+def do(command: Command, capsys: pytest.CaptureFixture[str]) -> List[str]:
     """What a command prints."""
     toy.changed()
     capsys.readouterr()
@@ -42,7 +42,7 @@ def there() -> Set[str]:
     return {folder.name for folder in made_in(Path("workspace").absolute())}
 
 
-def test_accept_takes_outputs_of_older_code_as_they_are(capsys) -> None:
+def test_accept_takes_outputs_of_older_code_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     toy.run()
     toy.settings["third"] = 2
     toy.run()
@@ -65,7 +65,7 @@ def test_accept_takes_outputs_of_older_code_as_they_are(capsys) -> None:
     assert "accepted" in "\n".join(do(Lineage(artifact=old.name), capsys))
 
 
-def test_accept_is_for_code_alone(capsys) -> None:
+def test_accept_is_for_code_alone(capsys: pytest.CaptureFixture[str]) -> None:
     toy.run()
     toy.sources["second"] = "def second(x, y):\n    return y\n"
     toy.settings["second"] = 2
@@ -78,7 +78,7 @@ def test_accept_is_for_code_alone(capsys) -> None:
         Accept(reason=" ").act()
 
 
-def test_an_output_that_was_edited_is_not_accepted(capsys) -> None:
+def test_an_output_that_was_edited_is_not_accepted(capsys: pytest.CaptureFixture[str]) -> None:
     toy.run()
     (toy.folder() / "number").write_text("99")
     toy.sources["third"] = toy.sources["third"].replace("y // 2", "int(y / 2)")
@@ -87,7 +87,7 @@ def test_an_output_that_was_edited_is_not_accepted(capsys) -> None:
     assert toy.run() == ["third"]
 
 
-def test_an_accepted_output_can_be_forced_and_accepted_again(capsys) -> None:
+def test_an_accepted_output_can_be_forced_and_accepted_again(capsys: pytest.CaptureFixture[str]) -> None:
     toy.run()
     for number in (3, 4):
         toy.sources["third"] = toy.sources["third"].replace(f"y // {number - 1}", f"y // {number}")
@@ -99,7 +99,7 @@ def test_an_accepted_output_can_be_forced_and_accepted_again(capsys) -> None:
     assert toy.number() == 4
 
 
-def test_verify_reads_everything_and_names_what_differs(capsys) -> None:
+def test_verify_reads_everything_and_names_what_differs(capsys: pytest.CaptureFixture[str]) -> None:
     toy.run()
     assert [line.split()[0] for line in do(Verify(), capsys)] == ["ok"] * 3
     file = toy.folder("second") / "number"
@@ -113,7 +113,7 @@ def test_verify_reads_everything_and_names_what_differs(capsys) -> None:
     assert toy.run() == ["second"]
 
 
-def test_a_manifest_that_cannot_be_read_stops_neither_verify_nor_lineage(capsys) -> None:
+def test_a_manifest_that_cannot_be_read_stops_neither_verify_nor_lineage(capsys: pytest.CaptureFixture[str]) -> None:
     for broken in ("{", '{"schema": 99}'):
         toy.run()
         (toy.folder("first") / outputs.MANIFEST).write_text(broken)
@@ -126,7 +126,7 @@ def test_a_manifest_that_cannot_be_read_stops_neither_verify_nor_lineage(capsys)
         (toy.folder("first") / outputs.MANIFEST).unlink()
 
 
-def test_lineage_goes_back_to_the_beginning(capsys) -> None:
+def test_lineage_goes_back_to_the_beginning(capsys: pytest.CaptureFixture[str]) -> None:
     toy.run()
     for artifact in (str(toy.folder()), str(toy.folder() / "number"), toy.folder().name[:8]):
         lines = do(Lineage(artifact=artifact), capsys)
@@ -136,7 +136,7 @@ def test_lineage_goes_back_to_the_beginning(capsys) -> None:
     assert do(Lineage(artifact=str(link)), capsys) == lines
 
 
-def test_lineage_says_that_an_input_was_made_again(capsys) -> None:
+def test_lineage_says_that_an_input_was_made_again(capsys: pytest.CaptureFixture[str]) -> None:
     toy.sources["first"] = "def first(x):\n    import time\n    return time.time_ns()\n"
     toy.run("second")
     old = toy.folder("second")
@@ -151,7 +151,7 @@ def test_lineage_of_nothing_is_an_error(artifact: str) -> None:
         Lineage(artifact=artifact).act()
 
 
-def test_clean_lists_and_deletes_what_nothing_leads_to(capsys) -> None:
+def test_clean_lists_and_deletes_what_nothing_leads_to(capsys: pytest.CaptureFixture[str]) -> None:
     toy.run()
     first = there()
     toy.settings["third"] = 2
@@ -169,7 +169,9 @@ def test_clean_lists_and_deletes_what_nothing_leads_to(capsys) -> None:
     assert toy.run() == []
 
 
-def test_clean_keeps_what_an_unfinished_sweep_wants(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clean_keeps_what_an_unfinished_sweep_wants(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     toy.run()
     old = toy.folder()
     toy.settings["third"] = 2
@@ -180,7 +182,7 @@ def test_clean_keeps_what_an_unfinished_sweep_wants(capsys, monkeypatch: pytest.
     assert do(Clean(delete=True), capsys)[-1].endswith("in 1 outputs; deleted")
 
 
-def test_clean_keeps_what_links_and_records_lead_to_and_what_it_is_made_of(capsys) -> None:
+def test_clean_keeps_what_links_and_records_lead_to_and_what_it_is_made_of(capsys: pytest.CaptureFixture[str]) -> None:
     keys = []
     for value in (2, 3, 4):
         toy.settings["second"] = value
@@ -196,7 +198,9 @@ def test_clean_keeps_what_links_and_records_lead_to_and_what_it_is_made_of(capsy
     assert do(Clean(delete=True), capsys)[-1].endswith("in 2 outputs; deleted")
 
 
-def test_clean_keeps_the_outputs_of_the_last_nights_and_of_accepted_ones(tmp_path: Path, capsys) -> None:
+def test_clean_keeps_the_outputs_of_the_last_nights_and_of_accepted_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "n.toml").write_text('[nightly]\nname = "n"\n[[run]]\nname = "a"\n[run.metrics.nme]\n')
     nights = [datetime.date(2026, 1, 1) + datetime.timedelta(days=number) for number in range(33)]
     for date in nights:
@@ -222,7 +226,9 @@ def test_clean_keeps_the_outputs_of_the_last_nights_and_of_accepted_ones(tmp_pat
     assert sorted(log.name[10:20] for log in logs.iterdir()) == ["2026-01-02", "2026-01-04"]
 
 
-def test_clean_keeps_an_interrupted_stage_of_the_experiment_and_removes_others(capsys) -> None:
+def test_clean_keeps_an_interrupted_stage_of_the_experiment_and_removes_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     toy.run("second")
     kept = building(toy.folder())
     kept.mkdir(parents=True)
@@ -238,7 +244,9 @@ def test_clean_keeps_an_interrupted_stage_of_the_experiment_and_removes_others(c
     assert sorted(path.name for path in kept.parent.iterdir()) == sorted([kept.name, "notes.txt"])
 
 
-def test_clean_removes_what_an_interrupted_forced_run_left_beside_the_whole_output(capsys) -> None:
+def test_clean_removes_what_an_interrupted_forced_run_left_beside_the_whole_output(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     toy.run()
     building(toy.folder()).mkdir()
     do(Clean(delete=True), capsys)
@@ -246,7 +254,9 @@ def test_clean_removes_what_an_interrupted_forced_run_left_beside_the_whole_outp
     assert toy.run() == []
 
 
-def test_clean_leaves_what_a_run_came_to_want_meanwhile(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clean_leaves_what_a_run_came_to_want_meanwhile(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     toy.run()
     answers = iter([set(), *[there()] * 9])
     monkeypatch.setattr(Clean, "_wanted", lambda self: next(answers))
@@ -254,7 +264,7 @@ def test_clean_leaves_what_a_run_came_to_want_meanwhile(capsys, monkeypatch: pyt
     assert toy.run() == []
 
 
-def test_clean_leaves_what_is_in_use(capsys) -> None:
+def test_clean_leaves_what_is_in_use(capsys: pytest.CaptureFixture[str]) -> None:
     toy.run()
     old = toy.folder()
     toy.settings["third"] = 2
@@ -286,7 +296,7 @@ def test_a_full_run_whose_results_are_not_there_any_more_says_which() -> None:
         FullRun().run()
 
 
-def test_commands_are_run_every_time(capsys) -> None:
+def test_commands_are_run_every_time(capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):
         toy.changed()
         assert luigi.build([Verify()], local_scheduler=True, log_level="CRITICAL")

@@ -3,7 +3,7 @@
 import os
 import shutil
 from pathlib import Path
-from typing import List
+from typing import Any, Iterator, List
 
 import pytest
 
@@ -17,7 +17,7 @@ from tests.tasks import toy
 
 
 @pytest.fixture(autouse=True)
-def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     toy.set_up(tmp_path, monkeypatch)
     for verb in toy.KINDS:
         monkeypatch.setitem(STAGES, verb, Stage("toy.code:" + verb, (), verb, "", resumes=verb == "third"))

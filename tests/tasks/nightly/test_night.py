@@ -56,7 +56,7 @@ DOCTOR = doctor.as_dictionary(
 class Toy:
     """A nightly whose trainings are made up. `nme` and `speed` are taken from turn by turn; the last one stays."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path) -> None:
         (folder / "toy.toml").write_text(FILE)
         self.folder = folder
         self.plan = settings.load(str(folder / "toy.toml"))

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import shutil
 from pathlib import Path
-from typing import Any, Dict, List, Set, Tuple
+from typing import Any, Dict, Iterator, List, Set, Tuple
 
 import luigi
 import numpy as np
@@ -20,7 +20,7 @@ ALL = ["first", "second", "third"]
 
 
 @pytest.fixture(autouse=True)
-def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     toy.set_up(tmp_path, monkeypatch)
     yield
     monkeypatch.undo()
@@ -245,7 +245,7 @@ def test_force_runs_a_complete_stage_again_and_keeps_the_old_output_until_then()
     assert toy.run() == []
 
 
-def test_a_forced_run_that_fails_leaves_the_old_output(capsys) -> None:
+def test_a_forced_run_that_fails_leaves_the_old_output(capsys: pytest.CaptureFixture[str]) -> None:
     toy.run()
     toy.settings["third"] = "no number"
     toy.changed()

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from typing import Any
 
 from fse.tf1 import tf
 from npu_bridge import ranks
@@ -14,7 +15,7 @@ _compiled = set()
 _HOST = ("Iterator", "IteratorV2", "IteratorGetNext", "MakeIterator")
 
 
-def _patched_init(self, target="", graph=None, config=None):
+def _patched_init(self, target: Any = "", graph: Any = None, config: Any = None) -> None:
     config = config or tf.ConfigProto()
     names = [optimizer.name for optimizer in config.graph_options.rewrite_options.custom_optimizers]
     if "NpuOptimizer" not in names:  # a session of somebody who does not know of NPUs
@@ -29,7 +30,7 @@ def _patched_init(self, target="", graph=None, config=None):
     _init(self, ranks.target(), graph, ranks.configure(config))
 
 
-def _patched_run(self, fetches, feed_dict=None, options=None, run_metadata=None):
+def _patched_run(self, fetches: Any, feed_dict: Any = None, options: Any = None, run_metadata: Any = None) -> Any:
     self._check = True
     wanted = [each for each in _flat(fetches) if isinstance(each, (tf.Tensor, tf.Operation))]
     operations = _ancestors([each if isinstance(each, tf.Operation) else each.op for each in wanted])
@@ -48,7 +49,7 @@ def _patched_run(self, fetches, feed_dict=None, options=None, run_metadata=None)
     return _run(self, fetches, feed_dict, options, run_metadata)
 
 
-def _check(operation):
+def _check(operation: Any) -> None:
     if operation.type in _HOST or operation.type.startswith("Collective"):
         return
     # Batch norm's last outputs are scratch space between it and its gradient.
@@ -57,7 +58,7 @@ def _check(operation):
             raise RuntimeError(f"stand-in: float64, or a shape that is not known: {tensor}")
 
 
-def _flat(fetches):
+def _flat(fetches: Any) -> Any:
     if isinstance(fetches, dict):
         fetches = list(fetches.values())
     if isinstance(fetches, (list, tuple)):
@@ -65,7 +66,7 @@ def _flat(fetches):
     return [fetches]
 
 
-def _ancestors(waiting):
+def _ancestors(waiting: Any) -> Any:
     seen = set()
     while waiting:
         operation = waiting.pop()

@@ -2,6 +2,7 @@
 
 import json
 import os
+from typing import Any
 
 from fse.devices.collective import Group
 from fse.distributed.ranks import Rank
@@ -22,15 +23,15 @@ if size > 1:
     _target[0] = group._server.target
 
 
-def target():
+def target() -> Any:
     return _target[0]
 
 
-def configure(config):
+def configure(config: Any) -> Any:
     return group.configure(config)
 
 
-def job():
+def job() -> Any:
     """What the distributed optimizer asks for; its job is None without JOB_ID."""
     if "JOB_ID" not in os.environ:
         raise AttributeError("'NoneType' object has no attribute '_rank_size'")

@@ -1,9 +1,11 @@
 """Documented: broadcast takes a list and returns one."""
 
+from typing import Any
+
 from npu_bridge import ranks
 
 
-def broadcast(tensor, root_rank, fusion=2, fusion_id=0, group="hccl_world_group"):
+def broadcast(tensor: Any, root_rank: Any, fusion: Any = 2, fusion_id: Any = 0, group: Any = "hccl_world_group") -> Any:
     if not isinstance(tensor, list) or root_rank != 0:
         raise RuntimeError("stand-in: broadcast takes a list of tensors, and rank 0's here")
     return ranks.group.broadcast(tensor)

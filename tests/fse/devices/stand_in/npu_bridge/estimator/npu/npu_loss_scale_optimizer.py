@@ -4,23 +4,24 @@ The flag is the stand-in's: overflow is pretended at the steps that STAND_IN_OVE
 """
 
 import os
+from typing import Any
 
 from fse.tf1 import tf
 
 
 class NPULossScaleOptimizer(tf.train.Optimizer):
-    def __init__(self, opt, loss_scale_manager, is_distributed=False):
+    def __init__(self, opt: Any, loss_scale_manager: Any, is_distributed: Any = False) -> None:
         super().__init__(use_locking=False, name="NPULossScaleOptimizer")
         self._opt, self._manager = opt, loss_scale_manager
         if not isinstance(is_distributed, bool) or is_distributed != (os.environ.get("RANK_SIZE", "1") != "1"):
             raise RuntimeError("stand-in: is_distributed must say whether there are several ranks")
 
-    def compute_gradients(self, loss, var_list=None):
+    def compute_gradients(self, loss: Any, var_list: Any = None) -> Any:
         scale = self._manager.get_loss_scale()
         pairs = self._opt.compute_gradients(loss * scale, var_list=var_list)
         return [(gradient / scale, variable) for gradient, variable in pairs]
 
-    def apply_gradients(self, grads_and_vars, global_step=None, name=None):
+    def apply_gradients(self, grads_and_vars: Any, global_step: Any = None, name: Any = None) -> Any:
         if global_step is None:
             raise RuntimeError("stand-in: without global_step skipped steps are counted")
         calls = tf.Variable(0, trainable=False, name="calls")
@@ -29,7 +30,7 @@ class NPULossScaleOptimizer(tf.train.Optimizer):
             call = tf.assign_add(calls, 1)
         finite = tf.reduce_all(tf.not_equal(call, tf.constant(wrong or [0])))
 
-        def applied():
+        def applied() -> Any:
             return self._opt.apply_gradients(grads_and_vars, global_step)
 
         # Slots are made outside the branch.

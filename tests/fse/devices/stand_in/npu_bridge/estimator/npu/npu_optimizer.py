@@ -1,16 +1,18 @@
 """Documented: the wrapper patches an optimizer in place and returns it."""
 
+from typing import Any
+
 from fse.tf1 import tf
 from npu_bridge import ranks
 
 
-def npu_distributed_optimizer_wrapper(optimizer):
+def npu_distributed_optimizer_wrapper(optimizer: Any) -> Any:
     if ranks.job() > 1:
         if getattr(optimizer, "_wrapped", False):
             raise RuntimeError("stand-in: the optimizer is wrapped twice")
         optimizer._wrapped, compute = True, optimizer.compute_gradients
 
-        def compute_gradients(*arguments, **options):
+        def compute_gradients(*arguments: Any, **options: Any) -> Any:
             gradients, variables = zip(*compute(*arguments, **options))
             return list(zip(npu_allreduce(list(gradients)), variables))
 
@@ -18,7 +20,9 @@ def npu_distributed_optimizer_wrapper(optimizer):
     return optimizer
 
 
-def npu_allreduce(values, reduction="mean", fusion=1, fusion_id=-1, group="hccl_world_group"):
+def npu_allreduce(
+    values: Any, reduction: Any = "mean", fusion: Any = 1, fusion_id: Any = -1, group: Any = "hccl_world_group"
+) -> Any:
     if reduction != "mean":
         raise RuntimeError("stand-in: means only")
     listed = values if isinstance(values, list) else [values]

@@ -1,9 +1,11 @@
 """Documented: set_iteration_per_loop."""
 
+from typing import Any
+
 from fse.tf1 import tf
 
 
-def set_iteration_per_loop(sess, train_op, iterations_per_loop=1):
+def set_iteration_per_loop(sess: Any, train_op: Any, iterations_per_loop: Any = 1) -> Any:
     if not isinstance(train_op, tf.Operation):
         raise ValueError("train_op must be a tf.Operation")
     if sess.graph.finalized:
