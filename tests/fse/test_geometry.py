@@ -5,7 +5,7 @@ from scipy.interpolate import RBFInterpolator
 from fse import geometry
 
 
-def bent(seed: int, amount: float = 0.1) -> np.ndarray:
+def random_destinations(seed: int, amount: float = 0.1) -> np.ndarray:
     controls = geometry.control_points(5)
     return controls + amount * np.random.RandomState(seed).uniform(-1, 1, controls.shape)
 
@@ -14,18 +14,18 @@ def test_centers_leave_half_a_cell_at_both_edges() -> None:
     np.testing.assert_allclose(geometry.centers(4), [-0.75, -0.25, 0.25, 0.75])
 
 
-def test_a_grid_goes_row_by_row_with_x_first() -> None:
+def test_grid_lists_points_row_by_row_with_x_varying_fastest() -> None:
     points = geometry.grid(np.array([-0.5, 0.5]), np.array([-0.9, 0.0, 0.9]))
     np.testing.assert_allclose(points[:3], [[-0.5, -0.9], [0.5, -0.9], [-0.5, 0.0]])
 
 
-def test_pixels_and_back() -> None:
+def test_points_convert_to_pixels_and_back() -> None:
     # The center of pixel (column 3, row 0) of an image 8 wide and 4 high.
     np.testing.assert_allclose(geometry.from_pixels(np.array([3.5, 0.5]), (8, 4)), [-0.125, -0.75])
     np.testing.assert_allclose(geometry.to_pixels(np.array([[-1, -1], [1, 1]]), (8, 4)), [[0, 0], [8, 4]])
 
 
-def test_similarity_is_recovered() -> None:
+def test_fit_similarity_recovers_a_similarity() -> None:
     matrix = np.array([[0.8, -0.6, 3.0], [0.6, 0.8, -1.0]]) * [[2, 2, 1]]
     points = np.random.RandomState(0).randn(5, 2)
     np.testing.assert_allclose(
@@ -35,13 +35,13 @@ def test_similarity_is_recovered() -> None:
     np.testing.assert_allclose(back, points, atol=1e-12)
 
 
-def test_similarity_never_mirrors() -> None:
+def test_fit_similarity_never_mirrors() -> None:
     points = np.random.RandomState(0).randn(5, 2)
     matrix = geometry.fit_similarity(points, points * [-1, 1])
     assert np.linalg.det(matrix[:, :2]) > 0
 
 
-def test_similarity_of_coinciding_points_is_refused() -> None:
+def test_fit_similarity_rejects_coinciding_points() -> None:
     with pytest.raises(ValueError, match="coincide"):
         geometry.fit_similarity(np.ones((5, 2)), np.random.RandomState(0).randn(5, 2))
 
@@ -52,15 +52,17 @@ def test_the_identity_warp_is_the_identity(cells: int) -> None:
     np.testing.assert_allclose(geometry.warp_points(points, geometry.control_points(5)), points, atol=1e-10)
 
 
-def test_the_basis_agrees_with_an_independent_spline_solver() -> None:
+def test_spline_basis_agrees_with_an_independent_solver() -> None:
     points = np.random.RandomState(1).uniform(-1.3, 1.3, (500, 2))
-    oracle = RBFInterpolator(geometry.control_points(5), bent(0), kernel="thin_plate_spline")
-    np.testing.assert_allclose(geometry.warp_points(points, bent(0)), oracle(points), atol=1e-10)
+    oracle = RBFInterpolator(geometry.control_points(5), random_destinations(0), kernel="thin_plate_spline")
+    np.testing.assert_allclose(geometry.warp_points(points, random_destinations(0)), oracle(points), atol=1e-10)
 
 
-def test_a_warp_sends_control_points_to_their_targets_and_keeps_affine_maps() -> None:
+def test_a_warp_maps_control_points_to_their_destinations_and_reproduces_affine_maps() -> None:
     controls = geometry.control_points(5)
-    np.testing.assert_allclose(geometry.warp_points(controls, bent(3)), bent(3), atol=1e-10)
+    np.testing.assert_allclose(
+        geometry.warp_points(controls, random_destinations(3)), random_destinations(3), atol=1e-10
+    )
     matrix = np.array([[0.9, -0.3, 0.1], [0.3, 0.9, -0.2]])
     points = np.random.RandomState(1).uniform(-1, 1, (50, 2))
     warped = geometry.warp_points(points, geometry.apply_affine(matrix, controls))
@@ -69,12 +71,12 @@ def test_a_warp_sends_control_points_to_their_targets_and_keeps_affine_maps() ->
 
 def test_unwarping_undoes_warping() -> None:
     points = np.random.RandomState(2).uniform(-0.9, 0.9, (30, 2))
-    targets = geometry.apply_affine(np.array([[0.8, -0.5, 0.2], [0.5, 0.8, -0.1]]), bent(4))
+    destinations = geometry.apply_affine(np.array([[0.8, -0.5, 0.2], [0.5, 0.8, -0.1]]), random_destinations(4))
     np.testing.assert_allclose(
-        geometry.unwarp_points(geometry.warp_points(points, targets), targets), points, atol=1e-8
+        geometry.unwarp_points(geometry.warp_points(points, destinations), destinations), points, atol=1e-8
     )
 
 
-def test_a_folding_warp_cannot_be_undone() -> None:
+def test_unwarping_rejects_a_warp_that_folds() -> None:
     with pytest.raises(ValueError, match="folds"):
-        geometry.unwarp_points(np.full((1, 2), 0.3), bent(0, 3.0))
+        geometry.unwarp_points(np.full((1, 2), 0.3), random_destinations(0, 3.0))
