@@ -19,7 +19,7 @@ from fse.compat import flags
 from fse.datasets import registry
 from fse.distributed import ranks
 from fse.errors import MACHINE, NOT_USED, ConfigError, DeviceUnusedError, FseError, StageError, is_machines
-from fse.runtime import locks, outputs, processes
+from fse.runtime import locks, manifests, outputs, processes
 from fse.stages import DATA, EVALUATED, STAGES, Stage, flag_of
 
 
@@ -178,7 +178,8 @@ def _known(
     for folder in inputs.values():
         if not folder.is_dir():
             raise StageError(f"{folder}: no such folder; it should hold the output of an earlier stage")
-    return outputs.manifest(verb, settings, inputs, facts)
+    device = settings.train.device if verb == "train" else "cpu"
+    return manifests.new_manifest(verb, config.redact_config(settings), device, inputs, facts)
 
 
 def _call(stage: Stage, function: str, settings: config.Config, inputs: Dict[str, Path], building: Path) -> None:

@@ -1,0 +1,1 @@
+"""Processes, files, locks and output folders: what every stage needs from the operating system."""

@@ -6,7 +6,8 @@ from typing import Any, Dict, List
 import luigi
 from luigi.task_register import Register
 
-from fse.runtime import outputs
+from fse.config import redact_config
+from fse.runtime import git, manifests, outputs
 from tasks.caching import code_identity, fingerprint
 from tasks.stages.stage_task import StageTask
 
@@ -33,8 +34,12 @@ class Toy(StageTask):
         parts = self.parts()
         covers = {"settings": parts.settings, "code": parts.code, "tensorflow": ""}
         inputs = {role: task.output().folder for role, task in self.before().items()}
-        facts = outputs.manifest(
-            self.verb, self.experiment, inputs, {"key": folder.name, "run": self._run, "covers": covers}
+        facts = manifests.new_manifest(
+            self.verb,
+            redact_config(self.experiment),
+            "cpu",
+            inputs,
+            {"key": folder.name, "run": self._run, "covers": covers},
         )
         names: Dict[str, Any] = {}
         exec((code_identity.PACKAGES["toy"] / "code.py").read_text(), names)
@@ -64,7 +69,7 @@ def set_up(folder: Path, monkeypatch: Any) -> None:
     """Begins afresh in an empty folder."""
     monkeypatch.setitem(code_identity.PACKAGES, "toy", folder / "toy")
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(outputs, "_git", lambda: None)  # three processes each time
+    monkeypatch.setattr(git, "source_state", lambda file: None)  # three processes each time
     (folder / "toy").mkdir()
     (folder / "toy" / "__init__.py").write_text("")
     settings.clear()
