@@ -1,0 +1,1 @@
+"""Inputs of the network: TFRecords read, warped and rendered as views."""

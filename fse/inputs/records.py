@@ -1,9 +1,10 @@
-"""Reading TFRecord shards: what ConvertTFRecord writes (`fse.preprocessing.tfrecord` has the format) and everything after it reads."""
+"""Reading of TFRecord shards. `fse.preprocessing.tfrecord` writes them, and its docstring has the format."""
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple
+from typing import Any, Dict, Iterator, List
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -13,33 +14,30 @@ from fse.datasets.annotations import SPLITS
 from fse.errors import RecordError
 from fse.tf1 import as_written, tf
 
-# A record that says it is longer cannot be meant.
-_LARGEST_RECORD = 1 << 28
+# A record that claims to be longer than 256 MiB is taken for a corrupt one.
+_MAX_RECORD_BYTES = 1 << 28
 
 
-class Records(NamedTuple):
-    """A folder of shards.
-
-    folder: where they are. size: width and height of every image in pixels. landmarks: names of annotated landmarks.
-    images: number of images by split. shards: file names by split.
-    """
+@dataclass(frozen=True)
+class Records:
+    """A folder of TFRecord shards, as `records.json` describes it."""
 
     folder: Path
-    size: int
-    landmarks: List[str]
-    images: Dict[str, int]
-    shards: Dict[str, List[str]]
+    size: int  # width and height of every image in pixels
+    landmarks: List[str]  # names of the annotated landmarks, in the order of their coordinates
+    images: Dict[str, int]  # number of images, by split
+    shards: Dict[str, List[str]]  # file names of the shards, by split
 
     def paths(self, split: str) -> List[str]:
-        """Full paths of a split's shards, in order."""
-        return [str(self.folder / name) for name in self.shards[split]]
+        """Return the paths of a split's shards in order, as the strings that TensorFlow wants."""
+        return [os.fspath(self.folder / name) for name in self.shards[split]]
 
 
 def read(folder: Path) -> Records:
-    """Finds the shards in a folder.
+    """Read the description of the shards in a folder, and check that all of them are there.
 
     Raises:
-      RecordError: it holds none, or a shard is missing.
+      RecordError: the folder has no shards, or one is missing.
     """
     try:
         summary = json.loads((folder / "records.json").read_text())
@@ -54,45 +52,49 @@ def read(folder: Path) -> Records:
 
 
 def count(path: Path) -> int:
-    """Number of records in a TFRecord file that nobody has vouched for, going by the lengths that it states.
+    """Count the records of an untrusted TFRecord file by their stated lengths; the records are not read.
 
     Raises:
-      RecordError: the lengths do not go with the file's size: it is truncated, or no TFRecord file.
+      RecordError: the lengths do not add up to the file's size, so it is truncated, corrupt or no TFRecord file.
     """
-    found = position = 0
-    with open(str(path), "rb") as stream:
+    records = position = 0
+    with open(path, "rb") as stream:
         size = os.fstat(stream.fileno()).st_size
         while position < size or not size:
-            # Each record is its length, a checksum of that (4 bytes), the data, and a checksum of them (4 bytes).
+            # A record is its length (8 bytes), a checksum of the length (4), the data, and a checksum of the data (4).
             stream.seek(position)
             length = int.from_bytes(stream.read(8), "little")
             position += 16 + length
-            if length > _LARGEST_RECORD or position > size:
-                what = f"truncated or corrupt after {found} records" if found else "not a TFRecord file"
-                raise RecordError(f"{path}: {what}")
-            found += 1
-    return found
+            if length > _MAX_RECORD_BYTES or position > size:
+                problem = f"truncated or corrupt after {records} records" if records else "not a TFRecord file"
+                raise RecordError(f"{path}: {problem}")
+            records += 1
+    return records
 
 
 def examples(path: Path) -> Iterator[Any]:
-    """The `tf.train.Example`s of a TFRecord file that nobody has vouched for, in order, with their checksums checked.
+    """Yield the `tf.train.Example`s of an untrusted TFRecord file in order, with their checksums verified.
 
     Raises:
-      RecordError: as `count`; a checksum is wrong; a record is no `tf.train.Example`.
+      RecordError: as for `count`; a checksum is wrong; a record is not a `tf.train.Example`.
     """
-    count(path)  # TensorFlow makes room for whatever length is stated
-    whole = 0
+    count(path)  # first, as TensorFlow allocates whatever length a record states
+    yielded = 0
     try:
-        for record in tf.python_io.tf_record_iterator(str(path)):
+        for record in tf.python_io.tf_record_iterator(os.fspath(path)):
             yield tf.train.Example.FromString(record)
-            whole += 1
+            yielded += 1
     except (tf.errors.DataLossError, DecodeError) as error:
         reason = tf1.reason(error) if isinstance(error, tf.errors.OpError) else "not a tf.train.Example"
-        raise RecordError(f"{path}: corrupt after {whole} records ({reason})") from None
+        raise RecordError(f"{path}: corrupt after {yielded} records ({reason})") from None
 
 
 def parse(serialized: Any, records: Records) -> Any:
-    """Decodes one serialized example.
+    """Decode one serialized example.
+
+    Args:
+      serialized: string scalar tensor, a `tf.train.Example`.
+      records: the shards that the example is from.
 
     Returns:
       name (string scalar), image (uint8 [size, size, 3]) and landmarks (float32 [L, 2], in [-1, 1] over the crop).
@@ -103,7 +105,7 @@ def parse(serialized: Any, records: Records) -> Any:
         "landmarks": tf.FixedLenFeature([len(records.landmarks), 2], tf.float32),
     }
     example = tf.parse_single_example(serialized, features)
-    # This operation decodes PNG as well; the default would be a faster, coarser cosine transform.
+    # decode_jpeg decodes PNG as well. By default it would use a faster, less exact cosine transform.
     image = tf.image.decode_jpeg(example["image/encoded"], channels=3, dct_method="INTEGER_ACCURATE")
     image.set_shape([None, None, 3])
     image = tf.ensure_shape(image, [records.size, records.size, 3])
@@ -111,45 +113,53 @@ def parse(serialized: Any, records: Records) -> Any:
 
 
 def ordered_batches(records: Records, split: str, batch: int) -> Any:
-    """A tf.data set of a split in the order of the shards, one pass, in batches; the last batch may be smaller."""
+    """Return a tf.data.Dataset of one pass over a split in the order of the shards; the last batch may be smaller.
+
+    Returns:
+      Dataset of what `parse` returns, in batches.
+    """
     serialized = tf.data.TFRecordDataset(records.paths(split))
     return serialized.map(as_written(lambda item: parse(item, records)), num_parallel_calls=2).batch(batch).prefetch(2)
 
 
 def repeated_batches(
-    records: Records, batch: int, seed: int, buffer: int, first_step: Any, part: int = 0, parts: int = 1
+    records: Records, batch: int, seed: int, buffer: int, first_step: Any, rank: int = 0, ranks: int = 1
 ) -> Any:
-    """A tf.data set of training images for ever, from a given step on.
+    """Return an endless tf.data.Dataset of training images, from a given step on.
 
-    Every epoch visits the images in another order, which depends on the seed and the epoch alone; images that do
-    not fill a last batch are left for the next epoch's draw. Beginning at a later step gives exactly the rest.
+    Every epoch visits the images in another order, which depends on the seed and the number of the epoch alone. So a
+    training that resumes at a later step gets exactly the batches that it would have got without the interruption.
+    Images that do not fill the last batch of an epoch are left out of that epoch.
 
     Args:
       records: the shards.
-      batch: images per step.
-      seed: of the order.
-      buffer: number of records from which the next one is drawn.
-      first_step: int64 scalar tensor.
-      part, parts: which share of each batch to read: images `part`, `part + parts`, … of it.
+      batch: images per step, over all ranks.
+      seed: seed of the order.
+      buffer: number of records that are shuffled at a time.
+      first_step: int64 scalar tensor, the step of the first batch.
+      rank: this rank, which reads images `rank`, `rank + ranks`, … of each batch.
+      ranks: number of ranks that share a batch.
 
     Returns:
-      data set of uint8 [batch / parts, size, size, 3].
+      Dataset of uint8 [batch / ranks, size, size, 3].
     """
-    steps = records.images["train"] // batch
-    epoch, done = first_step // steps, first_step % steps
+    steps_per_epoch = records.images["train"] // batch
+    epoch, steps_done = first_step // steps_per_epoch, first_step % steps_per_epoch
     paths = records.paths("train")
 
     def one_epoch(number: Any) -> Any:
         serialized = tf.data.TFRecordDataset(paths)
-        order = serialized.shuffle(
+        shuffled = serialized.shuffle(
             min(buffer, records.images["train"]), seed=seed + number, reshuffle_each_iteration=False
         )
-        return order.take(steps * batch)
+        return shuffled.take(steps_per_epoch * batch)
 
-    images = tf.data.Dataset.range(epoch, np.iinfo(np.int64).max).flat_map(as_written(one_epoch)).skip(done * batch)
-    if parts > 1:
-        images = images.shard(parts, part)
+    epochs = tf.data.Dataset.range(epoch, np.iinfo(np.int64).max)
+    # Skipped and sharded before they are decoded: what another rank or an earlier step needs costs next to nothing.
+    images = epochs.flat_map(as_written(one_epoch)).skip(steps_done * batch)
+    if ranks > 1:
+        images = images.shard(ranks, rank)
     parsed = as_written(lambda item: parse(item, records)[1])
-    # The ranks share the processors. On TensorFlow 1.15 AUTOTUNE, which starts with one, is a sixth slower.
-    images = images.map(parsed, num_parallel_calls=max(1, (os.cpu_count() or 1) // parts))
-    return images.batch(batch // parts, drop_remainder=True)
+    # The ranks of a host share its CPUs. On TensorFlow 1.15 AUTOTUNE, which starts with one call, is a sixth slower.
+    images = images.map(parsed, num_parallel_calls=max(1, (os.cpu_count() or 1) // ranks))
+    return images.batch(batch // ranks, drop_remainder=True)

@@ -1,0 +1,1 @@
+"""Preparation of images: crops of one size, packed into TFRecord shards."""
