@@ -25,7 +25,7 @@ def atomic_file(path: Path, suffix: str = "") -> Iterator[Path]:
     temporary = path.with_name(path.name + (suffix or _process_suffix()))
     try:
         yield temporary
-        os.replace(temporary, path)
+        temporary.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()

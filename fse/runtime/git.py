@@ -6,9 +6,12 @@ from typing import Any, Container, Dict, Optional
 
 from fse.errors import StageError
 
+# A query that takes longer hangs, for example on a network disk; the caller does without the answer.
+_QUERY_SECONDS = 60.0
+
 
 def run_git(
-    folder: Path, *arguments: str, accepted_codes: Container[int] = (0,), timeout: Optional[float] = 60.0
+    folder: Path, *arguments: str, accepted_codes: Container[int] = (0,), timeout: Optional[float] = None
 ) -> str:
     """Run git in a folder and return its standard output without surrounding white space.
 
@@ -16,16 +19,14 @@ def run_git(
       folder: the folder to run git in.
       arguments: the subcommand and its arguments.
       accepted_codes: exit codes that count as success.
-      timeout: seconds before git is killed; None waits without limit.
+      timeout: seconds before git is killed; by default there is no limit.
 
     Raises:
       StageError: git is not installed, did not end in time, or ended with another exit code.
     """
     command = f"git {' '.join(arguments)}"
     try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout
-        )
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, timeout=timeout)
     except OSError as error:
         raise StageError(f"{command}: cannot be run: {error.strerror}") from None
     except subprocess.TimeoutExpired:
@@ -37,9 +38,9 @@ def run_git(
 
 
 def git_output(folder: Path, *arguments: str) -> str:
-    """Return what git prints in a folder; '' if it fails."""
+    """Return what git prints in a folder; '' if it fails or hangs."""
     try:
-        return run_git(folder, *arguments)
+        return run_git(folder, *arguments, timeout=_QUERY_SECONDS)
     except StageError:
         return ""
 
@@ -52,7 +53,8 @@ def source_state(file: Path) -> Optional[Dict[str, Any]]:
     """
     folder = file.resolve().parent
     try:
-        run_git(folder, "ls-files", "--error-unmatch", file.name)
-        return {"commit": run_git(folder, "rev-parse", "HEAD"), "clean": not run_git(folder, "status", "--porcelain")}
+        run_git(folder, "ls-files", "--error-unmatch", file.name, timeout=_QUERY_SECONDS)
+        commit = run_git(folder, "rev-parse", "HEAD", timeout=_QUERY_SECONDS)
+        return {"commit": commit, "clean": not run_git(folder, "status", "--porcelain", timeout=_QUERY_SECONDS)}
     except StageError:
         return None

@@ -7,7 +7,6 @@ contents only if one of them changed.
 import contextlib
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any, Dict, Iterable, List
 
@@ -103,7 +102,7 @@ def _file_state(folder: Path, manifest: Dict[str, Any], thorough: bool) -> str:
     for name in [*sorted(files), *sorted(manifest["folders"])]:
         if not name:
             continue  # the top folder's time changes whenever .state is written
-        status = os.stat(folder / name)
+        status = (folder / name).stat()
         size = 0 if name in manifest["folders"] else status.st_size
         digest.update(f"{name} {size} {status.st_mtime_ns} {status.st_ino}\n".encode())
     return digest.hexdigest()

@@ -1,7 +1,8 @@
-"""Locks between processes: one builder per output, one training per device and host.
+"""Locks between processes, for example one builder per output and one training per card.
 
-A lock is a file that is locked with flock, so that the kernel frees it when its holder ends, however that ends. A child
-process that is handed the descriptor holds it too. The file says who has it.
+A lock is a file locked with flock(2). The kernel releases it when the last process that has the file descriptor ends, even
+if that process is killed. A child process that inherits the descriptor therefore holds the lock too. The file's text says
+who holds the lock.
 """
 
 import contextlib
@@ -22,32 +23,33 @@ _PAUSE_SECONDS = 0.2
 
 @contextlib.contextmanager
 def lock(path: Path, what: str, wait: float, shared: bool = False, error: Type[FseError] = StageError) -> Iterator[int]:
-    """Holds a lock while the block runs, and yields its descriptor.
+    """Hold a lock while the block runs; yield the lock's file descriptor.
 
     Args:
-      path: the lock file; made if it is not there.
-      what: what is locked, for messages.
+      path: the lock file; created if it does not exist.
+      what: what the lock protects, for messages.
       wait: seconds to wait for another holder.
-      shared: others may hold it shared as well.
+      shared: other processes may hold the lock at the same time if they ask for a shared lock too.
+      error: the exception to raise.
 
     Raises:
-      error: another process has had it all the while.
-      OSError: the file cannot be made.
+      error: another process held the lock for `wait` seconds.
+      OSError: the file cannot be created.
     """
-    until, told = time.monotonic() + wait, False
-    descriptor = _locked(path, shared)
+    deadline, announced = time.monotonic() + wait, False
+    descriptor = _acquire(path, shared)
     while descriptor is None:
-        if time.monotonic() >= until:
-            waited = f"waited {wait:.0f} seconds" if wait else "try again when that has ended"
-            raise error(f"{what} is in use by {holder(path)}; {waited}")
-        if not told:
+        if time.monotonic() >= deadline:
+            advice = f"waited {wait:.0f} seconds" if wait else "try again after it has ended"
+            raise error(f"{what} is in use by {holder(path)}; {advice}")
+        if not announced:
             print(f"waiting for {what}, in use by {holder(path)}", file=sys.stderr, flush=True)
-            told = True
-        time.sleep(min(_PAUSE_SECONDS, max(0.0, until - time.monotonic())))
-        descriptor = _locked(path, shared)
+            announced = True
+        time.sleep(min(_PAUSE_SECONDS, max(0.0, deadline - time.monotonic())))
+        descriptor = _acquire(path, shared)
     try:
         if not shared:
-            _write(descriptor, _me(what))
+            _write(descriptor, _description(what))
         yield descriptor
     finally:
         if not shared:
@@ -57,12 +59,12 @@ def lock(path: Path, what: str, wait: float, shared: bool = False, error: Type[F
 
 @contextlib.contextmanager
 def try_lock(path: Path) -> Iterator[bool]:
-    """Has a lock while the block runs if no other process has it, and yields whether it has.
+    """Hold a lock while the block runs, unless another process holds it; yield whether this process holds it.
 
     Raises:
-      OSError: the file cannot be made.
+      OSError: the file cannot be created.
     """
-    descriptor = _locked(path, False)
+    descriptor = _acquire(path, shared=False)
     try:
         yield descriptor is not None
     finally:
@@ -71,7 +73,7 @@ def try_lock(path: Path) -> Iterator[bool]:
 
 
 def holder(path: Path) -> str:
-    """Who has a lock, as its file says."""
+    """Return who holds a lock, as the lock file says."""
     try:
         return path.read_text().strip() or "another process"
     except OSError:
@@ -79,50 +81,72 @@ def holder(path: Path) -> str:
 
 
 def is_free(path: Path, shared: bool = False) -> bool:
-    """Whether nobody holds a lock; `shared`: whether it could be held shared."""
+    """Return whether a lock could be acquired now.
+
+    Args:
+      path: the lock file.
+      shared: whether a shared lock could be acquired.
+    """
     if not path.exists():
         return True
     try:
-        descriptor = _locked(path, shared)
+        descriptor = _acquire(path, shared)
     except OSError as error:
-        return error.errno == errno.EROFS  # where nobody can make anything
+        return error.errno == errno.EROFS  # on a read-only file system no process can build anything
     if descriptor is not None:
         os.close(descriptor)
     return descriptor is not None
 
 
-def of_devices(device: str, cards: Iterable[str]) -> Dict[str, Path]:
-    """The lock files of some cards of a kind of device (cpu, gpu, npu), by name; the processor counts as one card.
+def device_lock_files(device: str, cards: Iterable[str]) -> Dict[str, Path]:
+    """Return the lock files of some cards by name; the CPU counts as one card.
 
-    They are the same for all users of a host, in FSE_LOCKS or else /tmp.
+    All users of a host share them. They are in the folder that FSE_LOCKS names, by default /tmp.
+
+    Args:
+      device: cpu, gpu or npu.
+      cards: numbers or names of the cards.
     """
     folder = Path(os.environ.get("FSE_LOCKS", "/tmp"))
     names = ["cpu"] if device == "cpu" else [f"{device}-{card}" for card in sorted({*cards})]
-    return {name: folder / "fse-device-{}.lock".format(name.replace("/", "_")) for name in names}
+    return {name: folder / f"fse-device-{name.replace('/', '_')}.lock" for name in names}
 
 
 @contextlib.contextmanager
-def devices(device: str, cards: Iterable[str], wait: float) -> Iterator[List[int]]:
-    """Has some cards of a kind of device for this process alone while the block runs; yields the locks' descriptors.
+def lock_devices(device: str, cards: Iterable[str], wait: float) -> Iterator[List[int]]:
+    """Reserve some cards for this process while the block runs; yield the file descriptors of their locks.
+
+    Args:
+      device: cpu, gpu or npu.
+      cards: numbers or names of the cards.
+      wait: seconds to wait for each card.
 
     Raises:
-      DeviceBusyError: another process has had one of them for `wait` seconds.
+      DeviceBusyError: another process held one of the locks for `wait` seconds.
     """
     with contextlib.ExitStack() as stack:
         yield [
             stack.enter_context(lock(path, f"device {name} of this host", wait, error=DeviceBusyError))
-            for name, path in of_devices(device, cards).items()
+            for name, path in device_lock_files(device, cards).items()
         ]
 
 
-def _locked(path: Path, shared: bool) -> Optional[int]:
-    """A descriptor that holds the lock; None if another process has it."""
+def user_name() -> str:
+    """Return the name of the user who runs this process, or the user's number if there is no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return str(os.getuid())
+
+
+def _acquire(path: Path, shared: bool) -> Optional[int]:
+    """Return a file descriptor that holds the lock; None if another process holds it."""
     descriptor = _open(path)
     try:
         fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        # The file may have been removed meanwhile: then this is the lock of nobody.
+        # If the file was removed since it was opened, other processes lock a new file: this lock protects nothing.
         with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), os.stat(str(path))):
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
                 return descriptor
     except OSError as error:
         if error.errno not in (errno.EAGAIN, errno.EACCES):
@@ -133,10 +157,11 @@ def _locked(path: Path, shared: bool) -> Optional[int]:
 
 
 def _open(path: Path) -> int:
-    # Other users' files in /tmp may be opened, but not with O_CREAT.
+    """Open a lock file for all users, without following a symbolic link."""
+    # In a sticky folder such as /tmp the kernel may refuse O_CREAT for other users' files, even to open them.
     with contextlib.suppress(FileNotFoundError):
-        return os.open(str(path), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    descriptor = os.open(str(path), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     with contextlib.suppress(OSError):
         os.fchmod(descriptor, 0o666)  # whatever the umask
     return descriptor
@@ -148,10 +173,6 @@ def _write(descriptor: int, text: str) -> None:
         os.pwrite(descriptor, text.encode(), 0)
 
 
-def _me(what: str) -> str:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError, ImportError):  # a user without a name
-        user = str(os.getuid())
+def _description(what: str) -> str:
     now = time.strftime("%Y-%m-%d %H:%M:%S")
-    return f"process {os.getpid()} of {user} on {socket.gethostname()} since {now} ({what})"
+    return f"process {os.getpid()} of {user_name()} on {socket.gethostname()} since {now} ({what})"

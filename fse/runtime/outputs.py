@@ -121,7 +121,9 @@ def _begin(building: Path, manifest: Dict[str, Any]) -> None:
     """
     # A scheduler's key covers settings, inputs and code. Without a key, settings and inputs are compared.
     names = ("key",) if manifest.get("key") else ("config", "inputs")
-    current = json.loads(json.dumps({name: manifest.get(name) for name in names}))  # tuples become lists, as in the file
+    current = json.loads(
+        json.dumps({name: manifest.get(name) for name in names})
+    )  # tuples become lists, as in the file
     try:
         previous = json.loads((building / manifests.BEGUN).read_text())
     except FileNotFoundError:
@@ -139,8 +141,8 @@ def _publish(building: Path, output: Path) -> None:
     old = output.with_name(output.name + ".old")
     if os.path.lexists(output):
         shutil.rmtree(old, ignore_errors=True)
-        os.replace(output, old)
-    os.replace(building, output)
+        output.replace(old)
+    building.replace(output)
     if old.is_symlink():
         old.unlink()
     shutil.rmtree(old, ignore_errors=True)
@@ -150,11 +152,3 @@ def _peak_megabytes() -> int:
     """Return the peak memory of this process, or of its largest child if that is higher."""
     usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return max(usage.ru_maxrss for usage in usages) // 1024  # Linux counts in KiB
-
-
-# Re-exports for files that have not moved to the new modules yet.
-from fse.runtime.files import write_json as write_json
-from fse.runtime.hashing import content_hash as content_hash, hash_file as hash_file
-from fse.runtime.integrity import checked_digests as digests, differences as differences, forget as forget, problem as problem, remember as remember
-from fse.runtime.manifests import LISTING as LISTING, MANIFEST as MANIFEST, SCHEMA as SCHEMA, read_manifest as read_manifest
-from fse.runtime.versions import installed_version as version, tensorflow_version as tensorflow_version

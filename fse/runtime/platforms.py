@@ -1,19 +1,23 @@
-"""The check for a supported operating system, made before modules are imported that exist on Linux only."""
+"""The check for a supported operating system.
+
+Programs call it before they import modules that need fcntl(2), prctl(2) or other parts of Linux. This module imports none.
+"""
 
 import sys
 
-from fse.errors import MachineError
+from fse.errors import MACHINE
 
 _NAMES = {"darwin": "macOS", "win32": "Windows", "cygwin": "Windows"}
 
 
 def require_linux() -> None:
-    """Refuse to run on another operating system than Linux.
+    """End the program with an error message unless it runs on Linux.
 
     Raises:
-      MachineError: the operating system is not Linux.
+      SystemExit: the operating system is not Linux.
     """
     if sys.platform.startswith("linux"):
         return
     name = _NAMES.get(sys.platform, sys.platform)
-    raise MachineError(f"{name} is not supported; use Linux, WSL 2 (on Windows) or a Linux container")
+    print(f"error: {name} is not supported; use Linux, WSL 2 (on Windows) or a Linux container", file=sys.stderr)
+    raise SystemExit(MACHINE)

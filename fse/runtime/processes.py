@@ -1,4 +1,4 @@
-"""Child processes that end with the process that started them: programs with a bound, and work on a list in parallel."""
+"""Child processes that end with their parent: programs with a time limit, and parallel maps."""
 
 import collections
 import contextlib
@@ -17,33 +17,31 @@ from typing import IO, Any, Callable, Deque, Iterable, Iterator, List, NamedTupl
 
 from fse.errors import StageError
 
-# Starting a process takes as long as this many images: fewer are not worth it.
-FEW = 64
+# Starting a process takes as long as processing this many images; with fewer items, parallel work is slower.
+MIN_PARALLEL_ITEMS = 64
 
-# Of what a program says, so much is kept.
+# How many bytes of a program's output are kept.
 _MAX_BYTES = 1 << 20
 
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
 
 
-class Ended(NamedTuple):
-    """How a program ended: its exit code, None if it was stopped for want of time, and what it wrote.
+class ProgramResult(NamedTuple):
+    """How a program ended, and the last mebibyte of what it printed."""
 
-    output: standard output. errors: standard error. The last mebibyte of each.
-    """
-
-    code: Optional[int]
-    output: str
-    errors: str
+    code: Optional[int]  # the exit code; None if the time limit was exceeded
+    output: str  # standard output
+    errors: str  # standard error
 
 
-def run(command: List[str], seconds: float) -> Ended:
-    """Runs a program that may hang, and stops it and whatever it started after so many seconds.
+def run(command: List[str], seconds: float) -> ProgramResult:
+    """Run a program; after `seconds`, kill it and every process it started.
 
     Raises:
-      OSError: it cannot be started.
+      OSError: the program cannot be started.
     """
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:  # a pipe could be held open by others
+    # Files, not pipes: a grandchild that keeps a pipe open would block the reader.
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         child = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -61,13 +59,13 @@ def run(command: List[str], seconds: float) -> Ended:
             if code is None:
                 os.killpg(child.pid, signal.SIGKILL)
                 child.wait()
-        return Ended(code, _tail(output), _tail(errors))
+        return ProgramResult(code, _tail(output), _tail(errors))
 
 
 @contextlib.contextmanager
-def after(seconds: float, act: Callable[[], Any]) -> Iterator[None]:
-    """Acts, in a thread of its own, if the block takes longer than so many seconds."""
-    timer = threading.Timer(seconds, act)
+def call_after(seconds: float, function: Callable[[], Any]) -> Iterator[None]:
+    """Call a function in another thread if the block takes longer than `seconds`."""
+    timer = threading.Timer(seconds, function)
     timer.daemon = True
     timer.start()
     try:
@@ -76,34 +74,37 @@ def after(seconds: float, act: Callable[[], Any]) -> Iterator[None]:
         timer.cancel()
 
 
-def failure(code: int, said: Sequence[str]) -> str:
-    """Why a program of ours failed, in one line: the last error that it told, its signal, or its exit code and last words.
+def failure_message(code: int, lines: Sequence[str]) -> str:
+    """Return in one line why one of this project's programs failed.
+
+    That is its last error message, or else the signal that killed it, or else its exit code and last line.
 
     Args:
-      code: its exit code, below zero a signal's number.
-      said: what it printed, line by line.
+      code: the exit code; the negative number of a signal if one killed the program.
+      lines: the lines that it printed.
     """
-    errors = [line[len("error: ") :] for line in said if line.startswith("error: ")]
+    errors = [line[len("error: ") :] for line in lines if line.startswith("error: ")]
     if errors:
         return errors[-1]
     if code < 0:
-        return f"it was ended by signal {signal.Signals(-code).name}"
-    return "it ended with exit code {}; {}".format(code, said[-1] if said else "it said nothing")
+        return f"it was killed by signal {signal.Signals(-code).name}"
+    return f"it ended with exit code {code}; " + (lines[-1] if lines else "it printed nothing")
 
 
 def _tail(stream: IO[bytes]) -> str:
+    """Return the end of a file as text."""
     size = stream.seek(0, os.SEEK_END)
     stream.seek(max(0, size - _MAX_BYTES))
     return stream.read().decode(errors="replace")
 
 
 def die_with_parent(parent: int = 0) -> None:
-    """Has the kernel kill this process when its parent ends, however that ends (on Linux; elsewhere does nothing).
+    """Ask the kernel to kill this process when its parent ends, even if the parent is killed. Works on Linux only.
 
-    To the kernel the parent is the *thread* that started this process.
+    For the kernel, the parent is the *thread* that started this process.
 
     Args:
-      parent: process id of the parent. If it is given and the parent has already ended, this process ends at once.
+      parent: process id of the parent, if known. If that process has already ended, this process exits at once.
     """
     if sys.platform != "linux":
         return
@@ -113,58 +114,62 @@ def die_with_parent(parent: int = 0) -> None:
 
 
 def ordered_map(
-    function: Callable[[Any], Any], items: Iterable[Any], processes: int, task: str, chunk: int = FEW // 2
+    function: Callable[[Any], Any],
+    items: Iterable[Any],
+    processes: int,
+    task: str,
+    chunk: int = MIN_PARALLEL_ITEMS // 2,
 ) -> Iterator[Any]:
-    """`function` of every item, in the items' order, computed in parallel.
+    """Yield the function's result for every item, in the items' order, computed in parallel processes.
 
-    Items are taken as they are needed, so neither they nor the results are ever all in memory. Processes are spawned, not
-    forked (a fork of a process with threads may hang). Fewer than two chunks are worked on right here. When it ends early,
-    all processes that `multiprocessing` has started here are ended.
+    Items are read only as fast as results are consumed, so neither is ever completely in memory. Processes are spawned
+    rather than forked, because the fork of a process with threads may hang. Fewer than two chunks of items are processed
+    without a child process. If the caller stops early, every child process that `multiprocessing` started here is ended.
 
     Args:
-      function: what a spawned process can import: a top-level function, or a `functools.partial` of one.
-      items: what can be pickled, as can the results.
-      processes: how many; 0 is one per processor.
-      task: what is done, for the error message.
-      chunk: items that a process is given at a time.
+      function: a top-level function, or a `functools.partial` of one; a spawned process must be able to import it.
+      items: picklable values; the results must be picklable too.
+      processes: number of processes; 0 is one per CPU core.
+      task: what the work is, for the error message.
+      chunk: number of items that are sent to a process at a time.
 
     Raises:
       StageError: a process was killed.
     """
     items = iter(items)
     processes = processes or os.cpu_count() or 1
-    first = list(itertools.islice(items, max(2, processes) * chunk))
-    items = itertools.chain(first, items)
-    if processes == 1 or len(first) < 2 * chunk:
+    head = list(itertools.islice(items, max(2, processes) * chunk))
+    items = itertools.chain(head, items)
+    if processes == 1 or len(head) < 2 * chunk:
         yield from map(function, items)
         return
-    processes = min(processes, -(-len(first) // chunk))
+    processes = min(processes, -(-len(head) // chunk))  # rounded up
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, initializer=_begin, initargs=(os.getpid(),)) as pool:
-        given: Deque[Any] = collections.deque()
+    with ProcessPoolExecutor(processes, context, initializer=_initialize_worker, initargs=(os.getpid(),)) as pool:
+        pending: Deque[Any] = collections.deque()
         try:
             for part in iter(lambda: list(itertools.islice(items, chunk)), []):
-                given.append(pool.submit(_each, function, part))
-                if len(given) > 2 * processes:
-                    yield from given.popleft().result()
-            while given:
-                yield from given.popleft().result()
+                pending.append(pool.submit(_map_chunk, function, part))
+                if len(pending) > 2 * processes:  # enough to keep every process busy
+                    yield from pending.popleft().result()
+            while pending:
+                yield from pending.popleft().result()
         except BrokenProcessPool:
             raise StageError(
-                f"{task}: one of {processes} processes was killed, perhaps for want of memory; use fewer processes"
+                f"{task}: one of {processes} processes was killed, perhaps because memory ran out; use fewer processes"
             ) from None
-        except BaseException:  # an interrupt, say: what is being worked on is wanted no more, and may take long
-            for future in given:
+        except BaseException:  # such as an interrupt: nobody needs the pending results, which may take long
+            for future in pending:
                 future.cancel()
             for child in multiprocessing.active_children():
                 child.terminate()
             raise
 
 
-def _each(function: Callable[[Any], Any], items: List[Any]) -> List[Any]:
+def _map_chunk(function: Callable[[Any], Any], items: List[Any]) -> List[Any]:
     return [function(item) for item in items]
 
 
-def _begin(parent: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent deals with it
+def _initialize_worker(parent: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent handles it
     die_with_parent(parent)

@@ -1,4 +1,4 @@
-"""Progress bars: rate and time left, readable on a terminal and in a log file."""
+"""Progress bars that are readable on a terminal and in a log file."""
 
 import os
 import sys
@@ -8,10 +8,14 @@ from tqdm import tqdm
 
 
 def progress_bar(iterable: Optional[Iterable[Any]] = None, **options: Any) -> Any:
-    """A tqdm bar on standard error; `options` are tqdm's (`total`, `unit`, `desc`, `initial`, …).
+    """Return a tqdm progress bar on standard error.
 
-    On a terminal it is redrawn twice a second, otherwise it adds a line every 15 seconds. A parent process that shows
-    this one's standard error on its own terminal says so with FSE_TERMINAL=1.
+    On a terminal it redraws its line twice a second. Otherwise it prints a line every 15 seconds. A parent process that
+    relays standard error to a terminal sets FSE_TERMINAL=1.
+
+    Args:
+      iterable: what to iterate over, if anything.
+      options: tqdm's options, such as `total`, `unit`, `desc` and `initial`.
     """
     terminal = sys.stderr.isatty() or os.environ.get("FSE_TERMINAL") == "1"
     options.setdefault("mininterval", 0.5 if terminal else 15.0)

@@ -14,7 +14,7 @@ from fse.runtime import locks
 HOLD = """
 import sys, time
 from pathlib import Path
-from fse import locks
+from fse.runtime import locks
 with locks.lock(Path(sys.argv[1]), "the thing", 1.0, shared=len(sys.argv) > 2):
     print("held", flush=True)
     time.sleep(60)
@@ -22,7 +22,7 @@ with locks.lock(Path(sys.argv[1]), "the thing", 1.0, shared=len(sys.argv) > 2):
 
 
 def holder(path: Path, *more: str) -> "subprocess.Popen[str]":
-    """Another process that holds a lock."""
+    """Start another process that holds a lock."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(path), *more],
         env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)),
@@ -35,7 +35,7 @@ def holder(path: Path, *more: str) -> "subprocess.Popen[str]":
     return process
 
 
-def test_a_lock_is_held_by_one_and_says_by_whom(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_one_process_holds_a_lock_and_errors_name_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     process = holder(tmp_path / "a.lock")
     try:
         assert not locks.is_free(tmp_path / "a.lock")
@@ -50,7 +50,7 @@ def test_a_lock_is_held_by_one_and_says_by_whom(tmp_path: Path, capsys: pytest.C
         process.wait()
 
 
-def test_a_killed_holder_frees_it(tmp_path: Path) -> None:
+def test_killing_the_holder_releases_the_lock(tmp_path: Path) -> None:
     process = holder(tmp_path / "a.lock")
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -60,7 +60,7 @@ def test_a_killed_holder_frees_it(tmp_path: Path) -> None:
     assert (tmp_path / "a.lock").read_text() == ""
 
 
-def test_it_is_waited_for(tmp_path: Path) -> None:
+def test_waits_for_the_holder(tmp_path: Path) -> None:
     process = holder(tmp_path / "a.lock")
     os.kill(process.pid, signal.SIGTERM)
     with locks.lock(tmp_path / "a.lock", "it", 20.0):
@@ -68,7 +68,7 @@ def test_it_is_waited_for(tmp_path: Path) -> None:
     process.wait()
 
 
-def test_shared_holders_do_not_mind_each_other(tmp_path: Path) -> None:
+def test_shared_locks_exclude_only_exclusive_locks(tmp_path: Path) -> None:
     process = holder(tmp_path / "a.lock", "shared")
     try:
         with locks.lock(tmp_path / "a.lock", "it", 0.0, shared=True):
@@ -80,7 +80,7 @@ def test_shared_holders_do_not_mind_each_other(tmp_path: Path) -> None:
         process.wait()
 
 
-def test_a_child_that_has_the_descriptor_holds_the_lock_too(tmp_path: Path) -> None:
+def test_a_child_that_inherits_the_descriptor_holds_the_lock_too(tmp_path: Path) -> None:
     with locks.lock(tmp_path / "a.lock", "it", 0.0) as descriptor:
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], pass_fds=[descriptor])
     assert not locks.is_free(tmp_path / "a.lock")
@@ -89,14 +89,14 @@ def test_a_child_that_has_the_descriptor_holds_the_lock_too(tmp_path: Path) -> N
     assert locks.is_free(tmp_path / "a.lock")
 
 
-def test_a_lock_file_that_was_removed_locks_nothing(tmp_path: Path) -> None:
+def test_a_removed_lock_file_protects_nothing(tmp_path: Path) -> None:
     with locks.lock(tmp_path / "a.lock", "it", 0.0):
         (tmp_path / "a.lock").unlink()
         with locks.lock(tmp_path / "a.lock", "it", 0.0):
             pass
 
 
-def test_every_user_may_open_a_lock_file_and_no_link_is_followed(tmp_path: Path) -> None:
+def test_lock_files_are_open_to_all_users_and_links_are_not_followed(tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:
         with locks.lock(tmp_path / "a.lock", "it", 0.0):
@@ -108,18 +108,17 @@ def test_every_user_may_open_a_lock_file_and_no_link_is_followed(tmp_path: Path)
         pass
 
 
-def test_there_is_a_lock_per_card_and_one_for_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_is_one_lock_per_card_and_one_for_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FSE_LOCKS", raising=False)
-    assert locks.of_devices("cpu", ["0", "1"]) == {"cpu": Path("/tmp/fse-device-cpu.lock")}
+    assert locks.device_lock_files("cpu", ["0", "1"]) == {"cpu": Path("/tmp/fse-device-cpu.lock")}
     monkeypatch.setenv("FSE_LOCKS", "/locks")
-    found = locks.of_devices("gpu", ["2", "GPU-a/b"])
-    assert found == {
+    assert locks.device_lock_files("gpu", ["2", "GPU-a/b"]) == {
         "gpu-2": Path("/locks/fse-device-gpu-2.lock"),
         "gpu-GPU-a/b": Path("/locks/fse-device-gpu-GPU-a_b.lock"),
     }
 
 
-def test_nobody_holds_a_lock_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_locks_are_free_on_a_read_only_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.lock").write_text("")
 
     def refuse(number: int) -> None:
@@ -134,7 +133,7 @@ def test_nobody_holds_a_lock_where_nothing_can_be_written(tmp_path: Path, monkey
     assert not locks.is_free(tmp_path / "a.lock")
 
 
-def test_a_wait_has_an_end(tmp_path: Path) -> None:
+def test_waiting_ends_after_the_time_limit(tmp_path: Path) -> None:
     process = holder(tmp_path / "a.lock")
     began = time.monotonic()
     with pytest.raises(StageError), locks.lock(tmp_path / "a.lock", "it", 0.5):
@@ -144,7 +143,7 @@ def test_a_wait_has_an_end(tmp_path: Path) -> None:
     process.wait()
 
 
-def test_what_another_process_has_is_not_claimed(tmp_path: Path) -> None:
+def test_try_lock_does_not_wait_for_another_process(tmp_path: Path) -> None:
     process = holder(tmp_path / "a")
     try:
         with locks.try_lock(tmp_path / "a") as mine:
@@ -153,7 +152,7 @@ def test_what_another_process_has_is_not_claimed(tmp_path: Path) -> None:
     finally:
         process.kill()
         process.wait()
-    with locks.try_lock(tmp_path / "a") as mine, locks.try_lock(tmp_path / "a") as twice:
+    with locks.try_lock(tmp_path / "a") as mine, locks.try_lock(tmp_path / "a") as second:
         assert mine
-        assert not twice
+        assert not second
     assert locks.is_free(tmp_path / "a")
