@@ -1,7 +1,7 @@
-"""The offline model, `model.om`, that Ascend's runtime loads: made of `model.pb` by CANN's `atc`, where there is one.
+"""The offline model `model.om` for Ascend's runtime, which CANN's compiler `atc` makes from `model.pb`.
 
-By choice AOE, CANN's tuner, is run before: it leaves what it finds in its repository (TUNE_BANK_PATH), where atc looks for it.
-Elsewhere the exact commands are left in `atc.sh` beside `model.pb`. Never imports npu_bridge.
+On request AOE, CANN's tuner, runs first. It stores its results in a repository (TUNE_BANK_PATH), from which atc reads them.
+On a host without atc, the commands are left in `atc.sh` beside `model.pb`. This module never imports npu_bridge.
 """
 
 import shlex
@@ -10,21 +10,26 @@ from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 from fse.ascend import npu_smi
-from fse.config import Config
 from fse.errors import DeviceError, ExportError
 from fse.runtime import processes
 
-# Where no card tells its name and none is set: the original Ascend 910.
-USUAL_SOC = "Ascend910A"
+# The original Ascend 910: the chip if neither the configuration nor npu-smi names one.
+DEFAULT_SOC = "Ascend910A"
 
-# AOE's --job_type for each choice of export.aoe, in the order that its manual asks for, and what it says at the end.
+# AOE's --job_type for each value of `export.aoe`, in the order that its manual asks for (1: subgraphs, 2: operators).
 JOBS: Dict[str, Tuple[int, ...]] = {"": (), "subgraphs": (1,), "operators": (2,), "both": (1, 2)}
-TUNED = "Aoe process finished"
 
-# Both programs leave files in the current folder.
+# The line that AOE prints when it has succeeded. Its exit code is 0 either way.
+AOE_FINISHED = "Aoe process finished"
+
+# How much of the programs' output an error message quotes.
+_QUOTED_CHARACTERS = 500
+
+# Both programs write files into the current folder, so they run in a temporary one. atc may add the platform to the name
+# of the model.
 _SCRIPT = """\
 #!/bin/sh
-# Makes model.om of model.pb, both in the folder of this script, on a host with CANN.
+# Makes model.om from model.pb, both in the folder of this script, on a host with CANN.
 set -e
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
@@ -36,72 +41,102 @@ find . -maxdepth 1 -name 'model*.om' -exec mv {{}} "$here/model.om" ';'
 """
 
 
-def command(config: Config, soc: str) -> List[str]:
-    """atc's arguments, to be run beside `model.pb` (CANN's ATC manual; --output is without its extension)."""
-    return ["atc", *_model(config), "--output=model", "--soc_version=" + soc, "--log=error"]
+def atc_command(view: int, batch: int, soc_version: str) -> List[str]:
+    """Return the command of atc, for a folder with `model.pb` (CANN's ATC manual).
+
+    Args:
+      view: width and height of the model's images, in pixels.
+      batch: number of images per run of the offline model.
+      soc_version: name of the chip.
+    """
+    # --output has no extension.
+    return ["atc", *_model_options(view, batch), "--output=model", f"--soc_version={soc_version}", "--log=error"]
 
 
-def tuning(config: Config) -> List[List[str]]:
-    """The arguments of each run of AOE, to be run beside `model.pb` (CANN's AOE manual)."""
-    return [["aoe", f"--job_type={job}", *_model(config), "--log=error"] for job in JOBS[config.export.aoe]]
+def aoe_commands(view: int, batch: int, aoe: str) -> List[List[str]]:
+    """Return the commands of AOE, for a folder with `model.pb` (CANN's AOE manual).
+
+    Args:
+      view: width and height of the model's images, in pixels.
+      batch: number of images per run of the offline model.
+      aoe: what to tune, a key of `JOBS`.
+    """
+    return [["aoe", f"--job_type={job}", *_model_options(view, batch), "--log=error"] for job in JOBS[aoe]]
 
 
-def convert(config: Config, folder: Path) -> Dict[str, Any]:
-    """Writes `atc.sh` into the folder of `model.pb`, and `model.om` if this host has `atc`.
+def convert(folder: Path, view: int, batch: int, soc_version: str, aoe: str, seconds: int) -> Dict[str, Any]:
+    """Write `atc.sh` into the folder of `model.pb`, and `model.om` if this host has `atc`.
+
+    Args:
+      folder: the folder of `model.pb`.
+      view: width and height of the model's images, in pixels.
+      batch: number of images per run of the offline model.
+      soc_version: name of the chip; '' asks npu-smi.
+      aoe: what AOE tunes first, a key of `JOBS`.
+      seconds: time limit.
 
     Returns:
-      what was done, for `model.json`: the commands, the chip and how it is known, and whether they were run.
+      the entry of `model.json`: the commands, the chip and where its name comes from, and whether the commands were run.
 
     Raises:
-      ExportError: a program failed, hung, or did not do what it is for; AOE was chosen and is not here, but atc is.
+      ExportError: a program failed, exceeded the time limit or did not do its work; or AOE is missing on a host with atc.
     """
-    soc, source = _soc(config)
-    lines = [" ".join(map(shlex.quote, arguments)) for arguments in [*tuning(config), command(config, soc)]]
-    (folder / "atc.sh").write_text(_SCRIPT.format("\n".join(lines)))
-    here = shutil.which("atc") is not None
-    if here:
-        if config.export.aoe and shutil.which("aoe") is None:
+    soc, origin = _chip(soc_version)
+    commands = [*aoe_commands(view, batch, aoe), atc_command(view, batch, soc)]
+    lines = [" ".join(map(shlex.quote, command)) for command in commands]
+    script = folder / "atc.sh"
+    script.write_text(_SCRIPT.format("\n".join(lines)))
+    has_atc = shutil.which("atc") is not None
+    if has_atc:
+        if aoe and shutil.which("aoe") is None:
             raise ExportError(
-                f"export.aoe is {config.export.aoe!r}, but aoe is not on the PATH, where atc is; install it with CANN's toolkit, or leave "
-                "export.aoe empty"
+                f"export.aoe is {aoe!r}, but aoe is not on the PATH although atc is; install aoe with CANN's toolkit, or "
+                "leave export.aoe empty"
             )
-        _run(["sh", str(folder / "atc.sh")], config.export.offline_seconds, len(lines) - 1)
+        _run(script, seconds, len(JOBS[aoe]))
         if not (folder / "model.om").is_file():
-            raise ExportError(f"atc ended well, but wrote no model.om; command: {lines[-1]}")
-    return {"commands": lines, "soc_version": soc, "soc_version_from": source, "was_run": here}
+            raise ExportError(f"atc succeeded, but wrote no model.om; command: {lines[-1]}")
+    return {"commands": lines, "soc_version": soc, "soc_version_from": origin, "was_run": has_atc}
 
 
-def _model(config: Config) -> List[str]:
-    """What both programs are told of the model."""
-    view = config.network.view
+def _model_options(view: int, batch: int) -> List[str]:
+    """Return the options of both programs that describe the model."""
     return [
         "--model=model.pb",
-        "--framework=3",
+        "--framework=3",  # TensorFlow
         "--input_format=NHWC",
-        f"--input_shape=images:{config.export.offline_batch},{view},{view},3",
+        f"--input_shape=images:{batch},{view},{view},3",
         "--out_nodes=landmarks:0;heatmaps:0",
         "--output_type=FP32",
     ]
 
 
-def _soc(config: Config) -> Any:
-    """The chip's name for atc, and where it is from."""
-    if config.export.soc_version:
-        return config.export.soc_version, "export.soc_version"
+def _chip(soc_version: str) -> Tuple[str, str]:
+    """Return the name of the chip for atc, and where the name comes from."""
+    if soc_version:
+        return soc_version, "export.soc_version"
     try:
         return npu_smi.soc_version(npu_smi.overview().cards[0]), "npu-smi"
     except DeviceError:
-        return USUAL_SOC, "assumed"
+        return DEFAULT_SOC, "assumed"
 
 
-def _run(arguments: List[str], seconds: int, tunings: int) -> None:
-    """Runs the script, which holds so many runs of AOE."""
-    ended = processes.run(arguments, seconds)
-    said = ended.output + ended.errors
-    last = (ended.errors.strip() or ended.output.strip() or "they said nothing")[-500:]
-    if ended.code is None:
+def _run(script: Path, seconds: int, aoe_runs: int) -> None:
+    """Run the script.
+
+    Args:
+      script: `atc.sh`.
+      seconds: time limit.
+      aoe_runs: number of AOE's runs in the script.
+
+    Raises:
+      ExportError: the script failed or exceeded the time limit, or a run of AOE did not finish.
+    """
+    result = processes.run(["sh", str(script)], seconds)
+    last_words = (result.errors.strip() or result.output.strip() or "no output")[-_QUOTED_CHARACTERS:]
+    if result.code is None:
         raise ExportError(f"atc.sh did not end within export.offline_seconds ({seconds} seconds)")
-    if ended.code:
-        raise ExportError(f"atc.sh ended with exit code {ended.code}: {last}")
-    if said.count(TUNED) < tunings:
-        raise ExportError(f"aoe ended well, but did not say {TUNED!r}: {last}")
+    if result.code:
+        raise ExportError(f"atc.sh ended with exit code {result.code}: {last_words}")
+    if (result.output + result.errors).count(AOE_FINISHED) < aoe_runs:
+        raise ExportError(f"aoe ended with exit code 0, but did not print {AOE_FINISHED!r}: {last_words}")

@@ -1,137 +1,155 @@
-"""What `npu-smi`, the tool of the Ascend driver, says about this machine's cards.
+"""The state of this machine's cards as reported by `npu-smi`, the tool of the Ascend driver.
 
-Its table has a line of name and health and one of bus and memory per chip; columns and widths differ from version to
-version (read in tables of 1.8.21, 21.0.4, 23.0 and 26.0), so that lines are known by what is in their cells.
+Its table has two lines per chip: name and health, then bus and memory. Columns and widths differ between versions (compared:
+1.8.21, 21.0.4, 23.0 and 26.0), so the parser recognizes lines by the content of their cells.
 """
 
+import dataclasses
 import re
 import shutil
-from typing import Dict, List, NamedTuple, Optional
+from dataclasses import dataclass
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from fse.errors import DeviceError
 from fse.runtime import processes
 
-# It answers within a second; with a sick driver it hangs.
+# Time limit. npu-smi answers within a second; if the driver is broken, it hangs.
 SECONDS = 20.0
 
+_BUS = re.compile(r"(?:[0-9A-Fa-f]{4}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-9A-Fa-f]|NA)\Z")
 
-class Process(NamedTuple):
+# How much of npu-smi's output an error message quotes.
+_QUOTED_CHARACTERS = 300
+
+
+@dataclass(frozen=True)
+class Process:
     """A process that uses a card."""
 
     pid: int
     name: str
 
 
-class Card(NamedTuple):
-    """A chip: what training runs on. None or '' is what npu-smi does not tell.
+@dataclass(frozen=True)
+class Card:
+    """A chip, on which one rank trains. Its place in the table is the number for ASCEND_DEVICE_ID."""
 
-    npu, chip: its numbers. Its logical number, which ASCEND_DEVICE_ID chooses by, is its place in the table.
-    name: such as 910A. health: OK, Warning, Alarm, Critical or UNKNOWN.
-    watts, celsius: power and temperature. hbm_used, hbm_total: its memory, in megabytes.
-    """
-
-    npu: int
-    chip: int
-    name: str
-    health: str
-    watts: Optional[float] = None
-    celsius: Optional[float] = None
-    bus: str = ""
-    hbm_used: Optional[int] = None
-    hbm_total: Optional[int] = None
-    processes: List[Process] = []  # noqa: RUF012 (nobody changes it)
+    npu: int  # number of the module
+    chip: int  # number of the chip in its module
+    name: str  # for example 910A
+    health: str  # OK, Warning, Alarm, Critical or UNKNOWN
+    watts: Optional[float] = None  # power; None if npu-smi shows none, as in the fields below
+    celsius: Optional[float] = None  # temperature
+    bus: str = ""  # PCI address; '' if npu-smi shows none
+    hbm_used: Optional[int] = None  # used memory, in megabytes
+    hbm_total: Optional[int] = None  # memory, in megabytes
+    processes: Tuple[Process, ...] = ()  # that use the chip
 
 
 class Overview(NamedTuple):
-    """version: of the driver, as the table's head has it. cards: in the table's order."""
+    """The table of `npu-smi info`."""
 
-    version: str
-    cards: List[Card]
+    version: str  # of the driver, as in the table's head
+    cards: List[Card]  # in the table's order
 
 
 def overview(seconds: float = SECONDS) -> Overview:
-    """All cards.
+    """Return the driver's version and all cards.
+
+    Args:
+      seconds: time limit.
 
     Raises:
       DeviceError: npu-smi is missing, fails, hangs, or shows no card.
     """
-    return parse(_ask(["info"], seconds))
+    return parse(_run(["info"], seconds))
 
 
 def board(card: Card, seconds: float = SECONDS) -> Dict[str, str]:
-    """What `npu-smi info -t board` tells of a card's board: "Software Version" is the driver's, "Firmware Version".
+    """Return the fields of `npu-smi info -t board` for a card.
+
+    "Software Version" is the version of the driver, "Firmware Version" that of the firmware.
 
     Raises:
       DeviceError: npu-smi is missing, fails or hangs.
     """
-    lines = _ask(["info", "-t", "board", "-i", str(card.npu)], seconds).splitlines()
+    lines = _run(["info", "-t", "board", "-i", str(card.npu)], seconds).splitlines()
     pairs = (line.split(":", 1) for line in lines if ":" in line)
     return {name.strip(): value.strip() for name, value in pairs}
 
 
 def soc_version(card: Card) -> str:
-    """What `atc --soc_version` calls the chip: "Ascend" and its name (CANN's ATC manual)."""
+    """Return the name of a chip for `atc --soc_version`: "Ascend" and the card's name (CANN's ATC manual)."""
     return card.name if card.name.startswith("Ascend") else "Ascend" + card.name
 
 
 def parse(text: str) -> Overview:
-    """Reads the table of `npu-smi info`.
+    """Parse the table of `npu-smi info`.
 
     Raises:
-      DeviceError: there is no card in it.
+      DeviceError: the text shows no card.
     """
-    found = re.search(r"Version:\s*(\S+)", text)
+    version = re.search(r"Version:\s*(\S+)", text)
     cards: List[Card] = []
-    waiting: Optional[Card] = None  # for its second line
+    first_line: Optional[Card] = None  # a card whose second line is still to come
     for line in text.splitlines():
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
-        head = cells[0].split()
-        if len(cells) < 3 or not head or not head[0].isdigit():
+        numbers = cells[0].split()
+        if len(cells) < 3 or not numbers or not numbers[0].isdigit():
             continue
-        if re.match(r"(?:[0-9A-Fa-f]{4}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-9A-Fa-f]|NA)\Z", cells[1]) and waiting:
-            cards.append(_with_memory(waiting, int(head[0]), cells))
-            waiting = None
-        elif cells[1].isdigit() and len(head) == 2 and head[1].isdigit():
-            user = Process(int(cells[1]), cells[2])
-            cards = [_used(card, user) if [card.npu, card.chip] == list(map(int, head)) else card for card in cards]
-        elif len(head) >= 2 and re.match(r"[A-Za-z]+\Z", cells[1]):
-            watts, celsius = (_numbers(cells[2]) + [None, None])[:2]
-            waiting = Card(int(head[0]), 0, head[1], cells[1], watts, celsius)
+        if _BUS.match(cells[1]) and first_line:
+            cards.append(_with_memory(first_line, int(numbers[0]), cells))
+            first_line = None
+        elif cells[1].isdigit() and len(numbers) == 2 and numbers[1].isdigit():
+            process = Process(int(cells[1]), cells[2])
+            cards = [_with_process(card, int(numbers[0]), int(numbers[1]), process) for card in cards]
+        elif len(numbers) >= 2 and re.match(r"[A-Za-z]+\Z", cells[1]):
+            watts, celsius = (_numbers_in(cells[2]) + [None, None])[:2]
+            first_line = Card(int(numbers[0]), 0, numbers[1], cells[1], watts, celsius)
     if not cards:
-        raise DeviceError(f"npu-smi info shows no card; it says: {text.strip()[-300:]!r}")
-    return Overview(found.group(1) if found else "", cards)
+        raise DeviceError(f"npu-smi info shows no card; its output: {text.strip()[-_QUOTED_CHARACTERS:]!r}")
+    return Overview(version.group(1) if version else "", cards)
 
 
 def _with_memory(card: Card, chip: int, cells: List[str]) -> Card:
+    """Return a card with the content of its second line."""
     pairs = re.findall(r"(\d+)\s*/\s*(\d+)", cells[2])
     used, total = map(int, pairs[-1]) if pairs else (None, None)
-    return card._replace(chip=chip, bus=cells[1], hbm_used=used, hbm_total=total)
+    return dataclasses.replace(card, chip=chip, bus=cells[1], hbm_used=used, hbm_total=total)
 
 
-def _used(card: Card, user: Process) -> Card:
-    return card._replace(processes=[*card.processes, user])
+def _with_process(card: Card, npu: int, chip: int, process: Process) -> Card:
+    """Return a card with one more process, if the process uses this card."""
+    if (card.npu, card.chip) != (npu, chip):
+        return card
+    return dataclasses.replace(card, processes=(*card.processes, process))
 
 
-def _numbers(text: str) -> List[Optional[float]]:
-    """The numbers in a cell; `-` and `NA` are None."""
+def _numbers_in(text: str) -> List[Optional[float]]:
+    """Return the numbers in a cell; `-` and `NA` are None."""
     words = [word for word in text.split() if re.match(r"[\d.]+\Z|-\Z|NA\Z", word)]
     return [float(word) if re.match(r"\d+(\.\d+)?\Z", word) else None for word in words]
 
 
-def _ask(arguments: List[str], seconds: float) -> str:
+def _run(arguments: List[str], seconds: float) -> str:
+    """Return the output of npu-smi.
+
+    Raises:
+      DeviceError: npu-smi is missing, fails or hangs.
+    """
     program, command = shutil.which("npu-smi"), " ".join(["npu-smi", *arguments])
     if program is None:
         raise DeviceError("npu-smi is not on the PATH; install the Ascend driver, or add npu-smi's folder to PATH")
     try:
-        ended = processes.run([program, *arguments], seconds)
+        result = processes.run([program, *arguments], seconds)
     except OSError as error:
         raise DeviceError(f"{program} cannot be run: {error.strerror}") from None
-    if ended.code is None:
+    if result.code is None:
         raise DeviceError(
-            f"{command} did not answer within {seconds:.0f} seconds: the driver hangs; look at `dmesg`, reset the card or restart the "
-            "machine"
+            f"{command} did not answer within {seconds:.0f} seconds: the driver hangs; read `dmesg`, reset the card or "
+            "restart the machine"
         )
-    if ended.code:
-        said = (ended.errors.strip() or ended.output.strip() or "it said nothing")[-300:]
-        raise DeviceError(f"{command} ended with exit code {ended.code}: {said}")
-    return ended.output
+    if result.code:
+        output = (result.errors.strip() or result.output.strip() or "no output")[-_QUOTED_CHARACTERS:]
+        raise DeviceError(f"{command} ended with exit code {result.code}: {output}")
+    return result.output

@@ -1,7 +1,7 @@
-"""The rank table: which card of which server has which rank, as HCCL reads it on the Ascend 910.
+"""HCCL's rank table on the Ascend 910: the rank of every card of every server.
 
-Format: "template 1" of HCCL's user guide (rank_table_config_910). Its rules on numbers of cards are those of one 910
-server, whose cards 0-3 and 4-7 are two separate networks. Whatever HCCL would not accept is told before it runs.
+The format is "template 1" of HCCL's user guide (rank_table_config_910). The rules on the number of cards are those of a 910
+server, whose cards 0-3 and 4-7 form two separate networks. A table that HCCL would not accept is refused before HCCL runs.
 """
 
 import ipaddress
@@ -12,31 +12,31 @@ from typing import Any, Dict, List, NamedTuple, Sequence
 
 from fse.errors import ConfigError, DeviceError
 
-# Cards of a server, and how many of them may take part.
+# Cards of a server, and how many of them may train together.
 CARDS = 8
 COUNTS = (1, 2, 4, CARDS)
 
-# The network addresses of a server's cards: lines `address_<card>=…`.
+# The file with the IP addresses of a server's cards, in lines `address_<card>=…`.
 ADDRESSES = Path("/etc/hccn.conf")
 
 
-class Device(NamedTuple):
-    """One process's card: its rank, its server's name, the card's physical number and network address."""
+class Entry(NamedTuple):
+    """A rank and its card."""
 
     rank: int
-    server: str
-    card: int
-    address: str
+    server: str  # server_id
+    card: int  # the card's physical number on its server
+    address: str  # the card's IP address
 
 
-def read(path: Path) -> List[List[Device]]:
-    """The devices of each server of a table, in the order of their ranks.
+def read(path: Path) -> List[List[Entry]]:
+    """Return the entries of each server of a rank table, in the order of their ranks.
 
     Raises:
       ConfigError: the file cannot be read, or HCCL would not accept it.
     """
     try:
-        return _servers(json.loads(path.read_bytes().decode()))
+        return _parse(json.loads(path.read_bytes().decode()))
     except OSError as error:
         raise ConfigError(f"rank table {path}: cannot be read ({error.strerror})") from None
     except ConfigError as error:
@@ -45,24 +45,28 @@ def read(path: Path) -> List[List[Device]]:
         raise ConfigError(f"rank table {path}: not valid JSON: {error}") from None
 
 
-def of_cards(cards: Sequence[int]) -> Dict[str, Any]:
-    """The rank table of this host's cards, whose network addresses are in /etc/hccn.conf.
+def create(cards: Sequence[int]) -> Dict[str, Any]:
+    """Return the rank table of this host's cards, with their IP addresses from /etc/hccn.conf.
+
+    Args:
+      cards: physical numbers, in the order of the ranks.
 
     Raises:
-      DeviceError: an address is not there.
+      DeviceError: an address is missing.
     """
-    instead = "or name a rank table in train.rank_table"
+    alternative = "or name a rank table in train.rank_table"
     try:
         pairs = [line.split("=", 1) for line in ADDRESSES.read_text().splitlines() if "=" in line]
     except OSError as error:
         raise DeviceError(
-            f"{ADDRESSES}, which has the cards' network addresses, cannot be read ({error.strerror}); mend it, {instead}"
+            f"{ADDRESSES}, which holds the IP addresses of the cards, cannot be read ({error.strerror}); make it readable, "
+            f"{alternative}"
         ) from None
     addresses = {name.strip(): value.strip() for name, value in pairs}
     for card in cards:
         if f"address_{card}" not in addresses:
             raise DeviceError(
-                f"{ADDRESSES} has no address_{card}; set it with `hccn_tool -i {card} -ip -s …`, {instead}"
+                f"{ADDRESSES} has no address_{card}; set it with `hccn_tool -i {card} -ip -s …`, {alternative}"
             )
     devices = [
         {"device_id": str(card), "device_ip": addresses[f"address_{card}"], "rank_id": str(rank)}
@@ -73,53 +77,62 @@ def of_cards(cards: Sequence[int]) -> Dict[str, Any]:
 
 
 def check_cards(cards: Sequence[int]) -> None:
-    """Makes sure that these cards of one server can train together.
+    """Check that these cards of one server can train together.
+
+    HCCL accepts 1, 2, 4 or 8 cards; 2 or 4 cards must belong to the same network.
 
     Raises:
-      ConfigError: they cannot (HCCL: 1, 2, 4 or 8, 2 or 4 of them from one half).
+      ConfigError: they cannot.
     """
     if len(cards) not in COUNTS:
         raise ConfigError(f"an Ascend 910 server trains on 1, 2, 4 or 8 cards, not on {len(cards)}")
     listed = ", ".join(map(str, cards))
     if len(set(cards)) < len(cards) or not all(0 <= card < CARDS for card in cards):
-        raise ConfigError(f"an Ascend 910 server has the cards 0 to 7, once each, got {listed}")
+        raise ConfigError(f"the cards of an Ascend 910 server are 0 to 7, each at most once, got {listed}")
     if len(cards) < CARDS and len({card // (CARDS // 2) for card in cards}) > 1:
         raise ConfigError(
-            "2 or 4 cards of an Ascend 910 server must all be of 0-3 or all of 4-7, which are separate networks; got "
-            f"{listed}"
+            f"2 or 4 cards of an Ascend 910 server must all be of 0-3 or all of 4-7, which are separate networks; got {listed}"
         )
 
 
-def _servers(table: Any) -> List[List[Device]]:
+def _parse(table: Any) -> List[List[Entry]]:
+    """Return the entries of each server of a parsed file.
+
+    Raises:
+      ConfigError: HCCL would not accept the table.
+    """
     for key, wanted in (("status", "completed"), ("version", "1.0")):
         if _text(table, key) != wanted:
             raise ConfigError(f"{key} must be {wanted!r}, got {table[key]!r}")
-    servers = _list(table, "server_list")
-    if _text(table, "server_count") != str(len(servers)):
-        raise ConfigError("server_count is {!r}, but server_list has {}".format(table["server_count"], len(servers)))
-    found: List[List[Device]] = []
-    for server in servers:
-        name = _text(server, "server_id")
-        found.append(sorted(_device(device, name) for device in _list(server, "device")))
-        try:
-            check_cards([device.card for device in found[-1]])
-        except ConfigError as error:
-            raise ConfigError(f"server {name}: {error}") from None
-    devices = [device for server in found for device in server]
-    numbers = [device.rank for device in devices]
-    if numbers != list(range(len(devices))):
-        raise ConfigError(f"rank_id must run from 0 without gaps, server by server, got {numbers}")
-    for what, values in (
-        ("device_ip", [device.address for device in devices]),
-        ("server_id", [server[0].server for server in found]),
-    ):
-        twice = sorted({value for value in values if values.count(value) > 1})
-        if twice:
-            raise ConfigError(f"{what} {twice[0]} is there twice")
-    return found
+    server_tables = _list(table, "server_list")
+    if _text(table, "server_count") != str(len(server_tables)):
+        raise ConfigError(f"server_count is {table['server_count']!r}, but server_list has {len(server_tables)}")
+    servers = [_parse_server(server) for server in server_tables]
+    entries = [entry for server in servers for entry in server]
+    ranks = [entry.rank for entry in entries]
+    if ranks != list(range(len(entries))):
+        raise ConfigError(f"rank_id must count from 0 without gaps, server by server, got {ranks}")
+    _check_unique("device_ip", [entry.address for entry in entries])
+    _check_unique("server_id", [server[0].server for server in servers])
+    return servers
 
 
-def _device(device: Any, server: str) -> Device:
+def _parse_server(server: Any) -> List[Entry]:
+    """Return the entries of a server in the order of their ranks.
+
+    Raises:
+      ConfigError: a device is invalid, or the cards cannot train together.
+    """
+    name = _text(server, "server_id")
+    entries = sorted(_parse_device(device, name) for device in _list(server, "device"))
+    try:
+        check_cards([entry.card for entry in entries])
+    except ConfigError as error:
+        raise ConfigError(f"server {name}: {error}") from None
+    return entries
+
+
+def _parse_device(device: Any, server: str) -> Entry:
     numbers = {}
     for key in ("rank_id", "device_id"):
         if not _text(device, key).isdecimal():
@@ -129,11 +142,21 @@ def _device(device: Any, server: str) -> Device:
         address = str(ipaddress.ip_address(_text(device, "device_ip")))
     except ValueError:
         raise ConfigError(
-            "device_ip must be an address (`hccn_tool -i {} -ip -g` tells it), got {!r}".format(
-                numbers["device_id"], device["device_ip"]
-            )
+            f"device_ip must be an IP address (`hccn_tool -i {numbers['device_id']} -ip -g` shows it), got "
+            f"{device['device_ip']!r}"
         ) from None
-    return Device(numbers["rank_id"], server, numbers["device_id"], address)
+    return Entry(numbers["rank_id"], server, numbers["device_id"], address)
+
+
+def _check_unique(key: str, values: Sequence[str]) -> None:
+    """Check that no value of a key occurs twice.
+
+    Raises:
+      ConfigError: one does.
+    """
+    repeated = sorted({value for value in values if values.count(value) > 1})
+    if repeated:
+        raise ConfigError(f"{key} {repeated[0]} occurs twice")
 
 
 def _text(table: Any, key: str) -> str:
@@ -146,7 +169,7 @@ def _text(table: Any, key: str) -> str:
 def _list(table: Any, key: str) -> List[Any]:
     value = _value(table, key)
     if not isinstance(value, list) or not value:
-        raise ConfigError(f"{key} must be a list with something in it, got {value!r}")
+        raise ConfigError(f"{key} must be a list with at least one entry, got {value!r}")
     return value
 
 
