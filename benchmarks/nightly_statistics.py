@@ -110,7 +110,7 @@ def main() -> int:
         (f"drift of {size} % a week", lambda night, size=size: size / 100.0 * (night + 1) / 7.0)
         for size in (1, 2, 5, 10)
     ]
-    for settled in (gates.FEWEST, 20, 60):
+    for settled in (gates.MIN_NIGHTS, 20, 60):
         for name, change in changes:
             random_ = random.Random(options.seed)
             found = [delay(random_, 0.01, settled, change) or PATIENCE + 1 for _ in range(options.years)]

@@ -1,5 +1,8 @@
-"""The nightly regression: what is measured each night, how it is judged, kept, shown and announced.
+"""The nightly regression: it trains every night, judges the figures, and reports regressions.
 
-Nothing here but `commands` knows Luigi. `gates` decides, `history` keeps, `baseline` is what people accepted, `night` plays
-one night, `page` shows it, `alarms` tells of it, `bisect` finds the commit.
+- `config` reads the nightly's file, `gates` decides about one metric, `judging` about the night;
+- `night` executes the runs of a night, `runner` executes one run;
+- `history` stores the nights, `baseline` the accepted ones; `chart` and `page` show them, `alarms` reports changes;
+- `bisect` finds the commit that changed a metric;
+- `nightly_task`, `regression` and `commands` hold the Luigi tasks. No other module imports Luigi's tasks but `runner`.
 """

@@ -1,140 +1,108 @@
-"""Telling people that the nightly's state has changed: programs, webhooks, Luigi's e-mail; each bounded in time.
+"""Alarms: programs, webhooks and e-mail that are notified when the nightly's state changes.
 
-There are three states: `good` (pass and warn), `regression`, and `broken` (infrastructure and no-data). A hook is told
-when the state is another than the last that it took; one that failed is told again with the next night. Nights that are
-older than the newest are filled in silently. Whatever a hook does, the verdict stands.
+The states are `good` (pass and warn), `regression`, and `broken` (infrastructure and no-data). A hook is notified if the
+state differs from the last one that was delivered to it. A hook that failed is therefore notified again after the next
+night. Nights before the newest one, which are run later to fill a gap, cause no alarms. A failing hook does not change the
+verdict.
 """
 
 import contextlib
-import datetime
+import functools
 import json
-import logging
 import os
 import shlex
 import signal
 import subprocess
 import sys
-import warnings
-from typing import Any, Dict, List, Sequence
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 
-from tasks.nightly.history import GOOD, History, Told
-from tasks.nightly.settings import Hook
+from fse.runtime.clock import utc_timestamp
+from tasks.nightly import mail
+from tasks.nightly.config import Hook
+from tasks.nightly.history import History, Notification, Record
+from tasks.nightly.verdicts import state_of
 
-# What posts a verdict, as a program of its own.
-_WEBHOOK = "tasks.nightly.webhook"
-_EMAIL = "e-mail"
-_LONGEST = 300
+# The program that posts to a webhook's URL.
+_WEBHOOK_MODULE = "tasks.nightly.webhook"
 
-
-def state(verdict: str) -> str:
-    """The state that a verdict means."""
-    if verdict in GOOD:
-        return "good"
-    return "regression" if verdict == "regression" else "broken"
+# How much of a failed hook's last line is kept.
+_MAX_OUTPUT_CHARACTERS = 300
 
 
-def tell(record: Dict[str, Any], history: History, hooks: Sequence[Hook]) -> List[Told]:
-    """Tells the hooks that have to know of a night, and keeps in the history how that went.
+def notify(record: Record, history: History, hooks: Sequence[Hook]) -> List[Notification]:
+    """Notify all hooks that do not know the state of a night yet, and store the notifications in the history.
 
     Returns:
-      what was told just now.
+      the new notifications.
     """
     if any(later["date"] > record["date"] and later["verdict"] for later in history.records()):
         return []
-    done = []
-    for name in [*(hook.command or hook.url for hook in hooks), *([_EMAIL] if _has_email() else [])]:
-        taken = [told for told in history.told(name) if not told.outcome]
-        before = taken[-1].state if taken else "good"
-        if before == state(record["verdict"]):
+    receivers: List[Tuple[str, Callable[[Dict[str, Any]], str]]]
+    receivers = [(hook.name, functools.partial(run_hook, hook)) for hook in hooks]
+    if mail.is_enabled():
+        receivers.append((mail.NAME, _send_mail))
+    state, sent = state_of(record["verdict"]), []
+    for name, send in receivers:
+        previous = _delivered_state(history, name)
+        if previous == state:
             continue
-        message = dict(record, state=state(record["verdict"]), before=before)
-        hook = next((hook for hook in hooks if name in (hook.command, hook.url)), None)
-        outcome = run(hook, message) if hook else _mail(message)
-        now = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0).isoformat()
-        told = Told(record["date"], name, message["state"], now, outcome)
-        history.tell(told)
-        done.append(told)
-    return done
+        error = send(dict(record, state=state, before=previous))
+        sent.append(Notification(record["date"], name, state, utc_timestamp(), error))
+        history.save_notification(sent[-1])
+    return sent
 
 
-def run(hook: Hook, message: Dict[str, Any]) -> str:
-    """Gives a hook the message as JSON on its standard input; returns what went wrong, '' if nothing did.
+def run_hook(hook: Hook, message: Dict[str, Any]) -> str:
+    """Run a hook with the message as JSON on its standard input; return the error, or '' if it succeeded.
 
-    It has a process group of its own, which is killed when its time is up.
+    The hook gets a process group of its own, which is killed when the time limit is reached.
     """
     try:
-        command = [sys.executable, "-m", _WEBHOOK] if hook.url else shlex.split(hook.command)
+        command = [sys.executable, "-m", _WEBHOOK_MODULE] if hook.url else shlex.split(hook.command)
         child = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            # The URL may be secret. A command line is visible to other users, the environment is not.
             env=dict(os.environ, FSE_WEBHOOK=hook.url),
             start_new_session=True,
         )
     except (OSError, ValueError) as error:
-        return f"cannot be run: {error}"
+        return f"cannot be started: {error}"
     try:
-        said, _ = child.communicate(json.dumps(message).encode(), timeout=hook.seconds)
+        output, _ = child.communicate(json.dumps(message).encode(), timeout=hook.seconds)
     except subprocess.TimeoutExpired:
         return f"did not end within {hook.seconds:g} s"
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
-        # What it left running may hold the pipes open; that is not waited for.
+        # A grandchild may still hold the pipes open, so close them instead of reading to the end.
         child.wait()
         for pipe in (child.stdin, child.stdout):
             with contextlib.suppress(OSError):
                 pipe.close()  # type: ignore[union-attr]
     if child.returncode == 0:
         return ""
-    lines = said.decode(errors="replace").strip().splitlines()
-    words = lines[-1][:_LONGEST] if lines else "it said nothing"
-    return f"ended with exit code {child.returncode}: {words}"
+    lines = output.decode(errors="replace").strip().splitlines()
+    last_line = lines[-1][:_MAX_OUTPUT_CHARACTERS] if lines else "no output"
+    return f"ended with exit code {child.returncode}: {last_line}"
 
 
-def text(message: Dict[str, Any]) -> str:
-    """A verdict in a few lines."""
-    lines = ["{nightly} {date}: {verdict}".format(**message)]
-    lines += [" ".join(filter(None, (reason["metric"], reason["words"]))) for reason in message["reasons"]]
-    lines += ["commits since the last good night:", *message["commits"]] if message["commits"] else []
+def in_words(record: Record) -> str:
+    """Return the verdict of a night in a few lines."""
+    lines = [f"{record['nightly']} {record['date']}: {record['verdict']}"]
+    lines += [" ".join(filter(None, (reason["metric"], reason["words"]))) for reason in record["reasons"]]
+    if record["commits"]:
+        lines += ["commits since the last good night:", *record["commits"]]
     return "\n".join(lines)
 
 
-def _has_email() -> bool:
-    """Whether Luigi would send a mail: to nobody, and from a terminal, it does not."""
-    from luigi import notifications  # only where a scheduler is
-
-    settings = notifications.email()
-    quiet = settings.format == "none" or (sys.stdout.isatty() and not settings.force_send)
-    return bool(settings.receiver) and not quiet
+def _delivered_state(history: History, name: str) -> str:
+    """Return the last state that was delivered to a receiver; `good` if there is none."""
+    delivered = [notification for notification in history.notifications(name) if not notification.outcome]
+    return delivered[-1].state if delivered else "good"
 
 
-def _mail(message: Dict[str, Any]) -> str:
-    """Sends it by Luigi's `[email]`; returns what went wrong, '' if nothing did."""
-    from luigi import notifications
-
-    # A logger for this mail alone: whether Luigi's own passes an error on depends on its settings.
-    faults, luigis = _Faults(), notifications.logger
-    notifications.logger = logging.Logger(luigis.name)
-    notifications.logger.addHandler(faults)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", 'Parameter ".*" with value "None"')  # Luigi's own defaults
-            notifications.send_error_email("{nightly} {date}: {verdict}".format(**message), text(message))
-    except Exception as error:  # whatever a mail service's library raises, the night is over
-        return f"cannot be sent: {error}"
-    finally:
-        notifications.logger = luigis
-    return "; ".join(faults.said)
-
-
-class _Faults(logging.Handler):
-    """Keeps what is logged as an error: of a mail server that does not answer Luigi says no more than that."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.said: List[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.said.append(record.getMessage())
+def _send_mail(message: Dict[str, Any]) -> str:
+    return mail.send(f"{message['nightly']} {message['date']}: {message['verdict']}", in_words(message))

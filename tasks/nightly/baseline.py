@@ -1,138 +1,139 @@
-"""What people accepted as the nightly's normal state: a TOML file that is reviewed like code and only ever grows.
+"""The accepted baselines of a nightly: a TOML file that is reviewed like code.
 
-Each entry says who accepted which night of which environment, when and why; the newest of an environment is in force, and
-what it replaced stays above it.
+Each entry says who accepted which night of which environment, when and why. The newest entry of an environment is in force.
+Entries are only added, so the earlier baselines stay in the file.
 """
 
-import datetime
 import getpass
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
 from fse import config as configuration
 from fse.errors import ConfigError, DataError, StageError
-from fse.runtime import locks
+from fse.runtime import clock, files, locks
+from tasks.nightly.verdicts import PASS, REGRESSION, WARN
 
-_HEAD = (
-    "# Accepted nights, oldest first; written by `luigi --module pipeline AcceptBaseline`. The last of a nightly and\n"
-)
-_HEAD += "# environment is in force. To undo one, accept the night of an earlier one again.\n"
+_HEADER = """\
+# Accepted nights, oldest first; written by `luigi --module pipeline AcceptBaseline`. The last entry of a nightly and
+# environment is in force. To undo an entry, accept the night of an earlier entry again.
+"""
 
-_TEXTS = ("nightly", "date", "environment", "about", "commit", "who", "when", "why", "replaces")
+# The keys of an entry besides its values.
+_KEYS = ("nightly", "date", "environment", "about", "commit", "who", "when", "why", "replaces")
+
+_LOCK_TIMEOUT_SECONDS = 60.0
 
 
-class Baseline(NamedTuple):
-    """An accepted night.
+@dataclass(frozen=True)
+class Baseline:
+    """An accepted night. The fields are the keys of the file."""
 
-    nightly: name. date: of the night. environment: its fingerprint; about: in words. commit: of the code. who, when, why.
-    replaces: the date of the one that was in force; '' if there was none. values: by `run.metric`, one a seed.
-    """
-
-    nightly: str
-    date: str
-    environment: str
-    about: str
+    nightly: str  # name of the nightly
+    date: str  # of the night
+    environment: str  # fingerprint
+    about: str  # description of the environment
     commit: str
     who: str
     when: str
     why: str
-    replaces: str
-    values: Dict[str, List[float]]
+    replaces: str  # date of the baseline that was in force before; '' if there was none
+    values: Dict[str, List[float]]  # by `run.metric`, one per seed
 
 
 def read(path: Path, nightly: str) -> List[Baseline]:
-    """The accepted nights of a nightly, oldest first; none if there is no file.
+    """Return the accepted nights of a nightly, oldest first; empty if the file does not exist.
 
     Raises:
-      ConfigError: the file is not what `accept` writes.
+      ConfigError: the file does not have the format that `accept` writes.
     """
     if not path.exists():
         return []
     try:
-        entries = configuration.read(path).get("accepted", [])
-        found = [
-            Baseline(
-                values={name: [float(value) for value in values] for name, values in entry["values"].items()},
-                **{name: str(entry[name]) for name in _TEXTS},
-            )
-            for entry in entries
-        ]
+        baselines = [_parse(entry) for entry in configuration.read_tables(path).get("accepted", [])]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ConfigError(f"{path}: not what AcceptBaseline writes: {error!r}") from None
-    return [baseline for baseline in found if baseline.nightly == nightly]
+        raise ConfigError(f"{path}: not a file that AcceptBaseline wrote: {error!r}") from None
+    return [baseline for baseline in baselines if baseline.nightly == nightly]
 
 
-def in_force(accepted: List[Baseline], environment: str) -> Optional[Baseline]:
-    """The baseline of an environment; None if there is none."""
+def in_force(accepted: Sequence[Baseline], environment: str) -> Optional[Baseline]:
+    """Return the baseline of an environment; None if there is none."""
     return next((baseline for baseline in reversed(accepted) if baseline.environment == environment), None)
 
 
 def accept(path: Path, record: Dict[str, Any], about: str, why: str) -> Baseline:
-    """Adds a night to the file.
+    """Add a night to the file and return its entry.
 
     Args:
-      path: the file; made if it is not there.
-      record: the night's, from the history.
-      about: its environment in words.
+      path: the file; created if it does not exist.
+      record: the night's record from the history.
+      about: description of the night's environment.
       why: the reason.
 
     Raises:
-      DataError: no reason, or a night with nothing that can be accepted.
+      DataError: the reason is empty, or the night has nothing to accept.
       StageError: the file cannot be written.
     """
     if not why.strip():
-        raise DataError(f"--reason: say why these figures are the normal state from now on; it is kept in {path}")
-    values: Dict[str, List[float]] = {}
-    for play in record["plays"]:
-        for metric, value in play["metrics"].items():
-            if value is not None:
-                values.setdefault("{}.{}".format(play["run"], metric), []).append(value)
-    if record["verdict"] not in ("pass", "warn", "regression") or not values:
-        raise DataError(
-            "the night of {} cannot be accepted: its verdict is {}".format(
-                record["date"], record["verdict"] or "not there yet"
-            )
-        )
+        raise DataError(f"--reason: is missing; say why these figures are the new normal, it is stored in {path}")
+    values = _values_of(record)
+    if record["verdict"] not in (PASS, WARN, REGRESSION) or not values:
+        verdict = f"its verdict is {record['verdict']}" if record["verdict"] else "it has no verdict yet"
+        raise DataError(f"the night of {record['date']} cannot be accepted: {verdict}")
     try:
-        with locks.lock(path.with_name(path.name + ".lock"), str(path), 60.0):
-            old = in_force(read(path, record["nightly"]), record["fingerprint"])
+        with locks.lock(path.with_name(path.name + ".lock"), str(path), _LOCK_TIMEOUT_SECONDS):
+            replaced = in_force(read(path, record["nightly"]), record["fingerprint"])
             baseline = Baseline(
-                record["nightly"],
-                record["date"],
-                record["fingerprint"],
-                about,
-                record["commit"],
-                _me(),
-                datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0).isoformat(),
-                why.strip(),
-                old.date if old else "",
-                values,
+                nightly=record["nightly"],
+                date=record["date"],
+                environment=record["fingerprint"],
+                about=about,
+                commit=record["commit"],
+                who=_user_name(),
+                when=clock.utc_timestamp(),
+                why=why.strip(),
+                replaces=replaced.date if replaced else "",
+                values=values,
             )
-            text = path.read_text(encoding="utf-8") if path.exists() else _HEAD
-            new = path.with_name(path.name + ".new")
-            new.write_text(text + _entry(baseline, old), encoding="utf-8")
-            read(new, baseline.nightly)  # what cannot be read is not put in place
-            os.replace(str(new), str(path))
+            text = path.read_text(encoding="utf-8") if path.exists() else _HEADER
+            with files.atomic_file(path, ".new") as temporary:
+                temporary.write_text(text + _format(baseline, replaced), encoding="utf-8")
+                read(temporary, baseline.nightly)  # never replace the file with one that cannot be read
     except OSError as error:
         raise StageError(f"{path}: cannot be written: {error.strerror}") from error
     return baseline
 
 
-def _entry(baseline: Baseline, old: Optional[Baseline]) -> str:
+def _parse(entry: Dict[str, Any]) -> Baseline:
+    values = {name: [float(value) for value in values] for name, values in entry["values"].items()}
+    return Baseline(values=values, **{key: str(entry[key]) for key in _KEYS})
+
+
+def _values_of(record: Dict[str, Any]) -> Dict[str, List[float]]:
+    """Return the values of a night by `run.metric`, one per seed and repeat."""
+    values: Dict[str, List[float]] = {}
+    for play in record["plays"]:
+        for metric, value in play["metrics"].items():
+            if value is not None:
+                values.setdefault(f"{play['run']}.{metric}", []).append(value)
+    return values
+
+
+def _format(baseline: Baseline, replaced: Optional[Baseline]) -> str:
     lines = ["", "[[accepted]]"]
-    lines += [f"{name} = {json.dumps(getattr(baseline, name), ensure_ascii=False)}" for name in _TEXTS]
+    lines += [f"{key} = {json.dumps(getattr(baseline, key), ensure_ascii=False)}" for key in _KEYS]
     lines.append("[accepted.values]")
     for name, values in sorted(baseline.values.items()):
-        before = old.values.get(name) if old else None
-        was = "  # was {}".format(", ".join(map("{:.6g}".format, before))) if before else ""
-        lines.append("{} = [{}]{}".format(json.dumps(name), ", ".join(map(repr, values)), was))
+        old_values = replaced.values.get(name) if replaced else None
+        comment = f"  # was {', '.join(f'{value:.6g}' for value in old_values)}" if old_values else ""
+        lines.append(f"{json.dumps(name)} = [{', '.join(map(repr, values))}]{comment}")
     return "\n".join(lines) + "\n"
 
 
-def _me() -> str:
+def _user_name() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError, ImportError):  # a user without a name
+    except (KeyError, OSError, ImportError):  # the user has no entry in the password database
         return str(os.getuid())

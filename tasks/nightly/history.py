@@ -1,8 +1,8 @@
-"""The nightly's memory: one record a night in an SQLite file, with every measured value beside it.
+"""The history of a nightly: one record per night in an SQLite file, with a row for every measured value.
 
-The file's journal is SQLite's default, a rollback journal, which holds on shared file systems too; a writer that is killed
-leaves it to the next reader to undo the half. Every change is one transaction, and writers wait for one another.
-Values that are not numbers are NULL. Older files are brought up to date when they are opened, newer ones are refused.
+The file uses SQLite's default rollback journal, which also works on shared file systems. If a writer is killed, the next
+reader rolls its transaction back. Every change is one transaction, and writers wait for each other. Values that are not
+finite numbers are NULL. Opening an older file migrates it to the current schema; a newer file is refused.
 """
 
 import contextlib
@@ -10,30 +10,35 @@ import csv
 import json
 import math
 import sqlite3
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
+from typing import IO, Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple, Union
 
 from fse.errors import DataError, StageError
+from tasks.nightly.verdicts import GOOD, REGRESSION
+
+# A night's record as JSON: the content of verdict.json. Its keys are fixed, except through a migration.
+Record = Dict[str, Any]
 
 
-def _reports_of_all_runs(connection: sqlite3.Connection) -> None:
-    """`doctor` was one report, or what was said in place of it; now it is a list of reports, one for each kind of training."""
+def _doctor_reports_as_list(connection: sqlite3.Connection) -> None:
+    """Convert `doctor` from one report, or a message in its place, to a list of reports, one per kind of training."""
     for date, text in connection.execute("SELECT date, record FROM nights").fetchall():
         record = json.loads(text)
-        found = record.get("doctor")
-        if not isinstance(found, list):
-            record["doctor"] = [found] if isinstance(found, dict) and "checks" in found else []
+        report = record.get("doctor")
+        if not isinstance(report, list):
+            record["doctor"] = [report] if isinstance(report, dict) and "checks" in report else []
             connection.execute("UPDATE nights SET record = ? WHERE date = ?", (json.dumps(record), date))
 
 
-# What brings a file from one version to the next, as SQL or as a function; its version is the number of those done
-# (PRAGMA user_version).
+# Each migration, SQL or a function, upgrades the file to the next version. The file's version (PRAGMA user_version) is the
+# number of migrations applied to it.
 MIGRATIONS: Tuple[Union[str, Callable[[sqlite3.Connection], None]], ...] = (
     """
     CREATE TABLE nights (
       date TEXT PRIMARY KEY,      -- 2026-11-23
-      verdict TEXT NOT NULL,      -- '' while it is being played
-      environment TEXT NOT NULL,  -- fingerprint: nights of one are compared
+      verdict TEXT NOT NULL,      -- '' until the night has ended
+      environment TEXT NOT NULL,  -- fingerprint; only nights with the same fingerprint are compared
       commit_id TEXT NOT NULL,
       record TEXT NOT NULL        -- JSON
     );
@@ -42,61 +47,61 @@ MIGRATIONS: Tuple[Union[str, Callable[[sqlite3.Connection], None]], ...] = (
       run TEXT NOT NULL,
       metric TEXT NOT NULL,
       seed INTEGER NOT NULL,
-      repeat INTEGER NOT NULL,    -- 1: of the night's repeat
+      repeat INTEGER NOT NULL,    -- 1 if the value is from the repeat of the night
       value REAL,
       PRIMARY KEY (date, run, metric, seed, repeat)
     );
     """,
     """
-    CREATE TABLE told (           -- what hooks were told, and how it went
+    CREATE TABLE told (           -- notifications
       id INTEGER PRIMARY KEY,
       date TEXT NOT NULL,
       hook TEXT NOT NULL,
       state TEXT NOT NULL,
       time TEXT NOT NULL,
-      outcome TEXT NOT NULL       -- '' if it was told
+      outcome TEXT NOT NULL       -- '' if it was delivered, otherwise the error
     );
     """,
-    _reports_of_all_runs,
+    _doctor_reports_as_list,
 )
 
-# Verdicts that leave a night good, so that later ones are compared with it.
-GOOD = ("pass", "warn")
-
-# A writer waits for others at most that long.
-_SECONDS = 60.0
+# How long a writer waits for other writers.
+_LOCK_TIMEOUT_SECONDS = 60.0
 
 
-class Told(NamedTuple):
-    """An alarm. outcome: '' if the hook took it, else what went wrong."""
+@dataclass(frozen=True)
+class Notification:
+    """An attempt to notify a hook of a new state."""
 
-    date: str
+    date: str  # of the night
     hook: str
     state: str
     time: str
-    outcome: str
+    outcome: str  # '' if it was delivered, otherwise the error
 
 
 class History:
-    """The history of one nightly, in a file that is made if it is not there."""
+    """The history of one nightly. The file is created if it does not exist."""
 
     def __init__(self, path: Path):
-        """Opens it, and brings it up to date.
+        """Open the file and migrate it to the current schema.
 
         Raises:
-          StageError: a newer version of this program wrote it, or it cannot be written.
-          DataError: the file is something else.
+          StageError: a newer version of this program wrote the file, or it cannot be written.
+          DataError: the file is not a history.
         """
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StageError(f"{path.parent}: cannot be written: {error.strerror}") from error
-        with self._changing() as connection:
+        with self._transaction() as connection:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version > len(MIGRATIONS):
-                words = "{}: written by a newer version of this program (schema {}, this one knows {}); update it"
-                raise StageError(words.format(path, version, len(MIGRATIONS)))
+                raise StageError(
+                    f"{path}: written by a newer version of this program (schema {version}, "
+                    f"this version supports {len(MIGRATIONS)}); update the program"
+                )
             for migration in MIGRATIONS[version:]:
                 if callable(migration):
                     migration(connection)
@@ -105,96 +110,118 @@ class History:
                     connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
-    def save(self, record: Dict[str, Any]) -> None:
-        """Keeps a night's record, in place of an earlier one of its date.
+    def save(self, record: Record) -> None:
+        """Store a night's record, which replaces an earlier record of the same date.
 
-        `record` is JSON with `date`, `verdict`, `fingerprint`, `commit` and `plays`, each of which has `run`, `seed`,
-        `repeat` and `metrics`.
+        Args:
+          record: JSON with `date`, `verdict`, `fingerprint`, `commit` and `plays`. Each play has `run`, `seed`, `repeat`
+            and `metrics`.
         """
-        text = json.dumps(finite(record), allow_nan=False)
+        text = json.dumps(replace_nonfinite(record), allow_nan=False)
         row = (record["date"], record["verdict"], record["fingerprint"], record["commit"], text)
-        with self._changing() as connection:
+        with self._transaction() as connection:
             connection.execute("DELETE FROM measured WHERE date = ?", row[:1])
             connection.execute("INSERT OR REPLACE INTO nights VALUES (?, ?, ?, ?, ?)", row)
             for play in record["plays"]:
+                key = (record["date"], play["run"])
                 for metric, value in play["metrics"].items():
-                    cells = (record["date"], play["run"], metric, play["seed"], int(play["repeat"]), finite(value))
+                    cells = (*key, metric, play["seed"], int(play["repeat"]), replace_nonfinite(value))
                     connection.execute("INSERT INTO measured VALUES (?, ?, ?, ?, ?, ?)", cells)
 
-    def record(self, date: str) -> Optional[Dict[str, Any]]:
-        """The record of a night; None if there is none."""
+    def record(self, date: str) -> Optional[Record]:
+        """Return the record of a night; None if there is none."""
         return next(iter(self._records("date = ?", date)), None)
 
-    def records(self) -> List[Dict[str, Any]]:
-        """All records, in the order of their dates."""
+    def records(self) -> List[Record]:
+        """Return all records, ordered by date."""
         return self._records("1")
 
-    def before(self, date: str, verdicts: Any = GOOD) -> List[Dict[str, Any]]:
-        """Records of the nights before a date that ended with one of `verdicts`, in the order of their dates."""
+    def records_before(self, date: str, verdicts: Iterable[str] = GOOD) -> List[Record]:
+        """Return the records of the nights before a date that have one of the verdicts, ordered by date."""
         return [record for record in self._records("date < ?", date) if record["verdict"] in verdicts]
 
-    def past(self, environment: str, run: str, metric: str, since: str, date: str) -> List[float]:
-        """The means of a metric in the good nights of an environment from `since` on and before `date`, oldest first.
+    def last_good(self, date: str) -> Dict[str, str]:
+        """Return date and commit of the last good night before a date; empty if there is none."""
+        return _date_and_commit(self.records_before(date)[-1:])
 
-        A repeat counts as much as the first run of its night. Nights without a value, or with one that is no number, are
-        left out.
+    def first_bad(self, date: str) -> Dict[str, str]:
+        """Return date and commit of the first regression between the last good night and a date; empty if there is none."""
+        since = self.last_good(date).get("date", "")
+        regressions = [record for record in self.records_before(date, (REGRESSION,)) if record["date"] > since]
+        return _date_and_commit(regressions[:1])
+
+    def past_means(self, environment: str, run: str, metric: str, since: str, date: str) -> List[float]:
+        """Return the means of a metric in the good nights of an environment, oldest first.
+
+        Values of a repeat and of the first run count equally. Nights without a value, or with a value that is not a finite
+        number, are left out.
+
+        Args:
+          environment: fingerprint.
+          run: name of the run.
+          metric: name of the metric.
+          since: first date to include.
+          date: first date not to include.
         """
         query = (
             "SELECT AVG(value), COUNT(value) = COUNT(*) FROM measured JOIN nights USING (date) "
             "WHERE environment = ? AND run = ? AND metric = ? AND date >= ? AND date < ? AND verdict IN (?, ?) "
             "GROUP BY date ORDER BY date"
         )
-        with self._reading() as connection:
+        with self._connection() as connection:
             rows = connection.execute(query, (environment, run, metric, since, date, *GOOD)).fetchall()
-        return [float(mean) for mean, whole in rows if whole]
+        return [float(mean) for mean, all_finite in rows if all_finite]
 
-    def tell(self, told: Told) -> None:
-        """Keeps what a hook was told."""
-        with self._changing() as connection:
-            connection.execute("INSERT INTO told (date, hook, state, time, outcome) VALUES (?, ?, ?, ?, ?)", told)
+    def save_notification(self, sent: Notification) -> None:
+        """Store a notification."""
+        row = (sent.date, sent.hook, sent.state, sent.time, sent.outcome)
+        with self._transaction() as connection:
+            connection.execute("INSERT INTO told (date, hook, state, time, outcome) VALUES (?, ?, ?, ?, ?)", row)
 
-    def told(self, hook: str = "") -> List[Told]:
-        """What a hook, or any, was told, oldest first."""
+    def notifications(self, hook: str = "") -> List[Notification]:
+        """Return the notifications of a hook, or of all hooks, oldest first."""
         query = "SELECT date, hook, state, time, outcome FROM told WHERE hook = ? OR ? = '' ORDER BY id"
-        with self._reading() as connection:
-            return [Told(*row) for row in connection.execute(query, (hook, hook))]
+        with self._connection() as connection:
+            return [Notification(*row) for row in connection.execute(query, (hook, hook))]
 
     def write_csv(self, stream: IO[str]) -> None:
-        """Writes a line for every measured value."""
+        """Write one CSV line per measured value."""
         names = ("date", "verdict", "environment", "commit", "run", "metric", "seed", "repeat", "value")
         query = "SELECT date, verdict, environment, commit_id, run, metric, seed, repeat, value FROM nights "
-        with self._reading() as connection:
+        with self._connection() as connection:
             rows = connection.execute(query + "JOIN measured USING (date) ORDER BY date, run, metric, repeat, seed")
             csv.writer(stream, lineterminator="\n").writerows([names, *rows])
 
-    def write_lines(self, stream: IO[str]) -> None:
-        """Writes each night's record as one line of JSON."""
+    def write_jsonl(self, stream: IO[str]) -> None:
+        """Write each night's record as one line of JSON."""
         for record in self.records():
             stream.write(json.dumps(record, sort_keys=True) + "\n")
 
-    def _records(self, where: str, *values: str) -> List[Dict[str, Any]]:
-        with self._reading() as connection:
+    def _records(self, where: str, *values: str) -> List[Record]:
+        with self._connection() as connection:
             rows = connection.execute(f"SELECT record FROM nights WHERE {where} ORDER BY date", values)
             return [json.loads(text) for (text,) in rows]
 
     @contextlib.contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
+    def _connection(self) -> Iterator[sqlite3.Connection]:
         try:
             with contextlib.closing(
-                sqlite3.connect(str(self.path), timeout=_SECONDS, isolation_level=None)
+                sqlite3.connect(self.path, timeout=_LOCK_TIMEOUT_SECONDS, isolation_level=None)
             ) as connection:
                 connection.execute("PRAGMA foreign_keys = ON")
                 yield connection
         except sqlite3.OperationalError as error:
+            # An OSError as the cause marks the failure as the machine's: the disk is full, or the file is not writable.
             raise StageError(f"{self.path}: cannot be read or written: {error}") from OSError(str(error))
         except sqlite3.DatabaseError as error:
-            words = "{}: is not a nightly's history ({}); move it away and a new one is begun"
-            raise DataError(words.format(self.path, error)) from error
+            raise DataError(
+                f"{self.path}: is not a nightly's history ({error}); move it away to start a new history"
+            ) from error
 
     @contextlib.contextmanager
-    def _changing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction: all of it is kept, or nothing."""
-        with self._reading() as connection:
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """Yield a connection inside a transaction; commit it at the end of the block, or roll it back on an exception."""
+        with self._connection() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -204,16 +231,21 @@ class History:
             connection.execute("COMMIT")
 
 
-def finite(value: Any) -> Any:
-    """JSON values with None for numbers that JSON does not have."""
+def replace_nonfinite(value: Any) -> Any:
+    """Return JSON values with None in place of NaN and infinity, which JSON cannot represent."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {name: finite(item) for name, item in value.items()}
-    return [finite(item) for item in value] if isinstance(value, (list, tuple)) else value
+        return {name: replace_nonfinite(item) for name, item in value.items()}
+    return [replace_nonfinite(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _date_and_commit(records: List[Record]) -> Dict[str, str]:
+    """Return date and commit of the only record; empty if there is none."""
+    return {name: record[name] for record in records for name in ("date", "commit")}
 
 
 def _statements(script: str) -> Iterator[str]:
-    """The statements of a script; sqlite3's own `executescript` would end the transaction."""
+    """Return the statements of an SQL script; sqlite3's `executescript` would commit the transaction first."""
     lines = [line.split("--")[0] for line in script.splitlines()]
     return (statement for statement in "\n".join(lines).split(";") if statement.strip())

@@ -1,152 +1,175 @@
-"""One training and all that follows from it, as a child `luigi` program; and what came of it, read from the manifests."""
+"""The execution of one run: a training and the stages that follow it, in a child `luigi` program.
+
+The metrics come from the outputs and the manifests that the stages publish.
+"""
 
 import contextlib
-import csv
 import json
 import os
 import statistics
 import sys
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Any, Dict, Optional
 
 import fse
 from fse import config as configuration
 from fse.errors import MachineError, StageError
-from fse.runtime import outputs
+from fse.runtime import integrity
+from fse.runtime.files import replace_symlink
+from fse.runtime.manifests import read_manifest
+from fse.training import loss_table
 from tasks import child_process
-from tasks.nightly.night import INFRASTRUCTURE, NO_DATA, Played
-from tasks.nightly.settings import METRICS, Run
-from tasks.stages.pipeline import FullRun
-from tasks.stages.stage_task import DATA_MISSING, DEVICE_BUSY, DEVICE_UNUSED, MACHINE_FAILED, StageTask, point
+from tasks.exit_codes import DATA_MISSING, DEVICE_BUSY, DEVICE_UNUSED, MACHINE_FAILED
+from tasks.nightly.config import METRICS, RunConfig
+from tasks.nightly.night import RunOutcome
+from tasks.nightly.verdicts import INFRASTRUCTURE, NO_DATA
+from tasks.stages.full_run import FullRun
+from tasks.stages.stage_task import StageTask
 
-# Where the code is: a checkout, if it has a commit.
+# The folder of the code. It is a git checkout unless the package was installed.
 CODE = Path(fse.__file__).resolve().parents[1]
 
-# Exit codes of `luigi` that say nothing of the code: another's lock or scheduler, and the machine.
-_MACHINE = (10, 25, DEVICE_BUSY, MACHINE_FAILED, DEVICE_UNUSED)
+# Exit codes of `luigi` that mean that the machine failed. 10 and 25 are Luigi's own: another process holds the lock, or
+# the scheduler gave the task to another worker.
+_MACHINE_CODES = (10, 25, DEVICE_BUSY, MACHINE_FAILED, DEVICE_UNUSED)
 
-_COMMAND = (sys.executable, "-c", "from luigi.cmdline import luigi_run; luigi_run()", "--module", "pipeline")
+_LUIGI = (sys.executable, "-c", "from luigi.cmdline import luigi_run; luigi_run()", "--module", "pipeline")
 
-# The stages that every training has for itself, in their order.
-_OWN = ("Train", "Export", "Evaluate")
+# The stages whose time and metrics are measured, in their order.
+_MEASURED_STAGES = ("Train", "Export", "Evaluate")
 
 
-def run(run_: Run, overrides: str, workspace: Path, wait: int, log: Path, folder: Path) -> Played:
-    """Runs all stages of an experiment, in a `luigi` of its own.
+def execute(run: RunConfig, overrides: str, workspace: Path, device_wait: int, log: Path, folder: Path) -> RunOutcome:
+    """Execute all stages of an experiment in a child `luigi` program, and return the outcome.
 
     Args:
-      run_: names the experiment.
-      overrides: its `--set`, seed and occasion included.
-      workspace: absolute.
-      wait: seconds to wait for a device.
-      log: what it says is added to it.
-      folder: gets a link to each output, which keeps it from Clean, and ModelZoo's `${CaseName}.log`.
+      run: names the experiment.
+      overrides: all settings, in the syntax of `--set`, with the seed and `train.repetition`.
+      workspace: absolute path.
+      device_wait: seconds to wait for a busy device.
+      log: file to append the output of the program to.
+      folder: receives ModelZoo's `${CaseName}.log` and a link to each output, which keeps the outputs from Clean.
 
     Raises:
-      OSError: log or links cannot be written.
+      OSError: the log or the links cannot be written.
     """
-    from fse.compat import modelzoo
-
-    tasks = FullRun(config=run_.config, set=overrides, workspace=str(workspace)).stages()
-    before = {name: _inodes(task.folder) for name, task in tasks.items()}
-    arguments = ["Report", "--config", run_.config, "--set", overrides, "--workspace", str(workspace)]
-    if run_.kind == "performance":  # they are measured, so they run though their outputs are there
+    tasks = FullRun(config=run.config, set=overrides, workspace=str(workspace)).stages()
+    inodes_before = {name: _inodes(task.folder) for name, task in tasks.items()}
+    arguments = ["Report", "--config", run.config, "--set", overrides, "--workspace", str(workspace)]
+    if run.kind == "performance":  # measures these stages, so reusing their outputs would measure nothing
         arguments += ["--Export-force", "--Evaluate-force"]
     try:
-        child_process.run([*_COMMAND, *arguments, "--Train-device-wait", str(wait)], log)
-    except MachineError as error:
-        return Played(INFRASTRUCTURE, str(error))
+        child_process.run([*_LUIGI, *arguments, "--Train-device-wait", str(device_wait)], log)
     except StageError as error:
-        if error.code == DATA_MISSING:
-            return Played(NO_DATA, str(error))
-        return Played(INFRASTRUCTURE if error.code in _MACHINE else "failed", str(error))
-    made = {name: _forgotten(task).made() for name, task in tasks.items()}
-    lost = [name for name, manifest in made.items() if not manifest]
-    if lost:
-        return Played("failed", "{}: output missing though the run ended well".format(", ".join(lost)))
-    folders = {name: tasks[name].folder / manifest["key"] for name, manifest in made.items()}
-    stages = {
-        name: {
+        return _failure(error)
+    manifests = {name: _reread(task).manifest() for name, task in tasks.items()}
+    missing = [name for name, manifest in manifests.items() if not manifest]
+    if missing:
+        return RunOutcome("failed", f"{', '.join(missing)}: output is missing although the program succeeded")
+    stages = {}
+    for name, manifest in manifests.items():
+        inode = _inodes(tasks[name].folder)[manifest["key"]]
+        stages[name] = {
             "key": manifest["key"],
             "seconds": manifest["seconds"],
-            "reused": name != "Train"
-            and before[name].get(manifest["key"]) == _inodes(tasks[name].folder)[manifest["key"]],
+            "reused": name != "Train" and inodes_before[name].get(manifest["key"]) == inode,
             "resumed": manifest["resumed"],
         }
-        for name, manifest in made.items()
-    }
-    for name, target in folders.items():
-        point(folder / name, target)
-    figures = measure(folders)
-    kind, metrics = ("acc", folders["Evaluate"] / "metrics.json") if run_.kind == "accuracy" else ("perf", None)
-    modelzoo.write_case_log(folder, *modelzoo.read(folders["Train"], kind, figures["end_to_end_seconds"], metrics))
-    return Played("ok", "", stages, figures, f"{folder.name}/Report/report.html")
+    outputs = {name: tasks[name].folder / manifest["key"] for name, manifest in manifests.items()}
+    for name, output in outputs.items():
+        replace_symlink(folder / name, output)
+    metrics = read_metrics(outputs)
+    _write_case_log(run, outputs, metrics, folder)
+    return RunOutcome("ok", "", stages, metrics, f"{folder.name}/Report/report.html")
 
 
-def at_commit(run_: Run, overrides: str, workspace: Path, code: Path, log: Path, metric: str) -> float:
-    """A metric of an experiment as the code of another checkout has it; runs what that code changes.
+def metric_at_commit(run: RunConfig, overrides: str, workspace: Path, code: Path, log: Path, metric: str) -> float:
+    """Return a metric of an experiment as measured by the code of another checkout.
+
+    The other code reuses the outputs in the workspace, so only the stages that it changes run.
 
     Args:
-      run_: names the experiment; a file of this repository is read as it is in the other checkout.
-      overrides: its `--set`, which names the experiment too.
-      workspace: absolute.
-      code: the checkout.
-      log: what the run says is added to it.
-      metric: its name.
+      run: names the experiment; a file inside this repository is replaced with the file of the other checkout.
+      overrides: all settings, in the syntax of `--set`, with `experiment.name`.
+      workspace: absolute path.
+      code: folder of the other checkout.
+      log: file to append the output of the program to.
+      metric: name of the metric.
 
     Raises:
-      StageError: it cannot be run there, or has no such metric.
+      StageError: the experiment fails, or the metric has no value.
     """
-    config = run_.config
+    config = run.config
     if Path(config).is_file():
-        with contextlib.suppress(ValueError):  # it is no file of this repository
+        with contextlib.suppress(ValueError):  # the file is outside this repository
             config = str(code / Path(config).resolve().relative_to(CODE))
     arguments = ["Evaluate", "--config", config, "--set", overrides, "--workspace", str(workspace)]
-    child_process.run([*_COMMAND, *arguments], log, folder=code)
-    name = configuration.parse_overrides(overrides)["experiment"]["name"]
-    evaluated = (workspace / name / "stages" / "Evaluate").resolve()
-    # Links to the stages before may be another seed's: a finished evaluation is not asked how it was made.
-    before = outputs.read_manifest(evaluated)["inputs"]
-    folders = {stage: evaluated.parents[1] / stage / before[stage.lower()]["key"] for stage in ("Train", "Export")}
-    value = measure(dict(folders, Evaluate=evaluated))[metric]
+    child_process.run([*_LUIGI, *arguments], log, folder=code)
+    experiment = configuration.parse_overrides(overrides)["experiment"]["name"]
+    evaluation = (workspace / experiment / "stages" / "Evaluate").resolve()
+    # The experiment's links to the earlier stages can belong to another seed: Luigi does not visit these stages if the
+    # evaluation is complete. The manifest names the inputs of this evaluation.
+    inputs = read_manifest(evaluation)["inputs"]
+    outputs = {stage: evaluation.parents[1] / stage / inputs[stage.lower()]["key"] for stage in ("Train", "Export")}
+    value = read_metrics(dict(outputs, Evaluate=evaluation))[metric]
     if value is None:
-        raise StageError(f"it has no {metric}")
+        raise StageError(f"{metric}: has no value")
     return value
 
 
-def measure(folders: Dict[str, Path]) -> Dict[str, Optional[float]]:
-    """The metrics of finished stages, whose folders are given, by name; None where there is none.
+def read_metrics(outputs: Dict[str, Path]) -> Dict[str, Optional[float]]:
+    """Return the metrics of finished stages by name; None for a metric without a value.
 
-    Speed is the median of what `losses.csv` says, without its first line, whose steps include building the graph.
-    `end_to_end_seconds` are those of training, export and evaluation; none of a training that was interrupted.
+    The speed is the median over the rows of `losses.csv` except the first, whose steps include building the graph.
+    `end_to_end_seconds` is the time of training, export and evaluation; None if training was interrupted.
+
+    Args:
+      outputs: the output folders by stage.
     """
-    made = {name: outputs.read_manifest(folders[name]) for name in _OWN}
-    figures = json.loads((folders["Evaluate"] / "metrics.json").read_text())
-    with open(str(folders["Train"] / "losses.csv"), newline="") as stream:
-        speeds: List[float] = [float(row["pairs_per_second"]) for row in csv.DictReader(stream)]
+    manifests = {name: read_manifest(outputs[name]) for name in _MEASURED_STAGES}
+    figures: Dict[str, Any] = json.loads((outputs["Evaluate"] / "metrics.json").read_text())
+    speeds = [row["pairs_per_second"] for row in loss_table.read(outputs["Train"])]
     speed = statistics.median(speeds[1:] or speeds)
-    batch = made["Train"]["config"]["train"]["batch_size"]
+    resumed = manifests["Train"]["resumed"]
     figures.update(
         pairs_per_second=speed,
-        seconds_per_step=batch / speed if speed else None,
-        end_to_end_seconds=None if made["Train"]["resumed"] else sum(made[name]["seconds"] for name in _OWN),
-        peak_megabytes=made["Train"]["peak_megabytes"],
+        seconds_per_step=manifests["Train"]["config"]["train"]["batch_size"] / speed if speed else None,
+        end_to_end_seconds=None if resumed else sum(manifests[name]["seconds"] for name in _MEASURED_STAGES),
+        peak_megabytes=manifests["Train"]["peak_megabytes"],
     )
     return {name: None if figures.get(name) is None else float(figures[name]) for name in METRICS}
 
 
+def _failure(error: StageError) -> RunOutcome:
+    """Return the outcome of a run that failed: it depends on whether the machine, the data or the code is at fault."""
+    if isinstance(error, MachineError) or error.code in _MACHINE_CODES:
+        return RunOutcome(INFRASTRUCTURE, str(error))
+    return RunOutcome(NO_DATA if error.code == DATA_MISSING else "failed", str(error))
+
+
+def _write_case_log(
+    run: RunConfig, outputs: Dict[str, Path], metrics: Dict[str, Optional[float]], folder: Path
+) -> None:
+    """Write ModelZoo's log of the run."""
+    from fse.compat import modelzoo
+
+    kind, evaluation = ("acc", outputs["Evaluate"] / "metrics.json") if run.kind == "accuracy" else ("perf", None)
+    result, rows = modelzoo.read(outputs["Train"], kind, metrics["end_to_end_seconds"], evaluation)
+    modelzoo.write_case_log(folder, result, rows)
+
+
 def _inodes(folder: Path) -> Dict[str, int]:
-    """What is in a folder, by name: an output that was made again is another folder of the same name."""
+    """Return the inodes in a folder by name. An output that was made again has the same name and another inode."""
     with contextlib.suppress(FileNotFoundError):
-        return {entry.name: entry.inode() for entry in os.scandir(str(folder))}
+        return {entry.name: entry.inode() for entry in os.scandir(folder)}
     return {}
 
 
-def _forgotten(task: StageTask) -> StageTask:
-    """The task, and all before it, as if it had not looked for its output yet."""
+def _reread(task: StageTask) -> StageTask:
+    """Make the task and all upstream tasks read their manifests again; return the task."""
     task.forget()
-    for before in task.before().values():
-        _forgotten(before)
-    if task.made():
-        outputs.remember(task.folder / task.made()["key"])
+    for upstream in task.upstream().values():
+        _reread(upstream)
+    if task.manifest():
+        integrity.remember(task.folder / task.manifest()["key"])
     return task

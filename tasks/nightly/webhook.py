@@ -1,6 +1,7 @@
-"""Posts a verdict: `python -m tasks.nightly.webhook` with the JSON on standard input and the address in FSE_WEBHOOK.
+"""The program that posts a verdict to a webhook.
 
-The address is handed on by the environment, since others see a command line, and no message names it: it may be a secret.
+`python -m tasks.nightly.webhook` reads the JSON from standard input and the URL from the variable FSE_WEBHOOK. The URL may be
+a secret: a command line is visible to other users, so it is passed in the environment, and no message contains it.
 """
 
 import os
@@ -8,29 +9,31 @@ import sys
 
 import requests
 
-# The hook's own time, after which the whole process is killed, is the bound that counts.
-_SECONDS = 3600.0
+# `alarms.run_hook` kills this process after the hook's time limit. This is only an upper bound.
+_TIMEOUT_SECONDS = 3600.0
 
 
-def post(address: str, body: bytes) -> str:
-    """Posts JSON to an address, in which $NAMES are the environment's; returns what went wrong, '' if it was taken.
+def post(url: str, body: bytes) -> str:
+    """Post JSON to a URL, in which $NAMES are environment variables; return the error, or '' if it was accepted.
 
-    A redirection is a fault: what follows it would be asked for a page, and not be told.
+    Redirects are errors: a client would follow them with a GET request without the body.
     """
-    whole = os.path.expandvars(address)
-    if not whole.startswith(("http://", "https://")):
-        return f"{address}: is no http(s) address; is what it names set?"
+    expanded_url = os.path.expandvars(url)
+    if not expanded_url.startswith(("http://", "https://")):
+        return f"{url}: is not an http(s) URL; check that its environment variables are set"
     try:
-        answer = requests.post(
-            whole,
+        response = requests.post(
+            expanded_url,
             data=body,
             headers={"Content-Type": "application/json"},
-            timeout=_SECONDS,
+            timeout=_TIMEOUT_SECONDS,
             allow_redirects=False,
         )
-    except (requests.RequestException, ValueError) as error:  # the latter of an address that is none
-        return f"no answer: {type(error).__name__}"
-    return "" if answer.status_code // 100 == 2 else f"the answer was {answer.status_code} {answer.reason}"
+    except (requests.RequestException, ValueError) as error:  # an invalid URL raises a ValueError
+        return f"no response: {type(error).__name__}"  # the message of the error contains the URL
+    if response.status_code // 100 == 2:
+        return ""
+    return f"the response was {response.status_code} {response.reason}"
 
 
 if __name__ == "__main__":
