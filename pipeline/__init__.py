@@ -1,15 +1,33 @@
-"""What a person names on the command line: `luigi --module pipeline FullRun`, a single stage, or a command as `Plan`.
+"""The commands of `luigi --module pipeline`: `FullRun`, single stages, and commands such as `Plan`.
 
-Importing this package also gives Luigi the settings that these commands need, wherever they are started and whatever
-`luigi.cfg` is there; a value that a `luigi.cfg` does set wins.
+Importing this package also sets the Luigi settings that the commands rely on, in any current folder. Values from a
+`luigi.cfg` take precedence.
 """
 
+import sys
+
+from fse.errors import MachineError
+from fse.runtime import platforms
+
+if not sys.platform.startswith("linux"):  # before the modules below, which import fcntl
+    try:
+        platforms.require_linux()
+    except MachineError as error:
+        raise SystemExit(f"error: {error}") from None
+
 from pipeline import defaults
-from tasks.commands.housekeeping import Accept, Clean, Lineage, Verify
+from tasks.commands.accept import Accept
+from tasks.commands.clean import Clean
+from tasks.commands.lineage import Lineage
 from tasks.commands.plan import Plan, ShowConfig
-from tasks.nightly.commands import AcceptBaseline, Bisect, ExportHistory, NightlyRegression
-from tasks.stages.pipeline import AlignCrop, ConvertTFRecord, Download, Evaluate, Export, FullRun, Report, Train
+from tasks.commands.verify import Verify
+from tasks.nightly.commands import AcceptBaseline, Bisect, ExportHistory
+from tasks.nightly.regression import NightlyRegression
+from tasks.stages.data import AlignCrop, ConvertTFRecord, Download
+from tasks.stages.full_run import FullRun
+from tasks.stages.results import Evaluate, Export, Report
 from tasks.stages.sweep import Sweep
+from tasks.stages.training import Train
 
 defaults.install()
 

@@ -1,6 +1,5 @@
-"""Settings of Luigi without which its answers mislead: exit codes, checks, the local scheduler, messages."""
+"""Luigi settings that this pipeline relies on: exit codes, completeness checks, the local scheduler, messages."""
 
-import difflib
 import functools
 import logging
 import os
@@ -9,16 +8,15 @@ from typing import Any, Callable, Dict, List
 
 import luigi.configuration
 import luigi.interface
-import luigi.retcodes
 from luigi.cmdline_parser import CmdlineParser
-from luigi.task_register import Register, TaskClassException
 
 from fse.errors import FseError
 from fse.runtime import processes
-from tasks.stages.stage_task import failure_code
+from pipeline import command_line
+from tasks.exit_codes import recorded_exit_code
 
-# Stock Luigi exits with 0 whatever happens, believes that a task which ran also wrote its output, and asks for a
-# scheduler that nobody started.
+# By default Luigi exits with 0 even after a failure, does not check that a task made its output, and connects to a
+# central scheduler.
 DEFAULTS: Dict[str, Dict[str, str]] = {
     "retcode": {
         "already_running": "10",
@@ -28,116 +26,69 @@ DEFAULTS: Dict[str, Dict[str, str]] = {
         "scheduling_error": "35",
         "unhandled_exception": "40",
     },
-    # The stages look at their inputs themselves, and say what is wrong with them.
+    # The stages check their inputs themselves, and say what is wrong with them.
     "worker": {"check_complete_on_run": "true", "check_unfulfilled_deps": "false"},
     "scheduler": {"stable_done_cooldown_secs": "0"},
-    # The stages say themselves what they do; `--log-level INFO` adds what Luigi does.
-    # Luigi refuses a command line that runs already, be it in another folder; here the second one waits where it must.
+    # The stages report what they do; `--log-level INFO` adds Luigi's own messages.
+    # Without no_lock, Luigi refuses a command line that is already running, even in another folder. Here locks on
+    # outputs make the second run wait where it must.
     "core": {"log_level": "WARNING", "autoload_range": "false", "no_lock": "true"},
 }
 
-# What a parameter wants, where Luigi's own words do not say it.
-_WANTED = {
-    "IntParameter": "a whole number",
-    "NumericalParameter": "a whole number from 1 to 64",
-    "FloatParameter": "a number",
-    "DateParameter": "a date as 2026-11-23",
-}
-
-# What shells have for a program that Ctrl-C ended.
+# The exit code that shells use for a program that Ctrl-C ended.
 INTERRUPTED = 130
 
 
 def install() -> None:
-    """Sets what no `luigi.cfg` sets, and keeps tracebacks of users' mistakes out of Luigi's log."""
-    parent = os.environ.get("FSE_PARENT")  # a nightly or a bisection, if one started us
+    """Set every default that no `luigi.cfg` sets, and adapt Luigi's command line and log.
+
+    It may run more than once in a process.
+    """
+    parent = os.environ.get("FSE_PARENT")  # set if a nightly or a bisection started this process
     if parent:
         processes.die_with_parent(int(parent))
     parser = luigi.configuration.get_config()
-    # A nightly tells of what has changed; Luigi would write every night, of the night and of its stages.
+    # A nightly sends its own notifications, when something changed. Luigi would send mail every night.
     if (parent or "NightlyRegression" in sys.argv) and not _is_set("worker", "send_failure_email"):
         parser.set("worker", "send_failure_email", "false")
     for section, values in DEFAULTS.items():
         for name, value in values.items():
             if not _is_set(section, name):
                 parser.set(section, name, value)
-    if not _central_scheduler():
+    if not _uses_central_scheduler():
         parser.set("core", "local_scheduler", "true")
-    if not isinstance(luigi.interface._run, functools.partial):
-        luigi.interface._run = functools.partial(_run, luigi.interface._run)
-        CmdlineParser.get_task_obj = functools.partialmethod(_task, CmdlineParser.get_task_obj)
-        # The last that Luigi does before it looks for the command.
-        known = functools.partial(_known, CmdlineParser._possibly_exit_with_help)
-        CmdlineParser._possibly_exit_with_help = staticmethod(known)
+    _patch_luigi()
     logger = logging.getLogger("luigi-interface")
-    if _without_traceback not in logger.filters:
-        logger.addFilter(_without_traceback)
+    if _remove_traceback not in logger.filters:
+        logger.addFilter(_remove_traceback)
 
 
-def _run(run: Callable[[List[str]], Any], arguments: List[str]) -> Any:
-    """Luigi's own way from the command line to the end of the run; then exits if a task's failure has its own code."""
+def _patch_luigi() -> None:
+    """Wrap Luigi's functions that read the command line and run it; Luigi has no hooks for either."""
+    if isinstance(luigi.interface._run, functools.partial):
+        return  # wrapped already
+    luigi.interface._run = functools.partial(_run, luigi.interface._run)
+    CmdlineParser.get_task_obj = functools.partialmethod(command_line.checked_task, CmdlineParser.get_task_obj)
+    # The last step of Luigi before it looks up the command.
+    show_help = CmdlineParser._possibly_exit_with_help
+    wrapped = functools.partial(command_line.require_known_command, show_help)
+    CmdlineParser._possibly_exit_with_help = staticmethod(wrapped)
+
+
+def _run(luigi_run: Callable[[List[str]], Any], arguments: List[str]) -> Any:
+    """Run Luigi's own function from the command line to the end of the run; exit if a failed task recorded a code."""
     try:
-        result = run(arguments)
+        result = luigi_run(arguments)
     except KeyboardInterrupt:
-        print("interrupted; the next run goes on", file=sys.stderr)
+        print("interrupted; run the same command again to resume", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
-    if failure_code():
-        raise SystemExit(failure_code())
+    if recorded_exit_code():
+        raise SystemExit(recorded_exit_code())
     return result
 
 
-def _known(help_: Callable[[Any, Any], None], parser: Any, line: Any) -> None:
-    """Luigi's own way to show help if that is asked for; but exits if there is no such command."""
-    help_(parser, line)
-    name = line.root_task
-    if name and name not in Register.task_names():
-        print(f"error: {_no_such_command(name)}", file=sys.stderr)
-        raise SystemExit(luigi.retcodes.retcode().unhandled_exception)
-
-
-def _no_such_command(name: str) -> str:
-    """What to say of it: commands of nearly that name, or all."""
-    commands = {command.lower(): command for command in [*sys.modules["pipeline"].__all__, "RangeDaily"]}
-    near = difflib.get_close_matches(name.lower(), commands, 3) or [
-        known for known in commands if name.lower() in known
-    ]
-    words = "did you mean {}?".format(" or ".join(commands[command] for command in near))
-    return "no command {}; {}".format(name, words if near else "there are " + ", ".join(sorted(commands.values())))
-
-
-def _task(line: CmdlineParser, make: Callable[[CmdlineParser], luigi.Task]) -> luigi.Task:
-    """Luigi's own way from the command line to its task; but exits if a parameter's value is of the wrong type."""
-    mistake = _mistake(line.known_args)
-    if mistake:
-        print(f"error: {mistake}", file=sys.stderr)
-        raise SystemExit(luigi.retcodes.retcode().unhandled_exception)
-    return make(line)
-
-
-def _mistake(line: Any) -> str:
-    """A parameter whose value is of the wrong type, on the command line or in a `luigi.cfg`, in words; '' if none is."""
-    settings = luigi.configuration.get_config()
-    for family, _, name, parameter in Register.get_all_params():
-        given = {
-            f"[{family}] {name} =": settings.get(family, name, None),
-            "--{}-{}".format(family, name.replace("_", "-")): getattr(line, f"{family}_{name}", None),
-        }
-        if family == line.root_task:
-            given["--" + name.replace("_", "-")] = getattr(line, name, None)
-        for what, text in given.items():
-            try:
-                if text:
-                    parameter.parse(text)
-            except TaskClassException:  # RangeDaily --of
-                return f"{what}: {_no_such_command(text)}"
-            except (ValueError, TypeError, luigi.parameter.ParameterException) as error:
-                wanted = _WANTED.get(type(parameter).__name__)
-                return "{} {}: {}".format(what, text, f"wanted {wanted}" if wanted else error)
-    return ""
-
-
-def _central_scheduler() -> bool:
-    """Whether a scheduler was named, on the command line or in a `luigi.cfg`."""
+def _uses_central_scheduler() -> bool:
+    """Return whether the command line or a `luigi.cfg` names a scheduler."""
     if any(argument.startswith(("--scheduler-host", "--scheduler-url", "--scheduler-port")) for argument in sys.argv):
         return True
     names = ("default_scheduler_host", "default_scheduler_url", "scheduler_host", "scheduler_url", "local_scheduler")
@@ -149,8 +100,8 @@ def _is_set(section: str, name: str) -> bool:
     return any(parser.get(section, spelling, None) is not None for spelling in (name, name.replace("_", "-")))
 
 
-def _without_traceback(record: logging.LogRecord) -> bool:
-    """A log filter: an error of ours says what is wrong, where in the code it was noticed is no help."""
+def _remove_traceback(record: logging.LogRecord) -> bool:
+    """Replace the traceback of an `FseError` by its message, which says what is wrong; keep every record."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, FseError):
         record.msg = f"{record.getMessage()}\n  {type(error).__name__}: {error}"

@@ -1,4 +1,5 @@
-"""One Luigi task per stage, and what makes any stage safe: artifact keys, publishing, child processes.
+"""Luigi tasks: one per stage, commands, and the nightly.
 
-Nothing here imports TensorFlow or pandas: a scheduling process stays small, starts fast and holds no device.
+No module here imports TensorFlow, pandas, Matplotlib, Jinja2 or Pillow when it is loaded: a scheduling process stays
+small, starts fast and uses no device.
 """

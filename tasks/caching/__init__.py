@@ -1,0 +1,1 @@
+"""What makes keys and outputs safe: digests of code and data, reasons to run, locks."""

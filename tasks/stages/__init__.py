@@ -1,0 +1,1 @@
+"""One Luigi task per stage, and the tasks that need several stages."""

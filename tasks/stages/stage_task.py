@@ -1,477 +1,311 @@
-"""The base of all tasks: common parameters, outputs by key, running a stage of `fse` in a child process."""
+"""The base of the stages: the output's key, whether the stage is complete, and running it in a child process."""
 
 import contextlib
-import functools
-import json
-import mmap
 import multiprocessing
 import os
-import re
-import socket
 import sys
-import time
 import uuid
 from pathlib import Path
-from typing import Any, Dict, List, NoReturn, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import luigi
-from luigi.cmdline_parser import CmdlineParser
-from luigi.rpc import RPCError
 from luigi.worker import TaskProcess
 
-from fse import config as configuration
-from fse.config import Config, as_tables, redact_config
-from fse.errors import ConfigError, DeviceBusyError, DeviceUnusedError, FseError, StageError, is_machines
-from fse.runtime import locks, outputs, processes
-from fse.stages import STAGES, flag_of
+from fse.config import Config, as_tables
+from fse.errors import StageError
+from fse.runtime import integrity, processes
+from fse.runtime.files import replace_symlink
+from fse.runtime.manifests import read_manifest
+from fse.runtime.outputs import CLAIMS, building_folder
+from fse.stages import STAGES
 from tasks import child_process
-from tasks.caching import fingerprint, reasons
-from tasks.caching.reasons import Parts
-
-# Exit codes of `luigi` besides its own.
-DATA_MISSING = 20
-SCHEDULING_FAILED = 35
-BAD_CONFIGURATION = 45
-DEVICE_BUSY = 50
-MACHINE_FAILED = 55
-DEVICE_UNUSED = 58
-
-# Another run that makes the same output is waited for: a training may take days, but not for ever.
-_LOCK_SECONDS = 7 * 24 * 3600
-
-# Shared with the processes that Luigi forks for its tasks: the exit code for a failure that has one of its own.
-_failure = mmap.mmap(-1, 1)
-
-
-def failure_code() -> int:
-    """The exit code that a failed task asked for; 0 if none did."""
-    return _failure[0]
-
-
-def fail_with(code: int) -> None:
-    """Has the program end with `code`, or with a larger one that was asked for."""
-    _failure[0] = max(_failure[0], code)
-
-
-class Overrides(luigi.Parameter):
-    """`--set`. What Luigi shows of it, and its central scheduler is told, has no queries of addresses."""
-
-    def serialize(self, x: str) -> str:
-        """The settings as they may be seen."""
-        return configuration.redact_text(x)
-
-
-class Settings(luigi.Task):
-    """A task of one experiment.
-
-    A mistake in the configuration ends the program here, before anything is scheduled.
-    """
-
-    config = luigi.Parameter(default="", description="experiment file, or name of a shipped one (default: synthetic)")
-    set = Overrides(default="", description="settings that override the file's: section.key=value,…")
-    workspace = luigi.Parameter(default="workspace", description="folder of all outputs")
-    hosts = luigi.NumericalParameter(
-        default=1,
-        var_type=int,
-        min_value=1,
-        max_value=65,  # which is too many
-        positional=False,  # the first of these is what a range of nights is of
-        significant=False,
-        description="how many hosts share the shards of AlignCrop and of ConvertTFRecord, where there is a luigid",
-    )
-
-    def __init__(self, *arguments: Any, **parameters: Any):
-        """Takes Luigi's parameters.
-
-        Raises:
-          ConfigError: the configuration cannot be meant. On Luigi's command line it ends the program instead.
-        """
-        super().__init__(*arguments, **parameters)
-        try:
-            self.experiment  # noqa: B018 (a mistake shows when it is read)
-        except ConfigError as error:
-            end(error, BAD_CONFIGURATION)
-
-    @property
-    def experiment(self) -> Config:
-        """The checked configuration."""
-        return _load(self.config, self.set)
-
-    @property
-    def root(self) -> Path:
-        """The workspace, absolute."""
-        return Path(self.workspace).absolute()
-
-    def other(self, kind: Any, **parameters: Any) -> Any:
-        """A task of the same experiment; what else it takes is its own (`--Train-force`), or given here."""
-        return kind(**{name: getattr(self, name) for name, _ in Settings.get_params()}, **parameters)
-
-    def on_failure(self, exception: BaseException) -> str:
-        """What the scheduler's page shows: a user's mistake needs no traceback."""
-        if isinstance(exception, DeviceBusyError):
-            fail_with(DEVICE_BUSY)
-        elif isinstance(exception, DeviceUnusedError):
-            fail_with(DEVICE_UNUSED)
-        elif isinstance(exception, FseError) and is_machines(exception):
-            fail_with(MACHINE_FAILED)
-        return str(exception) if isinstance(exception, FseError) else super().on_failure(exception)
-
-
-class Command(Settings):
-    """A task that tells or tidies, and has no output: it is run whenever it is asked for."""
-
-    _done = False
-
-    def complete(self) -> bool:
-        """Whether it has been run."""
-        return self._done
-
-    def run(self) -> None:
-        """Does it.
-
-        Raises:
-          StageError: a file cannot be read or written.
-        """
-        try:
-            self.act()
-        except OSError as error:
-            raise StageError(f"{error.filename}: cannot be used: {error.strerror}") from error
-        self._done = True
-
-    def act(self) -> None:
-        """What the command does."""
-        raise NotImplementedError
+from tasks.caching import fingerprint, key_cache, publishing, reasons
+from tasks.caching.fingerprint import KeyParts
+from tasks.exit_codes import DATA_MISSING, SCHEDULING_FAILED, exit_or_raise
+from tasks.experiment_task import ExperimentTask
+from tasks.stages import stage_process
 
 
 class Artifact(luigi.Target):
-    """A stage's output folder."""
+    """The output folder of a stage as a Luigi target."""
 
     def __init__(self, folder: Optional[Path]):
-        """`folder` is where it is, or will be; None while an input is not made, since that decides."""
+        # None while an input does not exist: the key, and so the path, depends on the content of all inputs.
         self.folder = folder
 
     def exists(self) -> bool:
-        """Whether it is whole and what its manifest says."""
-        return self.folder is not None and not outputs.problem(self.folder)
+        """Return whether the output exists and its content matches its manifest."""
+        return self.folder is not None and not integrity.problem(self.folder)
 
 
-class StageTask(Settings):
-    """One stage of the pipeline: `fse VERB` in a child process, into a folder named by what the output depends on.
+class StageTask(ExperimentTask):
+    """One stage of the pipeline, which runs `fse VERB` in a child process.
 
-    That is the settings, code and *content of the inputs*: while an input is not made, nobody knows where the output
-    will be, and when it turns out the same as it was, the old output is found. See docs/caching.md.
+    The output's folder is named by a key of all that the output depends on: settings, code and the *content* of the
+    inputs. So the folder is unknown while an input is missing. If a rebuilt input has the same content as before, the key
+    is the same and the old output is reused. See docs/caching.md.
+
+    Raises:
+      StageError: `only` is set, and an input is missing. On Luigi's command line the program exits instead.
     """
 
-    force = luigi.BoolParameter(default=False, description="run this stage again though it is complete")
-    only = luigi.BoolParameter(default=False, significant=False, description="run nothing but this stage")
+    force = luigi.BoolParameter(default=False, description="run this stage again even if it is complete")
+    only = luigi.BoolParameter(
+        default=False, significant=False, description="run this stage alone; its inputs must be complete"
+    )
 
+    # The stage's name in `fse.stages.STAGES`.
     verb = ""
-    # What the stage reads of the configuration: sections, or single settings as section.key.
-    reads: Tuple[str, ...] = ()
-    # The stages whose outputs it reads.
+    # The settings that the stage reads: sections, or single settings as section.key.
+    config_keys: Tuple[str, ...] = ()
+    # The stages whose outputs the stage reads.
     inputs: Tuple[Any, ...] = ()
-    # Whether TensorFlow computes its output.
-    computes = False
+    # Whether the output depends on TensorFlow's version.
+    uses_tensorflow = False
 
     def __init__(self, *arguments: Any, **parameters: Any):
-        """Takes Luigi's parameters.
-
-        Raises:
-          StageError: `only`, and an input is missing. On Luigi's command line it ends the program instead.
-        """
         super().__init__(*arguments, **parameters)
-        self._made: Dict[str, Any] = {}
-        # In the manifest of what it makes: so the processes that Luigi forks know that a forced stage has run.
-        self._run = uuid.uuid4().hex
-        missing = [task for task in self.before().values() if not task.complete()] if self.only else []
+        self._manifest: Dict[str, Any] = {}
+        # The manifest records this id. A forced stage is complete once a manifest has it, also in the processes that
+        # Luigi forks.
+        self._run_id = uuid.uuid4().hex
+        missing = [task for task in self.upstream().values() if not task.complete()] if self.only else []
         if missing:
-            words = "{} --only: it needs what is not there: {}; run these first, or leave --only out"
             listed = "; ".join(f"{task.name} ({task.reason()})" for task in missing)
-            end(StageError(words.format(self.name, listed)), DATA_MISSING)
+            message = f"{self.name} --only: missing inputs: {listed}; run these stages first, or omit --only"
+            exit_or_raise(StageError(message), DATA_MISSING)
 
     @property
     def name(self) -> str:
-        """What it is called in messages, and its link in the experiment's folder."""
+        """The stage's name in messages, and the name of its link in the experiment's folder."""
         return str(self.task_family)
 
-    def before(self) -> Dict[str, "StageTask"]:
-        """The stages whose outputs it reads, of the same experiment, by their roles (see `fse.stages`)."""
-        return {kind.verb: self.other(kind) for kind in self.inputs}
+    def upstream(self) -> Dict[str, "StageTask"]:
+        """Return the stages of the same experiment whose outputs this stage reads, by role (see `fse.stages`)."""
+        return {task_class.verb: self.sibling(task_class) for task_class in self.inputs}
 
     def requires(self) -> List[luigi.Task]:
-        """The stages before it."""
-        return list(self.before().values())
+        """Return the upstream stages."""
+        return list(self.upstream().values())
 
     def settings(self) -> Dict[str, Any]:
-        """The settings that the output depends on, by `section.key`."""
-        values = all_settings(self.experiment)
-        return {name: value for name, value in values.items() if {name, name.rpartition(".")[0]} & {*self.reads}}
-
-    def parts(self) -> Parts:
-        """All that the output depends on."""
-        return Parts(
-            self.verb,
-            self.settings(),
-            self.code(),
-            {role: task.made().get("content") for role, task in self.before().items()},
-            fingerprint.tensorflow() if self.computes else "",
-        )
+        """Return the settings that the output depends on, by `section.key`."""
+        values = flat_settings(self.experiment)
+        return {name: value for name, value in values.items() if {name, name.rpartition(".")[0]} & {*self.config_keys}}
 
     def code(self) -> Dict[str, str]:
-        """Digests of the code that the stage uses, by function."""
-        return fingerprint.code(STAGES[self.verb].function, self.root)
+        """Return digests of the code that the stage uses, by dotted name."""
+        return key_cache.CACHE.code(STAGES[self.verb].function, self.root)
 
-    def output(self) -> Artifact:
-        """`<workspace>/artifacts/<stage>/<key>`."""
-        parts = self.parts()
-        known = None not in parts.inputs.values()
-        return Artifact(self.folder / fingerprint.key(parts._asdict()) if known else None)
+    def key_parts(self) -> KeyParts:
+        """Return all that the output depends on."""
+        return KeyParts(
+            stage=self.verb,
+            settings=self.settings(),
+            code=self.code(),
+            inputs={role: task.manifest().get("content") for role, task in self.upstream().items()},
+            tensorflow=fingerprint.installed_tensorflow() if self.uses_tensorflow else "",
+        )
 
     @property
     def folder(self) -> Path:
-        """Where all outputs of this stage are."""
-        return self.root / "artifacts" / self.task_family
+        """The folder of all outputs of this stage."""
+        return self.root / "artifacts" / str(self.task_family)
 
-    def made(self) -> Dict[str, Any]:
-        """The manifest of the output; empty while it, or an input, is not there, not what it should be, or to be forced."""
-        if not self._made:
+    def output(self) -> Artifact:
+        """Return the target `<workspace>/artifacts/<stage>/<key>`."""
+        parts = self.key_parts()
+        return Artifact(self.folder / parts.key() if parts.complete else None)
+
+    def manifest(self) -> Dict[str, Any]:
+        """Return the manifest of the output.
+
+        It is empty if the output or an input is missing or damaged, and while `force` has not run the stage again.
+        """
+        if not self._manifest:
             folder = self.output().folder
             try:
-                made = outputs.read_manifest(folder) if folder and not outputs.problem(folder) else {}
+                manifest = read_manifest(folder) if folder and not integrity.problem(folder) else {}
             except StageError as error:
-                end(error, SCHEDULING_FAILED)
-            if not self.force or made.get("run") == self._run:
-                self._made = made
-        return self._made
+                exit_or_raise(error, SCHEDULING_FAILED)
+            if not self.force or manifest.get("run") == self._run_id:
+                self._manifest = manifest
+        return self._manifest
 
     def forget(self) -> None:
-        """Looks for the output again when it is asked for next."""
-        self._made = {}
+        """Read the manifest again at its next use."""
+        self._manifest = {}
 
     def complete(self) -> bool:
-        """Whether the output is there, made of the inputs that are there, by the code that is there."""
-        return bool(self.made())
+        """Return whether there is an output for the current inputs, settings and code."""
+        return bool(self.manifest())
 
     def reason(self) -> str:
-        """Why it has to run, in words."""
+        """Return why the stage has to run, in a few words."""
         if self.force:
             return "--force"
         folder = self.output().folder
-        if folder and os.path.lexists(str(folder)):
-            return outputs.problem(folder)
-        if folder and (building(folder) / outputs.CLAIMS).exists():
-            return "it was begun by several processes"
-        if folder and building(folder).exists():
-            return "it was interrupted"
-        if folder and configuration_of(folder).exists():
-            return "output missing"
-        parts = self.parts()
-        before = reasons.nearest(parts, reasons.made_before(self.folder))
-        changes = list(reasons.differences(parts, reasons.of_manifest(before))) if before else ["never run"]
-        waits = [task.name for task in self.before().values() if not task.made()]
-        if waits and not changes:
-            words = "{} runs first; kept if its output stays the same"
-            if len(waits) > 1:
-                words = words.replace("runs", "run").replace("its output stays", "their outputs stay")
-            changes = [words.format(" and ".join(waits))]
-        return reasons.in_words(changes)
+        return (_state_reason(folder) if folder else "") or self._change_reason()
+
+    def _change_reason(self) -> str:
+        """Return how the key parts differ from those of the most similar earlier output."""
+        parts = self.key_parts()
+        nearest = reasons.nearest_manifest(parts, reasons.earlier_manifests(self.folder))
+        changes = list(reasons.differences(parts, reasons.key_parts_of(nearest))) if nearest else ["never run"]
+        missing = [task.name for task in self.upstream().values() if not task.manifest()]
+        if missing and not changes:
+            verb, outcome = ("runs", "its output does") if len(missing) == 1 else ("run", "their outputs do")
+            return f"{' and '.join(missing)} {verb} first; skipped if {outcome} not change"
+        return reasons.summarize(changes)
 
     def run(self) -> None:
-        """Makes the output, unless it turns out to be there.
+        """Make the output, unless another run has made it meanwhile.
 
         Raises:
-          StageError: the stage failed, an input is not what it was, or the workspace cannot be written.
-          DeviceBusyError: another process has the device.
+          StageError: the stage failed, an input changed or the workspace is not writable.
+          DeviceBusyError: another process uses the device.
         """
-        self.make(self)
+        self.produce(self)
 
-    def make(self, task: luigi.Task, part: str = "") -> None:
-        """Makes the output, or a part of it: those shards that no other process is at.
+    def produce(self, task: luigi.Task, share: str = "") -> None:
+        """Make the output, or a host's share of its shards.
 
         Args:
-          task: what Luigi runs.
-          part: what the part is called; "" is all that is left.
+          task: the task that Luigi runs.
+          share: the name of the host's share; "" makes all shards that are left, and publishes the output.
 
         Raises:
-          StageError, DeviceBusyError: as `run`.
+          StageError, DeviceBusyError: as for `run`.
         """
         process: Any = multiprocessing.current_process()
-        if isinstance(process, TaskProcess):  # Luigi forked
+        if isinstance(process, TaskProcess):  # Luigi forked it for this task
             processes.die_with_parent(process._parent_pid)
-        name = " ".join(filter(None, [self.name, part]))
         try:
-            with contextlib.ExitStack() as stack:
-                for before in self.before().values():
-                    before.hold(stack)
-                parts, folder = self.parts(), self.output().folder
-                assert folder is not None
-                self.link(folder)
-                folder.parent.mkdir(parents=True, exist_ok=True)
-                what = f"{name} {folder}"
-                lock = stack.enter_context(locks.lock(lock_of(folder), what, _LOCK_SECONDS, shared=bool(part)))
-                if self.force or outputs.problem(folder):
-                    held = [lock, *self.hold_devices(stack)]
-                    self._expect(parts, "it waited for other runs")
-                    self._make(folder, held, task, part)
-                    _say(f"{name}: done: {folder}")
-                else:
-                    _say(f"{name}: inputs, settings and code are those of an earlier run: {folder}")
+            parts = self._produce_locked(task, share)
         except OSError as error:
             raise StageError(f"{error.filename or self.folder}: cannot be written: {error.strerror}") from error
         self.forget()
-        fingerprint.remember(self.root)
-        self._expect(parts, "it ran; what it made is kept for what that was")
+        key_cache.CACHE.save(self.root)
+        self._require_unchanged(parts, "it ran; its output was stored under its old key")
 
-    def _expect(self, parts: Parts, meanwhile: str) -> None:
-        """Raises a StageError if the stage depends on something else now than at first, on `parts`."""
-        fingerprint.forget()
-        changes = list(reasons.differences(self.parts(), parts))
-        if changes:
-            words = "{}: {} while {}; start again"
-            raise StageError(words.format(self.name, reasons.in_words(changes), meanwhile))
+    def _produce_locked(self, task: luigi.Task, share: str) -> KeyParts:
+        """Lock inputs, output and devices and run the stage; return the key parts that the output has."""
+        name = f"{self.name} {share}".rstrip()
+        with contextlib.ExitStack() as stack:
+            for upstream in self.upstream().values():
+                upstream.lock_output(stack)
+            parts, folder = self.key_parts(), self.output().folder
+            assert folder is not None
+            self.link(folder)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context(publishing.lock_for_writing(folder, f"{name} {folder}", shared=bool(share)))
+            if self.force or integrity.problem(folder):
+                descriptors = [lock, *self.lock_devices(stack)]
+                self._require_unchanged(parts, "it waited for other runs")
+                self._run_child(folder, descriptors, task, share)
+                _print_status(f"{name}: done: {folder}")
+            else:
+                _print_status(f"{name}: reused an output with the same inputs, settings and code: {folder}")
+        return parts
 
-    def hold(self, stack: contextlib.ExitStack) -> None:
-        """Has nobody replace or remove the output until `stack` ends, and looks at all of it anew.
+    def _require_unchanged(self, parts: KeyParts, event: str) -> None:
+        """Compare the current key parts with `parts`.
 
         Raises:
-          StageError: it is not what its manifest says.
+          StageError: they differ; `event` completes the message "changed while …".
+        """
+        key_cache.CACHE.recheck_sources()
+        changes = list(reasons.differences(self.key_parts(), parts))
+        if changes:
+            raise StageError(f"{self.name}: {reasons.summarize(changes)} while {event}; run the command again")
+
+    def lock_output(self, stack: contextlib.ExitStack) -> None:
+        """Lock the output against replacement and removal until `stack` closes, and verify its content.
+
+        Raises:
+          StageError: the output is missing or differs from its manifest.
         """
         self.forget()
-        folder, found = self.output().folder, "output missing"
-        if folder:
-            stack.enter_context(locks.lock(lock_of(folder), str(folder), _LOCK_SECONDS, shared=True))
-            found = outputs.problem(folder, thorough=True)
-        if not folder or found:
-            outputs.forget(folder or self.folder)
-            raise StageError(f"{folder or self.task_family}: {found}; start again, and it is made again")
-        outputs.remember(folder)
+        folder = self.output().folder
+        if folder is None:
+            raise StageError(f"{self.task_family}: output missing; run the command again to rebuild it")
+        publishing.lock_for_reading(folder, stack)
 
-    def hold_devices(self, stack: contextlib.ExitStack) -> List[int]:
-        """Locks the devices that the stage has for itself until `stack` ends; returns the locks' descriptors."""
+    def lock_devices(self, stack: contextlib.ExitStack) -> List[int]:
+        """Lock the devices that the stage needs for itself until `stack` closes; return the locks' descriptors."""
         return []
 
-    def _make(self, folder: Path, held: List[int], task: luigi.Task, part: str) -> None:
-        """Runs the stage, or a part of it, in a child process that holds the locks `held` as well."""
-        words = list(filter(None, [self.verb, part.replace(" ", "-"), folder.name]))
-        why, log = self.reason(), self.root / "logs" / "{}.log".format("-".join(words))
-        _say("{}: started: {} (log: {})".format(" ".join(filter(None, [self.name, part])), why, log))
-        _tell(task.set_tracking_url, log.as_uri())
-        parts = self.parts()
-        covers = {"settings": parts.settings, "code": parts.code, "tensorflow": parts.tensorflow}
-        facts = folder.with_name(folder.name + ".facts.json")
-        code_hash = fingerprint.key(parts.code)
-        outputs.write_json(configuration_of(folder), redact_config(self.experiment))
-        known = {"key": folder.name, "run": self._run, "why": why, "code": code_hash, "covers": covers}
-        outputs.write_json(facts, known)
-        command = [sys.executable, "-m", "fse", self.verb, "--config", str(configuration_of(folder))]
-        for role, before in self.before().items():
-            command += ["--" + flag_of(role), str(before.output().folder)]
-        command += ["--output", str(folder), "--facts", str(facts), "--share" if part else "--replace"]
-        child_process.run(command, log, _progress(task), held, environment=self.untold())
+    def _run_child(self, folder: Path, descriptors: List[int], task: luigi.Task, share: str) -> None:
+        """Run the stage in a child process, which inherits the locks `descriptors`."""
+        parts, reason = self.key_parts(), self.reason()
+        log_name = "-".join(filter(None, [self.verb, share.replace(" ", "-"), folder.name]))
+        log = self.root / "logs" / f"{log_name}.log"
+        _print_status(f"{f'{self.name} {share}'.rstrip()}: started: {reason} (log: {log})")
+        manifest_extra = {
+            "key": folder.name,
+            "run": self._run_id,
+            "why": reason,
+            "code": key_cache.digest_of(parts.code),
+            "covers": {"settings": parts.settings, "code": parts.code, "tensorflow": parts.tensorflow},
+        }
+        inputs = {role: upstream.output().folder for role, upstream in self.upstream().items()}
+        command = stage_process.prepare(self.verb, self.experiment, inputs, folder, manifest_extra, bool(share))
+        report = stage_process.progress_reporter(task, log)
+        child_process.run(command, log, report, descriptors, environment=self.secret_env())
 
-    def untold(self) -> Dict[str, str]:
-        """Environment variables that tell the child what nobody else is to see."""
+    def secret_env(self) -> Dict[str, str]:
+        """Return environment variables that pass secrets to the child, which its command line and files must not show."""
         return {}
 
     def link(self, folder: Path) -> None:
-        """Leads from the experiment to the output, before it is there: so Clean knows that it is wanted."""
-        point(self.root / self.experiment.experiment.name / "stages" / self.name, folder)
+        """Link the experiment's folder to the output.
+
+        The link is made before the output exists, so that Clean keeps the unfinished output.
+        """
+        replace_symlink(self.root / self.experiment.experiment.name / "stages" / self.name, folder)
 
 
-def _progress(task: luigi.Task) -> Any:
-    """A function that shows the progress in a line of a child's output on the scheduler's page."""
-    last = [0.0]
-
-    def show(line: str) -> None:
-        found = re.search(r"(\d+)%\|", line)
-        if found and time.monotonic() - last[0] >= 1.0:
-            last[0] = time.monotonic()
-            _tell(task.set_progress_percentage, int(found.group(1)))
-            _tell(task.set_status_message, line)
-
-    return show
+def _state_reason(folder: Path) -> str:
+    """Return why the output in `folder` is missing although a run began or finished it; '' if neither happened."""
+    if os.path.lexists(folder):
+        return integrity.problem(folder)
+    building = building_folder(folder)
+    if (building / CLAIMS).exists():
+        return "several processes began it"
+    if building.exists():
+        return "an earlier attempt was interrupted"
+    return "output missing" if publishing.config_path(folder).exists() else ""
 
 
-def _tell(setter: Any, value: Any) -> None:
-    """Luigi has these setters while it runs a task, and they fail when the central scheduler is away."""
-    if setter is not None:
-        with contextlib.suppress(RPCError):
-            setter(value)
-
-
-def all_settings(experiment: Config) -> Dict[str, Any]:
-    """The configuration by `section.key`, as JSON values."""
+def flat_settings(experiment: Config) -> Dict[str, Any]:
+    """Return the configuration as JSON values by `section.key`."""
     tables = as_tables(experiment)
     return {f"{section}.{key}": value for section in tables for key, value in tables[section].items()}
 
 
-def lock_of(folder: Path) -> Path:
-    """The lock file of an output."""
-    return folder.with_name(folder.name + ".lock")
+def require_complete(tasks: Sequence[StageTask]) -> None:
+    """Check that tasks which Luigi believes to be done are complete here.
 
-
-def building(folder: Path) -> Path:
-    """Where an output is made."""
-    return folder.with_name(folder.name + ".building")
-
-
-def configuration_of(folder: Path) -> Path:
-    """The configuration with which an output was begun."""
-    return folder.with_name(folder.name + ".json")
-
-
-def need(tasks: List[StageTask]) -> None:
-    """Raises a StageError if the output of one is not there, though Luigi believes that it was made."""
+    Raises:
+      StageError: an output is missing.
+    """
     missing = sorted({task.name for task in tasks if not task.complete()})
     if missing:
-        words = "{}: made by other code or of other data than are here now, or removed meanwhile; start again"
-        raise StageError(words.format(", ".join(missing)))
-
-
-def point(link: Path, target: Path) -> None:
-    """Makes a relative symbolic link, in place of another."""
-    if link.is_symlink() and os.readlink(str(link)) == os.path.relpath(str(target), str(link.parent)):
-        return
-    link.parent.mkdir(parents=True, exist_ok=True)
-    temporary = link.with_name(f"{link.name}.{socket.gethostname()}-{os.getpid()}.new")
-    with contextlib.suppress(FileNotFoundError):
-        temporary.unlink()
-    temporary.symlink_to(os.path.relpath(str(target), str(link.parent)))
-    os.replace(str(temporary), str(link))
-
-
-def end(error: FseError, code: int) -> NoReturn:
-    """Ends the program on Luigi's command line; elsewhere raises the error."""
-    if CmdlineParser.get_instance() is None:
-        raise error
-    print(f"error: {error}", file=sys.stderr)
-    raise SystemExit(code) from None
+        raise StageError(
+            f"{', '.join(missing)}: no output for the current code and data; another host made it with other code or data, "
+            "or it was removed; run the command again"
+        )
 
 
 @StageTask.event_handler(luigi.Event.DEPENDENCY_PRESENT)
-def _say_complete(task: StageTask) -> None:
-    for other in [*task.before().values(), task]:
-        outputs.remember(other.folder / str(other.made()["key"]))
-    fingerprint.remember(task.root)
-    with contextlib.suppress(OSError):
-        task.link(task.folder / str(task.made()["key"]))
-    _say(f"{task.name}: already done: {task.output().folder}")
+def _report_complete(task: StageTask) -> None:
+    for stage in [*task.upstream().values(), task]:
+        integrity.remember(stage.folder / str(stage.manifest()["key"]))
+    key_cache.CACHE.save(task.root)
+    with contextlib.suppress(OSError):  # the workspace is read-only
+        task.link(task.folder / str(task.manifest()["key"]))
+    _print_status(f"{task.name}: already done: {task.output().folder}")
 
 
-def _say(line: str) -> None:
+def _print_status(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-@functools.lru_cache(maxsize=None)
-def _load(path: str, overrides: str) -> Config:
-    experiment = configuration.load(path or None, overrides)
-    if {experiment.dataset.name, configuration.for_evaluation(experiment).dataset.name} != {"synthetic"}:
-        from fse.datasets import registry
-
-        registry.check(experiment)
-    return experiment
-
-
-def metrics_of(folder: Path) -> Dict[str, Any]:
-    """The contents of an evaluation's `metrics.json`."""
-    return dict(json.loads((folder / "metrics.json").read_text()))

@@ -1,50 +1,47 @@
-"""A pipeline of three stages that are quick: First -> Second -> Third, each a function in a file that tests rewrite."""
+"""A pipeline of three fast stages: First -> Second -> Third, each a function in a file that tests rewrite."""
 
 from pathlib import Path
 from typing import Any, Dict, List
 
 import luigi
+import pytest
 from luigi.task_register import Register
 
 from fse.config import redact_config
 from fse.runtime import git, manifests, outputs
-from tasks.caching import code_identity, fingerprint
+from tasks.caching import code_identity, key_cache, source_modules
 from tasks.stages.stage_task import StageTask
 
-# What `set_up` prepares and tests change: settings by stage, sources by stage; and which stages were made, in order.
+# `set_up` fills these and tests change them: settings and sources by stage.
 settings: Dict[str, Any] = {}
 sources: Dict[str, str] = {}
-made: List[str] = []
+# The stages that ran, in their order.
+executed: List[str] = []
 
 
 class Toy(StageTask):
-    """A stage that hands a number on."""
+    """A stage that passes on a number."""
 
     def settings(self) -> Dict[str, Any]:
         return {"toy." + self.verb: settings[self.verb]}
 
     def code(self) -> Dict[str, str]:
-        return fingerprint.code("toy.code:" + self.verb, self.root)
+        return key_cache.CACHE.code("toy.code:" + self.verb, self.root)
 
-    def hold_devices(self, stack: Any) -> List[int]:
-        made.append(self.verb)
+    def lock_devices(self, stack: Any) -> List[int]:
+        executed.append(self.verb)
         return []
 
-    def _make(self, folder: Path, held: List[int], task: luigi.Task, part: str) -> None:
-        parts = self.parts()
+    def _run_child(self, folder: Path, descriptors: List[int], task: luigi.Task, share: str) -> None:
+        parts = self.key_parts()
         covers = {"settings": parts.settings, "code": parts.code, "tensorflow": ""}
-        inputs = {role: task.output().folder for role, task in self.before().items()}
-        facts = manifests.new_manifest(
-            self.verb,
-            redact_config(self.experiment),
-            "cpu",
-            inputs,
-            {"key": folder.name, "run": self._run, "covers": covers},
-        )
+        extra = {"key": folder.name, "run": self._run_id, "covers": covers, "why": self.reason()}
+        inputs = {role: require_folder(task) for role, task in self.upstream().items()}
+        manifest = manifests.new_manifest(self.verb, redact_config(self.experiment), "cpu", inputs, extra)
         names: Dict[str, Any] = {}
-        exec((code_identity.PACKAGES["toy"] / "code.py").read_text(), names)
+        exec((source_modules.PACKAGES["toy"] / "code.py").read_text(), names)
         values = [int((path / "number").read_text()) for path in inputs.values()]
-        with outputs.atomic_output(folder, dict(facts, why=self.reason()), replace=True) as building:
+        with outputs.atomic_output(folder, manifest, replace=True) as building:
             (building / "number").write_text(str(names[self.verb](settings[self.verb], *values)))
 
 
@@ -62,14 +59,16 @@ class Third(Toy):
     inputs = (Second,)
 
 
-KINDS = {"first": First, "second": Second, "third": Third}
+STAGES = {"first": First, "second": Second, "third": Third}
 
 
-def set_up(folder: Path, monkeypatch: Any) -> None:
-    """Begins afresh in an empty folder."""
-    monkeypatch.setitem(code_identity.PACKAGES, "toy", folder / "toy")
+def set_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start with an empty workspace and an empty cache of keys; `folder` becomes the current folder."""
+    code_identity.forget()
+    monkeypatch.setitem(source_modules.PACKAGES, "toy", folder / "toy")
+    monkeypatch.setattr(key_cache, "CACHE", key_cache.KeyCache())
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(git, "source_state", lambda file: None)  # three processes each time
+    monkeypatch.setattr(git, "source_state", lambda file: None)  # saves three processes per output
     (folder / "toy").mkdir()
     (folder / "toy" / "__init__.py").write_text("")
     settings.clear()
@@ -80,35 +79,40 @@ def set_up(folder: Path, monkeypatch: Any) -> None:
         second="def second(x, y):\n    return x * 10 + y\n",
         third="def third(x, y):\n    return x + helper(y)\ndef helper(y):\n    return y // 2\n",
     )
-    made.clear()
-    changed()
+    executed.clear()
+    apply_changes()
 
 
-def changed() -> None:
-    """After settings or sources changed: what a new process would see."""
-    file, text = code_identity.PACKAGES["toy"] / "code.py", "\n".join(sources.values())
+def apply_changes() -> None:
+    """Make changes of settings and sources visible, as to a new process."""
+    file, text = source_modules.PACKAGES["toy"] / "code.py", "\n".join(sources.values())
     if not file.exists() or file.read_text() != text:
         file.write_text(text)
-    fingerprint.forget()
+    key_cache.CACHE.recheck_sources()
     Register.clear_instance_cache()
 
 
 def run(task: str = "third", **parameters: Any) -> List[str]:
-    """Runs up to a stage with Luigi; returns the stages that were made."""
-    made.clear()
-    changed()
-    assert luigi.build([KINDS[task](**parameters)], local_scheduler=True, log_level="CRITICAL")
-    return list(made)
+    """Run a stage and what it needs with Luigi; return the stages that were executed."""
+    executed.clear()
+    apply_changes()
+    assert luigi.build([STAGES[task](**parameters)], local_scheduler=True, log_level="CRITICAL")
+    return list(executed)
 
 
 def folder(task: str = "third") -> Path:
-    """Where the output of a stage is."""
-    changed()
-    found = KINDS[task]().output().folder
-    assert found is not None
-    return found
+    """Return the output folder of a stage."""
+    apply_changes()
+    return require_folder(STAGES[task]())
+
+
+def require_folder(task: StageTask) -> Path:
+    """Return the output folder of a task whose inputs exist."""
+    output = task.output().folder
+    assert output is not None
+    return output
 
 
 def number(task: str = "third") -> int:
-    """What a stage handed on."""
+    """Return the number that a stage passes on."""
     return int((folder(task) / "number").read_text())

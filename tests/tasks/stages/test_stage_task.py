@@ -6,25 +6,22 @@ import multiprocessing
 import os
 import shutil
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Set, Tuple
+from typing import Any, Dict, List, Set, Tuple
 
 import luigi
 import numpy as np
 import pytest
 
 from fse.errors import StageError
-from fse.runtime import locks, outputs
+from fse.runtime import clock, locks, manifests
+from fse.runtime.manifests import MANIFEST, read_manifest
+from tasks.caching import key_cache
 from tests.tasks import toy
 
 ALL = ["first", "second", "third"]
 
 
-@pytest.fixture(autouse=True)
-def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    toy.set_up(tmp_path, monkeypatch)
-    yield
-    monkeypatch.undo()
-    toy.fingerprint.forget()
+pytestmark = pytest.mark.usefixtures("toy_pipeline")
 
 
 def test_a_stage_runs_once() -> None:
@@ -83,23 +80,23 @@ def test_an_edited_output_is_made_again() -> None:
 
 
 def test_an_edit_that_is_only_seen_when_the_output_is_used_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outputs, "MANY", 0)  # an output of very many files
-    original = outputs._describe
+    monkeypatch.setattr(manifests, "MAX_LISTED_FILES", 0)  # an output of very many files
+    original = manifests.measure_output
 
     def in_a_folder(building: Path, *rest: Any) -> Dict[str, Any]:
         (building / "in").mkdir(exist_ok=True)
         shutil.copy(str(building / "number"), str(building / "in" / "number"))
         return original(building, *rest)
 
-    monkeypatch.setattr(outputs, "_describe", in_a_folder)
+    monkeypatch.setattr(manifests, "measure_output", in_a_folder)
     toy.run()
     (toy.folder("second") / "in" / "number").write_text("99")
     assert toy.run() == []  # too many files to look at each
     toy.settings["third"] = 2
-    toy.changed()
+    toy.apply_changes()
     task = toy.Third()
     with pytest.raises(
-        StageError, match=r"content differs from manifest: in/number; start again, and it is made again"
+        StageError, match=r"content differs from manifest: in/number; run the command again to rebuild it"
     ):
         task.run()
     assert toy.run() == ["second", "third"]
@@ -107,12 +104,12 @@ def test_an_edit_that_is_only_seen_when_the_output_is_used_stops_the_run(monkeyp
 
 def test_a_truncated_manifest_is_a_reason_to_run_and_a_newer_one_an_error() -> None:
     toy.run()
-    manifest = toy.folder("third") / outputs.MANIFEST
+    manifest = toy.folder("third") / MANIFEST
     manifest.write_text("{")
     assert toy.Third().reason() == "manifest cannot be read"
     assert toy.run() == ["third"]
     manifest.write_text('{"schema": 99}')
-    toy.changed()
+    toy.apply_changes()
     with pytest.raises(StageError, match="newer version"):
         toy.Third().complete()
 
@@ -120,15 +117,15 @@ def test_a_truncated_manifest_is_a_reason_to_run_and_a_newer_one_an_error() -> N
 def test_code_that_changes_while_a_run_is_under_way_counts_for_the_stages_after(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(toy.fingerprint, "_TRUSTED_SECONDS", -1.0)
-    original = toy.Second._make
+    monkeypatch.setattr(key_cache, "SOURCES_VALID_SECONDS", -1.0)
+    original = toy.Second._run_child
 
     def make(self: Any, *rest: Any) -> None:
         original(self, *rest)
         file = Path("toy/code.py")
         file.write_text(file.read_text().replace("y // 2", "y // 3"))
 
-    monkeypatch.setattr(toy.Second, "_make", make)
+    monkeypatch.setattr(toy.Second, "_run_child", make)
     assert toy.run() == ALL
     toy.sources["third"] = toy.sources["third"].replace("y // 2", "y // 3")
     assert toy.run() == []
@@ -144,15 +141,17 @@ def test_a_stage_whose_own_code_changed_while_it_ran_says_so_and_what_it_made_is
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     toy.run("first")
-    original = toy.Second._make
+    original = toy.Second._run_child
 
     def make(self: Any, *rest: Any) -> None:
         original(self, *rest)
         _edit("x * 10 + y", "x * 11 + y")
 
     with monkeypatch.context() as patch:
-        patch.setattr(toy.Second, "_make", make)
-        with pytest.raises(StageError, match=r"Second: code of toy.code.second changed while it ran; .* start again"):
+        patch.setattr(toy.Second, "_run_child", make)
+        with pytest.raises(
+            StageError, match=r"Second: code of toy.code.second changed while it ran; .* run the command again"
+        ):
             toy.Second().run()
     assert toy.run("second") == []
     toy.sources["second"] = toy.sources["second"].replace("x * 10 + y", "x * 11 + y")
@@ -169,7 +168,7 @@ def test_code_that_changed_while_a_stage_waited_for_a_device_makes_nothing_under
         return []
 
     with monkeypatch.context() as patch:
-        patch.setattr(toy.Second, "hold_devices", wait)
+        patch.setattr(toy.Second, "lock_devices", wait)
         with pytest.raises(StageError, match="code of toy.code.second changed while it waited for other runs"):
             toy.Second().run()
     assert toy.run("second") == ["second"]
@@ -190,11 +189,11 @@ def test_a_stage_in_the_middle_can_be_forced_and_what_depends_on_it_follows(
     settings = luigi.configuration.get_config()
     settings.set("Second", "force", "true")
     try:
-        toy.changed()
+        toy.apply_changes()
         assert luigi.build([toy.Third()], local_scheduler=True, log_level="CRITICAL", workers=workers)
     finally:
         settings.remove_section("Second")
-    assert outputs.read_manifest(toy.folder("second"))["why"] == "--force"
+    assert read_manifest(toy.folder("second"))["why"] == "--force"
     assert toy.number() == 11
     assert toy.run() == []
 
@@ -202,9 +201,9 @@ def test_a_stage_in_the_middle_can_be_forced_and_what_depends_on_it_follows(
 @pytest.mark.parametrize(("name", "value"), [("files", None), ("covers", []), ("key", 7), ("seconds", "long")])
 def test_a_manifest_without_what_every_manifest_has_is_none(name: str, value: Any) -> None:
     toy.run()
-    file = toy.folder("second") / outputs.MANIFEST
+    file = toy.folder("second") / MANIFEST
     file.write_text(json.dumps(dict(json.loads(file.read_text()), **{name: value})))
-    toy.changed()
+    toy.apply_changes()
     assert toy.Second().reason() == "manifest cannot be read"
     assert toy.run() == ["second"]
 
@@ -217,7 +216,7 @@ def test_a_clock_that_went_back_changes_nothing(monkeypatch: pytest.MonkeyPatch)
         def now(cls, tz: Any = None) -> "datetime.datetime":
             return datetime.datetime(cls.year_now, 1, 1, tzinfo=tz)
 
-    monkeypatch.setattr(outputs.datetime, "datetime", Clock)
+    monkeypatch.setattr(clock.datetime, "datetime", Clock)
     toy.run()
     for path in Path.cwd().rglob("*"):
         os.utime(str(path), (4e9, 4e9))
@@ -237,10 +236,10 @@ def test_a_clock_that_went_back_changes_nothing(monkeypatch: pytest.MonkeyPatch)
 
 def test_force_runs_a_complete_stage_again_and_keeps_the_old_output_until_then() -> None:
     toy.run()
-    before = outputs.read_manifest(toy.folder("second"))
+    before = read_manifest(toy.folder("second"))
     assert toy.run("second", force=True) == ["second"]
-    assert outputs.read_manifest(toy.folder("second"))["started"] >= before["started"]
-    assert outputs.read_manifest(toy.folder("second"))["why"] == "--force"
+    assert read_manifest(toy.folder("second"))["started"] >= before["started"]
+    assert read_manifest(toy.folder("second"))["why"] == "--force"
     assert toy.run("second", force=True) == ["second"]
     assert toy.run() == []
 
@@ -248,14 +247,14 @@ def test_force_runs_a_complete_stage_again_and_keeps_the_old_output_until_then()
 def test_a_forced_run_that_fails_leaves_the_old_output(capsys: pytest.CaptureFixture[str]) -> None:
     toy.run()
     toy.settings["third"] = "no number"
-    toy.changed()
+    toy.apply_changes()
     assert not luigi.build([toy.Third(force=True)], local_scheduler=True, log_level="CRITICAL")
     toy.settings["third"] = 1
     assert toy.run() == []
 
 
 def test_only_refuses_to_run_anything_before() -> None:
-    with pytest.raises(StageError, match=r"Third --only: it needs what is not there: Second \(never run\)"):
+    with pytest.raises(StageError, match=r"Third --only: missing inputs: Second \(never run\)"):
         toy.Third(only=True)
     toy.run("second")
     assert toy.run(only=True) == ["third"]
@@ -282,13 +281,13 @@ def test_inputs_are_held_while_a_stage_runs(monkeypatch: pytest.MonkeyPatch) -> 
     toy.run("second")
     lock = toy.folder("second").with_name(toy.folder("second").name + ".lock")
     free: List[bool] = []
-    original = toy.Third._make
+    original = toy.Third._run_child
 
     def make(self: Any, *rest: Any) -> None:
         free.append(locks.is_free(lock))
         original(self, *rest)
 
-    monkeypatch.setattr(toy.Third, "_make", make)
+    monkeypatch.setattr(toy.Third, "_run_child", make)
     toy.run()
     assert free == [False]
     assert locks.is_free(lock)
@@ -298,8 +297,8 @@ def test_keys_are_the_same_in_another_folder(tmp_path: Path, monkeypatch: pytest
     toy.run()
     keys = [toy.folder(name).name for name in ALL]
     shutil.copytree(str(tmp_path / "workspace"), str(tmp_path / "elsewhere"))
-    toy.changed()
-    assert [toy.KINDS[name](workspace="elsewhere").output().folder.name for name in ALL] == keys
+    toy.apply_changes()
+    assert [toy.STAGES[name](workspace="elsewhere").output().folder.name for name in ALL] == keys
     assert toy.run(workspace="elsewhere") == []
 
 
@@ -312,10 +311,10 @@ def test_a_workspace_that_can_only_be_read_serves_what_is_there(
     def refuse(*_: Any) -> None:
         raise OSError(30, "Read-only file system", "workspace")
 
-    monkeypatch.setattr(outputs.os, "replace", refuse)
+    monkeypatch.setattr(Path, "replace", refuse)
     assert toy.run() == []
     toy.settings["third"] = 2
-    toy.changed()
+    toy.apply_changes()
     with pytest.raises(StageError, match="Read-only file system"):
         toy.Third().run()
 
