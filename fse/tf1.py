@@ -1,8 +1,8 @@
-"""The one door to TensorFlow: graph mode, the same names on 1.15 and on current releases.
+"""The only module that imports TensorFlow: graph mode, with the same names on 1.15 and on current releases.
 
     from fse.tf1 import tf
 
-Nothing else in the package imports tensorflow, and nothing uses `tf.contrib`.
+No code uses `tf.contrib`, which TensorFlow 2 does not have.
 """
 
 import logging
@@ -10,18 +10,18 @@ import os
 import sys
 import warnings
 
-# The C++ side's start-up chatter (no CUDA here, oneDNN is on) is not the user's business.
+# Hide the start-up messages of TensorFlow's C++ code ("no CUDA", "oneDNN is on"), which users cannot act on.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# Nor are the deprecation notices of graph mode, which is what this package is written in.
+# Hide the deprecation notices of graph mode, which this package uses on purpose.
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
-# Current TensorFlow imports Keras too where it finds it: a third of the time, 70 MB, and nothing here uses it.
+# Keep current TensorFlow from importing Keras: nothing here uses it, and it costs a third of the import time and 70 MB.
 _without_keras = "keras" not in sys.modules
 if _without_keras:
     sys.modules["keras"] = None  # type: ignore[assignment]
 try:
     with warnings.catch_warnings():
-        # TensorFlow 1.15 on its contemporary NumPy warns about its own dtype tables while it is imported.
+        # TensorFlow 1.15 with the NumPy of its time warns about its own dtype tables during the import.
         warnings.simplefilter("ignore")
         import tensorflow.compat.v1 as tf
 finally:
@@ -30,15 +30,16 @@ finally:
 
 tf.disable_v2_behavior()
 
-# For the functions of a data set. Otherwise AutoGraph rewrites them and what they call, and that of TensorFlow 1.15 takes a
-# comprehension's two `for`s in the wrong order: views were interpolated between the wrong pixels.
-as_written = tf.autograph.experimental.do_not_convert
+# A decorator for functions that a data set maps. Without it, AutoGraph rewrites these functions and what they call. That
+# of TensorFlow 1.15 swaps the two `for`s of a nested comprehension: views were interpolated between the wrong pixels.
+without_autograph = tf.autograph.experimental.do_not_convert
 
-__all__ = ["as_written", "reason", "tf"]
+__all__ = ["error_message", "tf", "without_autograph"]
 
 
-def reason(error: "tf.errors.OpError") -> str:
-    """What an error of TensorFlow's says, in one line: without the call stack that current releases put before it."""
-    _, stack, after = error.message.rpartition("\nNode: ")
-    said = after.split("\n", 1)[1] if stack else after.replace("Graph execution error:", "", 1)
-    return str(said.strip().split("\n")[0])
+def error_message(error: "tf.errors.OpError") -> str:
+    """Return the message of a TensorFlow error in one line, without the call stack of current releases before it."""
+    _, stack, after_stack = error.message.rpartition("\nNode: ")
+    # After "Node: " follow the name of the operation, and on the next line the message.
+    message = after_stack.split("\n", 1)[1] if stack else after_stack.replace("Graph execution error:", "", 1)
+    return str(message.strip().split("\n")[0])

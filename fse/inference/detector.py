@@ -1,4 +1,4 @@
-"""Running an exported detector (`fse.inference.export` says what is in its folder)."""
+"""Running an exported detector. `fse.inference.export` describes the files in its folder."""
 
 import json
 from pathlib import Path
@@ -12,23 +12,23 @@ from fse.tf1 import tf
 
 
 class Detection(NamedTuple):
-    """landmarks: float32 [n, K, 2], in [-1, 1] over the view. heatmaps: float32 [n, rows, columns, K], each sums to 1."""
+    """The output of a detector for n views."""
 
-    landmarks: np.ndarray
-    heatmaps: np.ndarray
+    landmarks: np.ndarray  # float32 [n, K, 2], points (x, y) in [-1, 1] over the view
+    heatmaps: np.ndarray  # float32 [n, rows, columns, K], each map sums to 1
 
 
 class Detector:
-    """A frozen detector in a session of its own; a context manager.
+    """A frozen detector with a session of its own; a context manager.
 
     description: the contents of `model.json`.
     """
 
     def __init__(self, folder: Path):
-        """Loads `model.pb` and `model.json` from `folder`.
+        """Load `model.pb` and `model.json` from `folder`.
 
         Raises:
-          ExportError: one of them is missing or not what it should be.
+          ExportError: a file is missing or invalid.
         """
         self.description: Dict[str, Any] = read_description(folder)
         graph_def = tf.GraphDef()
@@ -38,28 +38,29 @@ class Detector:
             with self.graph.as_default():
                 names = ["images:0", "landmarks:0", "heatmaps:0"]
                 self.tensors = tf.import_graph_def(graph_def, return_elements=names, name="")
-        except Exception as error:  # protobuf raises its own kinds, of no common base
+        except Exception as error:  # protobuf's exceptions have no common base class
             raise ExportError("{}: not a model of this program ({})".format(folder / "model.pb", error)) from None
         self.session = tf.Session(graph=self.graph, config=cpu.session_config(0))
 
-    def __call__(self, images: np.ndarray) -> Detection:
-        """Detects landmarks in views, uint8 [n, view, view, 3]."""
-        return Detection(*self.session.run(self.tensors[1:], {self.tensors[0]: images}))
+    def __call__(self, views: np.ndarray) -> Detection:
+        """Detect landmarks in views, uint8 [n, view, view, 3], RGB."""
+        images, landmarks, heatmaps = self.tensors
+        return Detection(*self.session.run([landmarks, heatmaps], {images: views}))
 
     def __enter__(self) -> "Detector":
-        """The detector itself."""
+        """Return the detector itself."""
         return self
 
     def __exit__(self, *_: Any) -> None:
-        """Closes the session."""
+        """Close the session."""
         self.session.close()
 
 
 def read_description(folder: Path) -> Dict[str, Any]:
-    """The contents of `model.json`.
+    """Return the contents of `model.json`.
 
     Raises:
-      ExportError: the folder holds no exported model.
+      ExportError: the folder has no exported model.
     """
     try:
         return dict(json.loads((folder / "model.json").read_text()))
@@ -67,13 +68,16 @@ def read_description(folder: Path) -> Dict[str, Any]:
         raise ExportError(f"{folder}: not a folder that `fse export` wrote ({error})") from None
 
 
-def run_frozen(folder: Path, images: np.ndarray) -> Detection:
-    """Loads the exported model once and runs it on views, uint8 [n, view, view, 3]."""
+def run_frozen(folder: Path, views: np.ndarray) -> Detection:
+    """Load an exported model and run it once on views, uint8 [n, view, view, 3]."""
     with Detector(folder) as detect:
-        return detect(images)
+        return detect(views)
 
 
-def central_view(images: np.ndarray, view: int) -> np.ndarray:
-    """The part of the crops that the network sees: [..., size, size, 3] to [..., view, view, 3]."""
-    margin = (images.shape[-2] - view) // 2
-    return images[..., margin : margin + view, margin : margin + view, :]
+def central_view(crops: np.ndarray, view: int) -> np.ndarray:
+    """Return the part of crops that the network sees: [..., size, size, 3] to [..., view, view, 3].
+
+    Crops are larger than the view, so that the warped views of training seldom show what is beyond the crop's edge.
+    """
+    margin = (crops.shape[-2] - view) // 2
+    return crops[..., margin : margin + view, margin : margin + view, :]
