@@ -15,9 +15,9 @@ import numpy as np
 
 from fse import geometry
 from fse.config import Crop, Dataset
-from fse.datasets import annotations, archive, images
+from fse.datasets import annotations, archive, images, split_file
 from fse.errors import ConfigError, DataError, ImageError, RecordError
-from fse.report import data, results
+from fse.report import dataset_overview, formatting
 from fse.runtime import outputs
 
 _LISTED = 12  # names of each kind that are shown
@@ -136,10 +136,10 @@ def _images_in(folder: Path) -> _Found:
     if shards:
         return _shards(shards)
     root = next((folder / name for name in ("images", "images") if (folder / name).is_dir()), folder)
-    names = images.find(root)
+    names = images.list_images(root)
     if not names:
         return _Found([])
-    lines = [("image files", f"{len(names):,}"), ("sizes", data.sizes(root))]
+    lines = [("image files", f"{len(names):,}"), ("sizes", dataset_overview.describe_sizes_below(root))]
     points: Dict[str, np.ndarray] = {}
     if (folder / "landmarks.csv").is_file():
         table = annotations.read(folder / "landmarks.csv")
@@ -153,7 +153,7 @@ def _images_in(folder: Path) -> _Found:
             name = names[place]
             placed = points.get(name, np.zeros((0, 2)))
             if in_pixels and len(placed):
-                placed = geometry.from_pixels(placed, images.size(root / name))
+                placed = geometry.from_pixels(placed, images.upright_size(root / name))
             yield root / name, placed
 
     return _Found(lines, len(names), take)
@@ -182,13 +182,13 @@ def _shards(paths: List[Path]) -> _Found:
             for name, feature in sorted(example.features.feature.items())[:_LISTED]:
                 features.setdefault(name, set()).add(_kind(feature))
             try:
-                sizes.append(images.size(_encoded(example)))
+                sizes.append(images.upright_size(_encoded(example)))
             except ImageError:
                 broken += 1
     listed = sorted(features)[:_LISTED]
     lines += [("feature " + name, " or ".join(sorted(features[name])[:_LISTED])) for name in listed]
     lines.append(("images", f"{len(sizes):,}" + (f", {broken:,} records without" if broken else "")))
-    lines.append(("sizes", data.sizes_in_words(sizes)))
+    lines.append(("sizes", dataset_overview.describe_sizes(sizes)))
 
     def take(places: Set[int]) -> Iterator[_Image]:
         every = (example for path in paths for example in records.examples(path))
@@ -227,7 +227,7 @@ def _archive(path: Path) -> _Found:
     chosen = [name for name in names if images.is_image(name.name)]
     others = [str(name) for name in names if not images.is_image(name.name)]
     lines = [
-        ("archive", f"{_size(archive.size(path))}, {_size(total)} unpacked"),
+        ("archive", f"{_size(split_file.size(path))}, {_size(total)} unpacked"),
         ("files", f"{len(names):,}"),
         ("images", f"{len(chosen):,}"),
     ]
@@ -247,7 +247,7 @@ def _archive(path: Path) -> _Found:
 def _write_sheet(path: Path, found: _Found, sheet: Path) -> None:
     """Writes the contact sheet; images that cannot be decoded are left out, and said so."""
     shown, points, reasons = [], [], []
-    for image, places in found.take(set(data.evenly(found.images, _SHOWN).tolist())):
+    for image, places in found.take(set(dataset_overview.evenly_spaced(found.images, _SHOWN).tolist())):
         try:
             shown.append(images.decode(image, Crop.max_pixels))
             points.append(places)
@@ -257,7 +257,7 @@ def _write_sheet(path: Path, found: _Found, sheet: Path) -> None:
         raise DataError(f"{path}: no image in it for a contact sheet{_because(reasons)}")
     partial = sheet.with_name(sheet.name + ".partial")
     try:
-        data.sheet(shown, points, _TILE, _COLUMNS).save(str(partial), "png")
+        dataset_overview.annotated_contact_sheet(shown, points, _TILE, _COLUMNS).save(str(partial), "png")
         os.replace(str(partial), str(sheet))
     except OSError:
         with contextlib.suppress(OSError):
@@ -291,7 +291,7 @@ def _finite(value: Any) -> Optional[float]:
         number = float(value) if type(value) in (int, float) else None
     except OverflowError:
         return None
-    return None if results.missing(number) else number
+    return None if formatting.is_missing(number) else number
 
 
 def _number(value: Any) -> str:
@@ -300,7 +300,7 @@ def _number(value: Any) -> str:
 
 
 def _seconds(value: Any) -> str:
-    return results.duration(_finite(value))
+    return formatting.format_duration(_finite(value))
 
 
 def _size(value: Any) -> str:

@@ -1,0 +1,1 @@
+"""The HTML report of an experiment, the comparison of a sweep, and drawings of landmarks."""
