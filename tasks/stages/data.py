@@ -8,7 +8,7 @@ from typing import Any, Dict, List, cast
 import luigi
 
 from fse.config import Config, for_evaluation, is_remote
-from fse.stages import EVALUATED
+from fse.stages import EVALUATION_SUFFIX
 from tasks.caching import fingerprint
 from tasks.experiment_task import ExperimentTask
 from tasks.stages.stage_task import StageTask
@@ -56,7 +56,7 @@ class DataTask(StageTask):
     @property
     def name(self) -> str:
         """The stage's name, with a suffix for the images to evaluate on."""
-        return super().name + (EVALUATED if self.data == EVALUATE else "")
+        return super().name + (EVALUATION_SUFFIX if self.data == EVALUATE else "")
 
     def upstream(self) -> Dict[str, StageTask]:
         """Return the upstream stage for the same images."""

@@ -7,7 +7,7 @@ from typing import Any, Dict
 from fse.config import evaluates_other_data, for_evaluation
 from fse.errors import ConfigError
 from fse.redaction import redact_url
-from fse.stages import EVALUATED
+from fse.stages import EVALUATION_SUFFIX
 from tasks.exit_codes import BAD_CONFIGURATION, exit_or_raise
 from tasks.stages.data import EVALUATE, TRAIN, AlignCrop, ConvertTFRecord, Download
 from tasks.stages.stage_task import StageTask, flat_settings
@@ -62,7 +62,7 @@ class Report(StageTask):
         stages = super().upstream()
         if evaluates_other_data(self.experiment):
             for task_class in (Download, AlignCrop, ConvertTFRecord):
-                stages[task_class.verb + EVALUATED] = self.sibling(task_class, data=EVALUATE)
+                stages[task_class.verb + EVALUATION_SUFFIX] = self.sibling(task_class, data=EVALUATE)
         return stages
 
     def settings(self) -> Dict[str, Any]:

@@ -12,7 +12,7 @@ from luigi.rpc import RPCError
 
 from fse.config import Config, redact_config
 from fse.runtime.files import write_json
-from fse.stages import flag_of
+from fse.stages import option_of
 from tasks.caching.publishing import config_path, manifest_extra_path
 
 # The scheduler's page gets the progress at most this often.
@@ -44,7 +44,7 @@ def prepare(
     write_json(manifest_extra_path(output), manifest_extra)
     command = [sys.executable, "-m", "fse", verb, "--config", str(config_path(output))]
     for role, folder in inputs.items():
-        command += ["--" + flag_of(role), str(folder)]
+        command += ["--" + option_of(role), str(folder)]
     command += ["--output", str(output), "--manifest-extra", str(manifest_extra_path(output))]
     return [*command, "--share" if share else "--replace"]
 
