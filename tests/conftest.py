@@ -1,23 +1,19 @@
-"""Tiny experiments that the tests share."""
+"""What all tests share: locks of their own, and a tiny experiment."""
 
-import json
 import signal
-from pathlib import Path
 from typing import Iterator
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from fse import config
 
-# A suite that a shell runs in the background ignores interrupts, and so would the programs that it interrupts.
+# A shell starts background jobs with SIGINT ignored, and child processes inherit that. Tests interrupt theirs.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def own_locks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Trainings of the tests lock devices among themselves: another suite may run beside this one."""
+    """Device locks in a temporary folder, so that two test runs on one host do not wait for each other."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FSE_LOCKS", str(tmp_path_factory.mktemp("locks")))
         yield
@@ -37,32 +33,3 @@ def tiny() -> config.Config:
             "report": {"examples": 3},
         }
     )
-
-
-def write_crops(folder: Path, train: int, test: int, size: int = 20, names: tuple = ("left_eye", "right_eye")) -> Path:
-    """What align-crop writes: colored noise with a bright dot at each landmark."""
-    random = np.random.RandomState(5)
-    (folder / "images").mkdir(parents=True)
-    rows = ["file,source,split" + "".join(f",{name}_x,{name}_y" for name in names)]
-    for number in range(train + test):
-        pixels = random.randint(0, 120, (size, size, 3)).astype(np.uint8)
-        places = random.randint(4, size - 4, (len(names), 2))
-        for x, y in places:
-            pixels[y - 1 : y + 2, x - 1 : x + 2] = 255
-        points = (2.0 * places + 1.0) / size - 1.0
-        Image.fromarray(pixels).save(str(folder / "images" / f"{number:04d}.png"))
-        split = "train" if number < train else "test"
-        values = "".join(f",{value:.6f}" for value in points.ravel())
-        rows.append(f"{number:04d}.png,{number:04d}.jpg,{split}{values}")
-    (folder / "landmarks.csv").write_text("\n".join(rows) + "\n")
-    description = {
-        "images": train + test,
-        "skipped": 0,
-        "splits": {"train": train, "test": test},
-        "landmarks": list(names),
-        "size": size,
-        "mode": "center",
-        "reads_test_annotations": False,
-    }
-    (folder / "crop.json").write_text(json.dumps(description))
-    return folder

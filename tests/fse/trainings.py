@@ -1,4 +1,4 @@
-"""What tests ask of trainings: other settings, and what a checkpoint holds."""
+"""Helpers for tests of trainings: other settings, and the variables of a checkpoint."""
 
 import dataclasses
 from pathlib import Path
@@ -11,14 +11,14 @@ from fse.tf1 import tf
 from fse.training import checkpoint_paths
 
 
-def changed(settings: config.Config, **train: Any) -> config.Config:
-    """The experiment with other settings of `train`."""
+def with_train(settings: config.Config, **train: Any) -> config.Config:
+    """The experiment with other values for these settings of `train`."""
     return dataclasses.replace(settings, train=dataclasses.replace(settings.train, **train))
 
 
-def stored(folder: Path, step: int = 0) -> Dict[str, np.ndarray]:
-    """What the checkpoint of a step, or the newest one, of a training holds, by name."""
-    found = checkpoint_paths.found(folder / "checkpoints")
-    prefix = next(path for path in found if step in (0, checkpoint_paths.step_of(path)))
+def read_checkpoint(folder: Path, step: int = 0) -> Dict[str, np.ndarray]:
+    """The variables of a training's checkpoint by name: of the given step, or of the newest one."""
+    checkpoints = checkpoint_paths.list_checkpoints(folder / "checkpoints")
+    prefix = next(path for path in checkpoints if step in (0, checkpoint_paths.step_of(path)))
     reader = tf.train.NewCheckpointReader(prefix)
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}

@@ -41,14 +41,14 @@ def test_identity_views_show_the_middle_of_the_image() -> None:
 def test_a_shift_by_whole_pixels_moves_the_view_over_the_image() -> None:
     images = noise(1, 12)
     identity = augment.identity_views(SETTINGS, 1)
-    right_by_two = identity._replace(destinations=identity.destinations + np.float32([2 * 2 / 8, 0]))
+    right_by_two = identity._replace(destinations=identity.destinations + np.array([2 * 2 / 8, 0], np.float32))
     np.testing.assert_allclose(rendered(images, right_by_two, 8), images[:, 2:10, 4:12], atol=1e-2)
 
 
 def test_an_image_is_mirrored_beyond_its_edge() -> None:
     images = noise(1, 8)
     identity = augment.identity_views(SETTINGS, 1)
-    left_by_three = identity._replace(destinations=identity.destinations - np.float32([3 * 2 / 8, 0]))
+    left_by_three = identity._replace(destinations=identity.destinations - np.array([3 * 2 / 8, 0], np.float32))
     expected = np.concatenate([images[:, :, 2::-1], images[:, :, :5]], axis=2)
     np.testing.assert_allclose(rendered(images, left_by_three, 8), expected, atol=1e-2)
 
@@ -76,7 +76,7 @@ def test_views_agree_with_an_independent_interpolation_also_beyond_the_edges(
 @pytest.mark.parametrize("widths", [0.0, 1.0, -1.5, 40.0, -101.0])
 def test_an_image_is_mirrored_any_number_of_times(widths: float) -> None:
     images, identity = noise(1, 16), augment.identity_views(SETTINGS, 1)
-    far = identity._replace(destinations=identity.destinations + np.float32([0.0, 2.0 * widths]))
+    far = identity._replace(destinations=identity.destinations + np.array([0.0, 2.0 * widths], np.float32))
     rows = np.floor(np.arange(16) + 16 * widths).astype(int) % 32
     expected = images[:, np.minimum(rows, 31 - rows)]
     np.testing.assert_allclose(rendered(images, far, 16), expected, atol=0.1)
@@ -107,7 +107,7 @@ def test_a_blob_appears_where_the_warp_maps_to_it() -> None:
 def test_colors_change_about_mid_gray() -> None:
     images = np.full((1, 8, 8, 3), 51, np.uint8)  # 0.2
     samples = augment.identity_views(SETTINGS, 1)
-    samples = samples._replace(gains=2.0 * samples.gains, offsets=np.float32([[[0.2, 0.0, 0.6]]]))
+    samples = samples._replace(gains=2.0 * samples.gains, offsets=np.array([[[0.2, 0.0, 0.6]]], np.float32))
     # 0.5 + 2 * (0.2 - 0.5) + offset = -0.1 + offset, within [0, 1]
     np.testing.assert_allclose(rendered(images, samples, 8)[0, 0, 0], [0.1 * 255, 0.0, 0.5 * 255], atol=0.01)
 
