@@ -114,7 +114,7 @@ def highlights(metrics: Dict[str, Any]) -> List[Tuple[str, str, str]]:
         if not is_missing(metrics.get(key)):
             interval = _format_interval(metrics, key, 1, "%")
             constant = "mean shape " + format_number(metrics.get("mean_shape_" + key), 1, "%")
-            remark = f"95\N{NO-BREAK SPACE}%: {interval}; {constant}" if interval else constant
+            remark = f"95\N{NO-BREAK SPACE}% CI {interval}; {constant}" if interval else constant
             rows.append((label, format_number(metrics[key], 1, "%"), remark))
     moved = format_number(metrics.get("equivariance_error"), 1, "%")
     rows.append(("Equivariance error", moved, "of the view's width"))

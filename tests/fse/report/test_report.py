@@ -79,7 +79,7 @@ def test_errors_are_next_to_those_of_the_mean_shape(faces: str) -> None:
     assert "9.81 %9.41\N{EN DASH}10.20 16.52 % \N{MINUS SIGN}41 %" in text
     assert "11.00 % 31.00 % \N{MINUS SIGN}65 %" in text
     assert "25.0 %20.0\N{EN DASH}30.1 66.7 % \N{MINUS SIGN}42 points" in text
-    assert "95 %: 9.4\N{EN DASH}10.2 %; mean shape 16.5 %" in text
+    assert "95 % CI 9.4\N{EN DASH}10.2 %; mean shape 16.5 %" in text
     assert "No better than a constant" not in text
 
 
