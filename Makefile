@@ -1,7 +1,7 @@
-# Two commands: `make run` is the main job, `make test` is everything CI asks for. See README.md.
+# `make run` runs the pipeline; `make test` runs all checks and tests of CI. See README.md.
 
 SHELL := /bin/bash
-# The first Python of this list that is found and has a lock file in requirements/ is the one to run on.
+# `make run` uses the first of these interpreters that exists and has a lock file in requirements/.
 PYTHONS := python3 python3.13 python3.12 python3.11 python3.10 python3.9 python3.7
 LUIGI_TASK ?= FullRun
 ARGS ?=
@@ -10,13 +10,13 @@ ARGS ?=
 
 run: ; @scripts/environment.sh .venv run $(PYTHONS) && .venv/bin/luigi --module pipeline $(LUIGI_TASK) $(ARGS)
 
-# Formatter, linter, type checker and all tests, on both stacks.
+# Formatter, linter, type checker and all tests, on Python 3.7 and current Python.
 test: ; @scripts/test.sh
 
-# The quick part, on current Python.
+# Formatter, linter, type checker and the quick tests, on current Python.
 check: ; @scripts/test.sh quick
 
-# Lock files for every Python, from pyproject.toml; needs uv.
+# Write the lock files of all Python versions from pyproject.toml; needs uv.
 lock: ; @scripts/lock.sh
 
 clean: ; rm -rf .venv .venv-py* build *.egg-info

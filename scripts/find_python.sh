@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Prints the path of the first interpreter of the given names (python3, python3.7, …) that runs and has a lock file.
-# Interpreters that pyenv keeps but does not put on the PATH are found too.
+# Print path and version of the first interpreter of the given names (python3, python3.7, …) that runs and has a lock file.
+# The versions that pyenv installed are searched too, even if they are not on the PATH.
 cd "$(dirname "$0")/.." || exit 1
 for name in "$@"; do
     version=${name#python}
     for candidate in "$name" "${PYENV_ROOT:-$HOME/.pyenv}"/versions/"$version"*/bin/"$name"; do
-        path=$("$candidate" -c 'import sys; print(sys.executable, "%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue
-        read -r executable found <<<"$path"
-        if [ -f "requirements/py$found.txt" ]; then
-            echo "$executable $found"
+        interpreter=$("$candidate" -c 'import sys; print(sys.executable, "%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue
+        read -r executable version_number <<<"$interpreter"
+        if [ -f "requirements/py$version_number.txt" ]; then
+            echo "$executable $version_number"
             exit 0
         fi
     done
 done
-echo "error: found none of $*: Python 3.7 or 3.9 to 3.13 is needed" >&2
+echo "error: none of these interpreters exists: $*; install Python 3.7 or 3.9 to 3.13" >&2
 exit 1

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Writes requirements/pyX.Y.txt (to run) and requirements/pyX.Y-test.txt (to test and check) from pyproject.toml.
+# Write the lock files requirements/pyX.Y.txt (run) and requirements/pyX.Y-test.txt (test and check) from pyproject.toml.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 options=(--quiet --no-header --no-annotate --generate-hashes --python-platform x86_64-unknown-linux-gnu)

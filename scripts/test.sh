@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# All checks and tests on both stacks: Python 3.7 with TensorFlow 1.15, and current Python with current TensorFlow.
-#   scripts/test.sh          everything; a missing interpreter is said aloud, and is an error where CI=true
-#   scripts/test.sh quick    formatter, linter, types and the quick tests, on current Python
+# Run the checks and tests on both stacks: Python 3.7 with TensorFlow 1.15, and current Python with current TensorFlow.
+#   scripts/test.sh          all of them; without Python 3.7 the script prints a warning, and fails if CI=true
+#   scripts/test.sh quick    formatter, linter, type checker and the quick tests, on current Python
 set -euo pipefail
 cd "$(dirname "$0")/.."
 mode=${1:-all}
@@ -27,19 +27,20 @@ if [ "$mode" = quick ]; then
     step $bin/python -m pytest -m "not slow"
 elif [ -n "$installing" ]; then
     wait $installing
-    # Both stacks side by side: much of either's time is waiting for one process. What current Python says comes last.
+    # Run both stacks in parallel: each spends much of its time waiting for a single process. The output of current Python
+    # goes to a file and is printed at the end.
     echo "== $bin/python -m pytest, in the background" >&2
-    said=$(mktemp)
-    $bin/python -m pytest >"$said" 2>&1 &
+    output=$(mktemp)
+    $bin/python -m pytest >"$output" 2>&1 &
     current=$!
-    trap 'kill $current 2>/dev/null || true; rm -f "$said"' EXIT
+    trap 'kill $current 2>/dev/null || true; rm -f "$output"' EXIT
     step .venv-py37/bin/python -m pytest
     wait $current || failed+=("$bin/python -m pytest")
-    cat "$said" >&2
+    cat "$output" >&2
 else
     step $bin/python -m pytest
-    echo "warning: no Python 3.7 here: the tests on TensorFlow 1.15 did NOT run" >&2
-    [ "${CI:-}" != true ] || failed+=("Python 3.7 is missing")
+    echo "warning: Python 3.7 is not installed; the tests on TensorFlow 1.15 did NOT run" >&2
+    [ "${CI:-}" != true ] || failed+=("Python 3.7 is not installed")
 fi
 if [ ${#failed[@]} -gt 0 ]; then
     printf 'FAILED: %s\n' "${failed[@]}" >&2

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# ModelZoo's train_performance_8p.sh: the eight cards of a server, training only, for its speed. --help lists the options; fse/compat/modelzoo.py does it.
+# ModelZoo's train_performance_8p.sh: training on the eight cards of a server to measure its speed.
+# fse/compat/modelzoo.py implements it; --help lists the options.
 #   bash scripts/train_performance_8p.sh --data_path=/data/celeba
 PYTHONPATH=$(cd "$(dirname "$0")/.." && pwd)${PYTHONPATH:+:$PYTHONPATH}
 export PYTHONPATH

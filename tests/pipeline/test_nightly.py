@@ -1,4 +1,4 @@
-"""Nights through the real `luigi` program: good, a regression in the code, a machine that fails, a recovery."""
+"""Nights run by the real `luigi` program: a good night, a regression in the code, a failing machine, a recovery."""
 
 import contextlib
 import csv
@@ -6,6 +6,7 @@ import http.server
 import json
 import shutil
 import sqlite3
+import subprocess
 import threading
 from pathlib import Path
 from typing import Any, Dict, List
@@ -14,8 +15,8 @@ import pytest
 
 from fse.runtime import locks
 from tests.pipeline.program import ROOT, STAGES, TINY, luigi, started
-from tests.tasks.nightly.test_alarms import Post, post_office
-from tests.tasks.nightly.test_bisect import git
+from tests.tasks.nightly.repositories import git
+from tests.tasks.nightly.servers import MailHandler, mail_server
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +37,7 @@ tolerance = 0.1
 [run.metrics.peak_megabytes]
 tolerance = 1.0
 [[hook]]
-command = "sh -c 'cat >> told.jsonl; echo >> told.jsonl'"
+command = "sh -c 'cat >> messages.jsonl; echo >> messages.jsonl'"
 """
 
 
@@ -48,42 +49,45 @@ host = 127.0.0.1
 port = {}
 """
 
-# In fse/evaluation/evaluate.py, in place of its first line: the error is a third larger.
-WORSE = 'summary.update(figures)\n    summary["nme"] *= 1.3'
+# Code for fse/evaluation/evaluate.py that makes the error a third larger, in place of GOOD_CODE.
+GOOD_CODE = "summary.update(figures)"
+BAD_CODE = 'summary.update(figures)\n    summary["nme"] *= 1.3'
 
 
-def copy_of_the_code(folder: Path) -> Path:
-    """What can be changed without changing this repository."""
+def copy_code(folder: Path) -> Path:
+    """Copy the code to a folder, where a test can change it; return the copy's path."""
     for package in ("fse", "tasks", "pipeline", "configs"):
         ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(str(ROOT / package), str(folder / "code" / package), ignore=ignored)
+        shutil.copytree(ROOT / package, folder / "code" / package, ignore=ignored)
     return folder / "code"
 
 
-def night(folder: Path, date: str, *arguments: str, code: Path = ROOT) -> Any:
+def run_night(folder: Path, date: str, *arguments: str, code: Path = ROOT) -> "subprocess.CompletedProcess[str]":
+    """Run a night of the nightly `n.toml`."""
     return luigi(folder, "NightlyRegression", "--config", "n.toml", "--date", date, *arguments, code=code)
 
 
 def verdict(folder: Path, date: str) -> Dict[str, Any]:
+    """Return the content of a night's verdict file."""
     return dict(json.loads((folder / "workspace" / "nightly" / "n" / date / "verdict.json").read_text()))
 
 
-def began(folder: Path, date: str, name: str = "accuracy-1") -> List[str]:
-    """The stages that a night ran, of those that it needed."""
+def executed_stages(folder: Path, date: str, name: str = "accuracy-1") -> List[str]:
+    """Return the stages that a night executed instead of reusing them."""
     log = folder / "workspace" / "logs" / f"nightly-n-{date}-{name}.log"
     return [stage for stage in STAGES if stage + ": started" in log.read_text()]
 
 
-def test_nights(tmp_path: Path) -> None:
+def test_good_bad_broken_and_recovered_nights(tmp_path: Path) -> None:
     (tmp_path / "tiny.toml").write_text(TINY)
     (tmp_path / "n.toml").write_text(NIGHTLY.replace("doctor = false", "doctor = true"))
-    code = copy_of_the_code(tmp_path)
-    good = (code / "fse" / "evaluation.py").read_text()
+    code = copy_code(tmp_path)
+    good = (code / "fse" / "evaluation" / "evaluate.py").read_text()
 
-    first = night(tmp_path, "2026-01-01", code=code)
+    first = run_night(tmp_path, "2026-01-01", code=code)
     assert first.returncode == 0, first.stderr
     assert "n 2026-01-01: pass" in first.stdout
-    assert began(tmp_path, "2026-01-01") == STAGES
+    assert executed_stages(tmp_path, "2026-01-01") == STAGES
     page = tmp_path / "workspace" / "nightly" / "n" / "index.html"
     assert "<h1>pass</h1>" in page.read_text()
     assert verdict(tmp_path, "2026-01-01")["doctor"][0]["fit"]
@@ -99,54 +103,54 @@ def test_nights(tmp_path: Path) -> None:
     )
     assert accepted.returncode == 0, accepted.stderr
     assert "the first" in (tmp_path / "baselines.toml").read_text()
-    again = night(tmp_path, "2026-01-01", code=code)
+    again = run_night(tmp_path, "2026-01-01", code=code)
     assert again.returncode == 0, again.stderr
     assert "n 2026-01-01: pass" in again.stdout
 
-    second = night(tmp_path, "2026-01-02", code=code)
+    second = run_night(tmp_path, "2026-01-02", code=code)
     assert second.returncode == 0, second.stderr
-    assert "Train" in began(tmp_path, "2026-01-02")  # never reused, the data are
-    assert not {"Download", "AlignCrop", "ConvertTFRecord"} & {*began(tmp_path, "2026-01-02")}
+    assert "Train" in executed_stages(tmp_path, "2026-01-02")  # training is never reused, the data stages are
+    assert not {"Download", "AlignCrop", "ConvertTFRecord"} & {*executed_stages(tmp_path, "2026-01-02")}
     stages = verdict(tmp_path, "2026-01-02")["plays"][0]["stages"]
     assert [name for name in STAGES if stages[name]["reused"]][:3] == ["Download", "AlignCrop", "ConvertTFRecord"]
     assert not stages["Train"]["reused"]
 
-    worse = good.replace("summary.update(figures)", WORSE)
-    assert worse != good
-    (code / "fse" / "evaluation.py").write_text(worse)
-    red = night(tmp_path, "2026-01-03", code=code)
+    bad_code = good.replace(GOOD_CODE, BAD_CODE)
+    assert bad_code != good
+    (code / "fse" / "evaluation" / "evaluate.py").write_text(bad_code)
+    red = run_night(tmp_path, "2026-01-03", code=code)
     assert red.returncode == 62, red.stderr
     assert "accuracy.nme repeat: " in red.stdout
     assert "Traceback" not in red.stderr
     assert [play["repeat"] for play in verdict(tmp_path, "2026-01-03")["plays"]] == [False, True]
     assert "<h1>regression</h1>" in page.read_text()
-    shown = night(tmp_path, "2026-01-03", code=code)
+    shown = run_night(tmp_path, "2026-01-03", code=code)
     assert shown.returncode == 62
     assert started(shown) == []
 
     with locks.lock(tmp_path / "fse-device-cpu.lock", "somebody's training", 1.0):
-        broken = night(tmp_path, "2026-01-04", code=code)
+        broken = run_night(tmp_path, "2026-01-04", code=code)
     assert broken.returncode == 61, broken.stderr
     assert verdict(tmp_path, "2026-01-04")["verdict"] == "infrastructure"
     assert "device cpu of this host is in use by" in broken.stdout
     with locks.lock(page.parent / "lock", "another nightly", 1.0):
-        assert night(tmp_path, "2026-01-04", code=code).returncode == 10
+        assert run_night(tmp_path, "2026-01-04", code=code).returncode == 10
     assert verdict(tmp_path, "2026-01-04")["verdict"] == "infrastructure"
 
-    (code / "fse" / "evaluation.py").write_text(good)
+    (code / "fse" / "evaluation" / "evaluate.py").write_text(good)
     of_params = json.dumps({"config": "n.toml"})
     arguments = ["--of", "NightlyRegression", "--of-params", of_params, "--start", "2026-01-01", "--stop", "2026-01-05"]
     recovered = luigi(tmp_path, "RangeDaily", *arguments, "--days-back", "10000", code=code)
     assert recovered.returncode == 0, recovered.stderr
     assert verdict(tmp_path, "2026-01-04")["verdict"] == "pass"
     assert [attempt["verdict"] for attempt in verdict(tmp_path, "2026-01-04")["attempts"]] == ["infrastructure"]
-    told = [json.loads(line)["state"] for line in (tmp_path / "told.jsonl").read_text().splitlines() if line.strip()]
-    assert told == ["regression", "broken", "good"]
+    messages = [line for line in (tmp_path / "messages.jsonl").read_text().splitlines() if line.strip()]
+    assert [json.loads(line)["state"] for line in messages] == ["regression", "broken", "good"]
     assert json.loads((page.parent / "heartbeat").read_text())["verdict"] == "pass"
 
     exported = luigi(tmp_path, "ExportHistory", "--config", "n.toml", "--output-file", "h.csv")
     assert exported.returncode == 0, exported.stderr
-    with open(str(tmp_path / "h.csv"), newline="") as stream:
+    with open(tmp_path / "h.csv", newline="") as stream:
         rows = [row for row in csv.DictReader(stream) if row["metric"] == "nme"]
     assert [row["date"][-1] + row["repeat"] for row in rows] == ["10", "20", "30", "31", "40"]
     assert luigi(tmp_path, "ExportHistory", "--config", "n.toml", "--output-file", "h.jsonl").returncode == 0
@@ -160,10 +164,10 @@ def test_nights(tmp_path: Path) -> None:
     assert {"python", "tensorflow", "machine", "host"} <= {*lines[0]["environment"]}
 
 
-def test_a_machine_that_is_not_fit(tmp_path: Path) -> None:
+def test_a_machine_that_is_not_ready(tmp_path: Path) -> None:
     (tmp_path / "tiny.toml").write_text(TINY)
     (tmp_path / "n.toml").write_text(NIGHTLY.replace("doctor = false", "doctor = true"))
-    broken = night(tmp_path, "2026-01-01", "--set", "train.device=npu")
+    broken = run_night(tmp_path, "2026-01-01", "--set", "train.device=npu")
     assert broken.returncode == 61, broken.stderr
     assert "n 2026-01-01: infrastructure" in broken.stdout
     assert started(broken) == []
@@ -173,23 +177,23 @@ def test_a_machine_that_is_not_fit(tmp_path: Path) -> None:
     assert (report["device"], report["fit"]) == ("npu", False)
     assert record["environment"]["tensorflow"] == report["versions"]["tensorflow"]
     page = (tmp_path / "workspace" / "nightly" / "n" / "index.html").read_text()
-    assert "not fit</b> for train.device=npu" in page
+    assert "not ready</b> for train.device=npu" in page
     assert "npu-smi info" in page  # what to do
     assert "Traceback" not in broken.stderr
 
 
-def test_nights_without_data_or_with_a_history_that_is_newer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the change of state one mail is sent, and none by Luigi itself."""
+def test_nights_without_data_or_with_a_newer_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The nightly sends one mail for the change of state, and Luigi sends none of its own."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     (tmp_path / "tiny.toml").write_text(TINY)
     (tmp_path / "n.toml").write_text(NIGHTLY)
     archive = "dataset.name='archive',dataset.archive='{}'"
     web = http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
-    with post_office() as post, contextlib.closing(web.socket):
+    with mail_server() as mail_host, contextlib.closing(web.socket):
         threading.Thread(target=web.serve_forever, daemon=True).start()
-        (tmp_path / "luigi.cfg").write_text(MAIL.format(post.server_address[1]))
+        (tmp_path / "luigi.cfg").write_text(MAIL.format(mail_host.server_address[1]))
         of_params = json.dumps({"config": "n.toml", "set": archive.format("nowhere.zip")})
-        range_ = [
+        range_arguments = [
             "--of",
             "NightlyRegression",
             "--of-params",
@@ -199,46 +203,46 @@ def test_nights_without_data_or_with_a_history_that_is_newer(tmp_path: Path, mon
             "--stop",
             "2026-01-03",
         ]
-        nothing = luigi(tmp_path, "RangeDaily", *range_, "--days-back", "10000")
-        assert nothing.returncode == 60, nothing.stderr
+        no_data = luigi(tmp_path, "RangeDaily", *range_arguments, "--days-back", "10000")
+        assert no_data.returncode == 60, no_data.stderr
         assert [verdict(tmp_path, "2026-01-0" + day)["verdict"] for day in "12"] == ["no-data"] * 2
-        assert nothing.stdout.count("nowhere.zip: no such file") == 2
-        assert nothing.stdout.index("n 2026-01-01: no-data") < nothing.stdout.index("n 2026-01-02: no-data")
-        address = f"http://127.0.0.1:{web.server_address[1]}/no-such.zip"
-        nobody = night(tmp_path, "2026-01-01", "--set", archive.format(address))
+        assert no_data.stdout.count("nowhere.zip: no such file") == 2
+        assert no_data.stdout.index("n 2026-01-01: no-data") < no_data.stdout.index("n 2026-01-02: no-data")
+        url = f"http://127.0.0.1:{web.server_address[1]}/no-such.zip"
+        not_found = run_night(tmp_path, "2026-01-01", "--set", archive.format(url))
         web.shutdown()
-        assert nobody.returncode == 61, nobody.stderr
+        assert not_found.returncode == 61, not_found.stderr
         assert verdict(tmp_path, "2026-01-01")["verdict"] == "infrastructure"
         history = tmp_path / "workspace" / "nightly" / "n" / "history.sqlite"
         with contextlib.closing(sqlite3.connect(str(history))) as connection:
             connection.execute("PRAGMA user_version = 99")
-        newer = night(tmp_path, "2026-01-01")
+        newer = run_night(tmp_path, "2026-01-01")
     assert newer.returncode == 30, newer.stderr
     assert "written by a newer version of this program" in newer.stderr
-    assert "Traceback" not in nothing.stderr + nobody.stderr + newer.stderr
-    (mail,) = Post.mails
+    assert "Traceback" not in no_data.stderr + not_found.stderr + newer.stderr
+    (mail,) = MailHandler.mails
     assert "Subject: n 2026-01-01: no-data" in mail
 
 
-def test_bisect_runs_what_a_commit_changes(finished: Path, tmp_path: Path) -> None:
-    shutil.copytree(str(finished / "workspace"), str(tmp_path / "workspace"), symlinks=True)
+def test_bisect_reruns_only_the_stages_that_a_commit_changes(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "workspace", tmp_path / "workspace", symlinks=True)
     (tmp_path / "tiny.toml").write_text(TINY)
     (tmp_path / "n.toml").write_text(NIGHTLY.replace('set = "train.threads=1"', "seeds = [1234]"))
-    code = copy_of_the_code(tmp_path)
+    code = copy_code(tmp_path)
     git(code, "init", "-q")
-    evaluation = code / "fse" / "evaluation.py"
+    evaluation = code / "fse" / "evaluation" / "evaluate.py"
     commits = []
-    for change in ("", "docs", WORSE, "more docs"):
-        if change == WORSE:
-            evaluation.write_text(evaluation.read_text().replace("summary.update(figures)", WORSE))
+    for change in ("", "docs", BAD_CODE, "more docs"):
+        if change == BAD_CODE:
+            evaluation.write_text(evaluation.read_text().replace(GOOD_CODE, BAD_CODE))
         (code / "README").write_text(change)
         git(code, "add", "-A")
         git(code, "commit", "-q", "-m", "a change")
         commits.append(git(code, "rev-parse", "HEAD"))
     ends = ["--good", commits[0], "--bad", commits[-1]]
-    found = luigi(tmp_path, "Bisect", "--config", "n.toml", "--metric", "nme", *ends, code=code)
-    assert found.returncode == 0, found.stderr
-    assert f"the first bad commit:\n{commits[2]}" in found.stdout
+    bisected = luigi(tmp_path, "Bisect", "--config", "n.toml", "--metric", "nme", *ends, code=code)
+    assert bisected.returncode == 0, bisected.stderr
+    assert f"the first bad commit:\n{commits[2]}" in bisected.stdout
     log = (tmp_path / "workspace" / "logs" / "bisect.log").read_text()
     assert [stage for stage in STAGES for _ in range(log.count(stage + ": started"))] == ["Evaluate"]
     assert git(code, "worktree", "list").count("\n") == 0
@@ -247,14 +251,14 @@ def test_bisect_runs_what_a_commit_changes(finished: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["NightlyRegression", "--date", "2999-01-01"], 45, "that night is to come"),
+        (["NightlyRegression", "--date", "2999-01-01"], 45, "the date is in the future"),
         (["NightlyRegression", "--date", "2026-01-01", "--config", "nowhere"], 45, "there are: nightly, nightly_cpu"),
         (["NightlyRegression", "--date", "2026-01-01", "--set", "train.stepps=1"], 45, "did you mean train.steps"),
-        (["AcceptBaseline", "--date", "2026-01-01", "--reason", "x"], 30, "has no such night"),
-        (["ExportHistory", "--output-file", "x.txt"], 30, "wanted *.csv or *.jsonl"),
+        (["AcceptBaseline", "--date", "2026-01-01", "--reason", "x"], 30, "has no night of this date"),
+        (["ExportHistory", "--output-file", "x.txt"], 30, "use *.csv or *.jsonl"),
     ],
 )
-def test_exit_codes_of_mistakes(tmp_path: Path, arguments: List[str], code: int, message: str) -> None:
+def test_exit_codes_of_user_errors(tmp_path: Path, arguments: List[str], code: int, message: str) -> None:
     failed = luigi(tmp_path, *arguments)
     assert failed.returncode == code, failed.stderr
     assert message in failed.stderr

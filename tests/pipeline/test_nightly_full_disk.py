@@ -1,4 +1,4 @@
-"""Nights whose disk is full, or at a limit: the machine is to blame, and the verdict is written all the same."""
+"""Nights on a full disk, or at a limit of the file size: the verdict is `infrastructure`, and it is written."""
 
 import json
 import resource
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 NIGHT = ["NightlyRegression", "--config", "n.toml", "--date", "2026-01-01"]
 
-# Plays a night on a disk of 2.2 megabytes, and copies what is to be looked at from there.
+# Runs a command with a workspace on a disk of 2.2 megabytes, and copies the nightly's folder from there.
 ON_A_SMALL_DISK = """
 mkdir disk workspace
 mount -t tmpfs -o size=2200k tmpfs disk || exit 1
@@ -28,14 +28,14 @@ exit $code
 
 
 def can_mount() -> bool:
-    """Whether this user may make a name space of his own and mount a disk in it."""
+    """Return whether this user may create a mount namespace and mount a disk in it."""
     unshare = shutil.which("unshare")
     return unshare is not None and subprocess.call([unshare, "-Urm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]) == 0
 
 
-def look(folder: Path, said: str, reason: str) -> None:
-    """What a night leaves for which there was no room."""
-    assert "n 2026-01-01: infrastructure" in said
+def check_results(folder: Path, output: str, reason: str) -> None:
+    """Check verdict, history, page and alarm of a night that ran out of space."""
+    assert "n 2026-01-01: infrastructure" in output
     record = verdict(folder, "2026-01-01")
     assert record["verdict"] == "infrastructure"
     assert reason in record["reasons"][0]["words"]
@@ -43,12 +43,12 @@ def look(folder: Path, said: str, reason: str) -> None:
     assert [night["verdict"] for night in History(nightly / "history.sqlite").records()] == ["infrastructure"]
     assert reason in (nightly / "index.html").read_text()
     assert not (nightly / "reserve").exists()
-    assert json.loads((folder / "told.jsonl").read_text())["state"] == "broken"
+    assert json.loads((folder / "messages.jsonl").read_text())["state"] == "broken"
 
 
 def test_a_full_disk(tmp_path: Path) -> None:
     if not can_mount():
-        pytest.skip("this user may not mount a small disk")
+        pytest.skip("this user may not mount a disk")
     (tmp_path / "tiny.toml").write_text(TINY)
     (tmp_path / "n.toml").write_text(NIGHTLY)
     done = subprocess.run(
@@ -61,10 +61,10 @@ def test_a_full_disk(tmp_path: Path) -> None:
     )
     assert done.returncode == 61, done.stderr
     assert "Traceback" not in done.stderr
-    look(tmp_path, done.stdout, "No space left on device")
+    check_results(tmp_path, done.stdout, "No space left on device")
 
 
-def test_files_that_may_not_grow(tmp_path: Path) -> None:
+def test_a_limit_of_the_file_size(tmp_path: Path) -> None:
     (tmp_path / "tiny.toml").write_text(TINY)
     (tmp_path / "n.toml").write_text(NIGHTLY)
     limit = (50_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
@@ -77,4 +77,4 @@ def test_files_that_may_not_grow(tmp_path: Path) -> None:
     )
     assert done.returncode == 61, done.stderr
     assert started(done) == ["Download"]
-    look(tmp_path, done.stdout, "File too large")
+    check_results(tmp_path, done.stdout, "File too large")
