@@ -1,8 +1,8 @@
-"""`python -m fse` is the `fse` command."""
+"""`python -m fse`: the `fse` command."""
 
 import sys
 
 from fse.cli import main
 
-if __name__ == "__main__":  # parallel processes that import the main module must not run it
+if __name__ == "__main__":  # spawned worker processes import this module too
     sys.exit(main())

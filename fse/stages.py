@@ -1,52 +1,57 @@
-"""The stages: which function makes which folder from which others. `fse` runs them by name, `tasks` schedules them."""
+"""The stages of the pipeline: functions, inputs and outputs. `fse` runs them by name; `tasks` schedules them."""
 
-from typing import Dict, NamedTuple, Tuple
+from dataclasses import dataclass, field
+from typing import Dict, Tuple
 
-from fse.runtime.outputs import Volatile
+from fse.runtime.hashing import Volatile
 
 
-class Stage(NamedTuple):
-    """A stage of the pipeline.
+@dataclass(frozen=True)
+class Stage:
+    """A stage of the pipeline."""
 
-    function: `module:name`, called with the configuration, the folders of `inputs` in turn, and the output folder.
-    inputs: verbs of the stages whose outputs it reads; of those in `DATA`, Evaluate reads what is evaluated on.
-    also: roles of what it reads besides where evaluation has data of its own.
-    flag: how a stage that reads this one's output calls it on the command line.
-    help: one line.
-    summary: the JSON file in its output whose numbers sum it up.
-    volatile: what differs between runs that did the same (see `fse.runtime.outputs.Volatile`): times and what depends on them.
-    resumes: an attempt goes on with what an interrupted one left.
-    share: `module:name` of a function, called as `function`, that makes those shards of the output that no other process
-      is at; any number of them may run before `function` does.
-    """
-
+    # "module:name" of the function; called with the configuration, the folder of each input, and the output folder.
     function: str
+    # Names of the stages whose outputs it reads. For a stage of `DATA_STAGES`, Evaluate reads the output of the run on the
+    # data to evaluate on.
     inputs: Tuple[str, ...]
-    flag: str
+    # The command line option by which later stages name this stage's output folder, without dashes.
+    option: str
+    # One line for the command line.
     help: str
+    # The JSON file in the output whose numbers the manifest repeats.
     summary: str = ""
-    volatile: Volatile = {}  # noqa: RUF012 (nobody changes it)
+    # Parts of the output that differ between runs with identical results: durations, and what depends on them.
+    volatile: Volatile = field(default_factory=dict)
+    # Whether an attempt continues with the files of an interrupted attempt.
     resumes: bool = False
-    also: Tuple[str, ...] = ()
-    share: str = ""
+    # Roles of further inputs, present if the data to evaluate on differ from the data to train on.
+    evaluation_inputs: Tuple[str, ...] = ()
+    # "module:name" of a function, called like `function`, that writes the parts of the output that no other process is
+    # writing. Any number of processes may call it before `function` runs.
+    share_function: str = ""
+    # Whether the function takes its input folders as one mapping from role to folder.
+    inputs_by_role: bool = False
 
 
-# The stages that bring and prepare images: to train on, or to evaluate on where that is not the same.
-DATA = ("download", "align-crop", "convert")
-EVALUATED = "-evaluate"  # ends the role of what such a stage made to evaluate on
+# The stages that prepare images. They run once for the images to train on, and again for the images to evaluate on if
+# those are others.
+DATA_STAGES = ("download", "align-crop", "convert")
+# The role of an output for evaluation is the stage's name with this suffix.
+EVALUATION_SUFFIX = "-evaluate"
 
 STAGES: Dict[str, Stage] = {
     "download": Stage(
-        "fse.datasets.download:download", (), "dataset", "bring or render a data set", summary="dataset.json"
+        "fse.datasets.download:download", (), "dataset", "download, unpack or render a data set", summary="dataset.json"
     ),
     "align-crop": Stage(
         "fse.preprocessing.align_crop:align_crop",
         ("download",),
         "crops",
-        "cut a square of one size out of every image",
+        "cut a crop of one size out of every image",
         summary="crop.json",
         resumes=True,
-        share="fse.preprocessing.align_crop:share",
+        share_function="fse.preprocessing.align_crop:share",
     ),
     "convert": Stage(
         "fse.preprocessing.tfrecord:convert",
@@ -55,7 +60,7 @@ STAGES: Dict[str, Stage] = {
         "pack the crops into TFRecord shards",
         summary="records.json",
         resumes=True,
-        share="fse.preprocessing.tfrecord:share",
+        share_function="fse.preprocessing.tfrecord:share",
     ),
     "train": Stage(
         "fse.training.train:train",
@@ -65,8 +70,8 @@ STAGES: Dict[str, Stage] = {
         summary="training.json",
         volatile={
             "summaries/*": (),
-            "logs/*": (),  # of the ranks
-            "checkpoints/checkpoint": (),  # TensorFlow's list of them, with times
+            "logs/*": (),  # the output of the ranks
+            "checkpoints/checkpoint": (),  # TensorFlow's list of checkpoints, with times
             "losses.csv": ("pairs_per_second", "seconds"),
             "training.json": ("pairs_per_second", "seconds"),
         },
@@ -76,11 +81,11 @@ STAGES: Dict[str, Stage] = {
         "fse.inference.export:export",
         ("train", "convert"),
         "model",
-        "freeze the detector and check it",
+        "freeze the detector and check the result",
         summary="model.json",
         volatile={
-            "saved_model/*": (),  # the same graph as model.pb, in no fixed order of bytes
-            "model.om": (),  # made of it where there is atc
+            "saved_model/*": (),  # the same graph as model.pb, but its bytes are in no fixed order
+            "model.om": (),  # written only where atc is installed
             "atc.sh": (),
             "model.json": ("offline_model",),
         },
@@ -89,7 +94,7 @@ STAGES: Dict[str, Stage] = {
         "fse.evaluation.evaluate:evaluate",
         ("export", "train", "convert"),
         "evaluation",
-        "measure it on annotated images",
+        "measure the detector on annotated images",
         summary="metrics.json",
         volatile={"metrics.json": ("train_pairs_per_second", "train_seconds")},
     ),
@@ -97,13 +102,14 @@ STAGES: Dict[str, Stage] = {
         "fse.report.report:report",
         ("download", "align-crop", "convert", "train", "export", "evaluate"),
         "report",
-        "write a page that shows it all",
-        also=tuple(verb + EVALUATED for verb in DATA),
+        "write a page that shows data, training and results",
+        evaluation_inputs=tuple(verb + EVALUATION_SUFFIX for verb in DATA_STAGES),
+        inputs_by_role=True,
     ),
 }
 
 
-def flag_of(role: str) -> str:
-    """How the output of a stage is called on the command line of one that reads it."""
-    verb = role[: -len(EVALUATED)] if role.endswith(EVALUATED) else role
-    return STAGES[verb].flag + role[len(verb) :]
+def option_of(role: str) -> str:
+    """Return the command line option, without dashes, that names the output folder with a role."""
+    suffix = EVALUATION_SUFFIX if role.endswith(EVALUATION_SUFFIX) else ""
+    return STAGES[role[: len(role) - len(suffix)]].option + suffix

@@ -1,0 +1,1 @@
+"""Command lines of the reference implementations: alldbi's main.py and ModelZoo's Factorized_ID1301."""

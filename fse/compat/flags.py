@@ -1,21 +1,24 @@
-"""`fse train` with the flags of the codes it replaces: alldbi's main.py and train.py of ModelZoo's Factorized_ID1301.
+"""`fse train` with the flags of the reference implementations.
 
-Their names and defaults hold; a folder of images goes in, checkpoints `model-<step>` and TensorBoard `logs` come out.
+These are alldbi's main.py and ModelZoo's port of it, Factorized_ID1301. The flags keep their names and defaults. The input
+is a folder of images; the output is checkpoints `model-<step>` and TensorBoard `logs`.
 """
 
 import argparse
 import shutil
 from pathlib import Path
-from typing import Callable, NamedTuple, Tuple
+from typing import NamedTuple, Tuple
 
 from fse import config as configuration
 from fse.config import Config
 from fse.errors import CheckpointError, ConfigError
-from fse.stages import DATA, STAGES
+from fse.runtime.outputs import building_folder
+from fse.stage_runner import run_stage
+from fse.stages import DATA_STAGES, STAGES
 
 
 class Flag(NamedTuple):
-    """A flag that sets one value of the configuration."""
+    """A flag that sets one setting."""
 
     names: Tuple[str, ...]
     section: str
@@ -42,15 +45,15 @@ FLAGS = (
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags to the parser of `fse train`."""
+    """Add the flags to the parser of `fse train`."""
     group = parser.add_argument_group(
         "flags of alldbi's main.py and ModelZoo's Factorized_ID1301",
-        "they override --config; without it the other settings are those codes' defaults",
+        "they override --config; without it, all other settings have the defaults of those programs",
     )
     group.add_argument("--mode", choices=("train", "test"), default="train", help="test: draw landmarks on images")
     group.add_argument("--input_dir", type=Path, help="folder of images")
-    group.add_argument("--output_dir", type=Path, help="where model-<step>, logs and (in test mode) images go")
-    group.add_argument("--checkpoint", type=Path, help="folder of checkpoints to go on from, or to test")
+    group.add_argument("--output_dir", type=Path, help="folder for model-<step>, logs and (in test mode) images")
+    group.add_argument("--checkpoint", type=Path, help="folder of checkpoints to resume from, or to test")
     for flag in FLAGS:
         default = getattr(getattr(Config(), flag.section), flag.key)
         text = f"{flag.section}.{flag.key} (default: {default})"
@@ -61,10 +64,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def settings(options: argparse.Namespace) -> Config:
-    """The configuration that the command line means.
+    """Return the configuration that the command line of `fse train` describes.
 
     Raises:
-      ConfigError: a value cannot be meant.
+      ConfigError: a value is invalid.
     """
     if options.config:
         tables = configuration.as_tables(configuration.load(options.config, options.set))
@@ -80,16 +83,13 @@ def settings(options: argparse.Namespace) -> Config:
     return configuration.from_tables(tables, "fse train")
 
 
-def run(options: argparse.Namespace, run_stage: Callable[..., None]) -> None:
-    """Trains or tests as the replaced codes do.
-
-    Args:
-      options: the parsed command line.
-      run_stage: `fse.cli.run_stage`.
+def run(options: argparse.Namespace) -> None:
+    """Train or test as the reference implementations do.
 
     Raises:
-      ConfigError: a folder is missing on the command line.
-      CheckpointError: `--checkpoint` holds none.
+      ConfigError: a folder is missing on the command line, or a value is invalid.
+      CheckpointError: `--checkpoint` has no checkpoint.
+      FseError: a stage failed.
     """
     for name in ("input_dir", "output_dir"):
         if getattr(options, name) is None:
@@ -99,23 +99,31 @@ def run(options: argparse.Namespace, run_stage: Callable[..., None]) -> None:
     config, output = settings(options), options.output_dir.absolute()
     if options.mode == "test":
         _test(config, options, output)
-        return
-    folders = {verb: output / verb for verb in (*DATA, "train")}
-    for verb in DATA:
-        if not folders[verb].exists():
-            run_stage(verb, config, {name: folders[name] for name in STAGES[verb].inputs}, folders[verb])
+    else:
+        _train(config, options, output)
+
+
+def _train(config: Config, options: argparse.Namespace, output: Path) -> None:
+    """Prepare the images, train, and put checkpoints and logs where the reference implementations put them.
+
+    The output folders of the stages lie in `output`; those of an earlier run are used again.
+    """
+    folders = {name: output / name for name in (*DATA_STAGES, "train")}
+    for name in DATA_STAGES:
+        if not folders[name].exists():
+            run_stage(name, config, {role: folders[role] for role in STAGES[name].inputs}, folders[name])
     if options.checkpoint:
-        begin_with(options.checkpoint, folders["train"])
+        start_from(options.checkpoint, folders["train"])
     run_stage("train", config, {"convert": folders["convert"]}, folders["train"])
     for target in [output] + ([options.train_url.absolute()] if options.train_url else []):
-        _copy_newest(folders["train"] / "checkpoints", target)
+        _copy_newest_checkpoint(folders["train"] / "checkpoints", target)
     logs = output / "logs"
     if not logs.is_symlink():
         logs.symlink_to(Path("train") / "summaries")
 
 
 def _test(config: Config, options: argparse.Namespace, output: Path) -> None:
-    """Writes `images/<name>-outputs.png`, the landmarks drawn on every image of the folder."""
+    """Write `images/<name>-outputs.png`, the landmarks drawn on every image of the folder."""
     import numpy as np
 
     from fse.datasets import images
@@ -126,34 +134,38 @@ def _test(config: Config, options: argparse.Namespace, output: Path) -> None:
     model = output / "model"
     model.mkdir(parents=True, exist_ok=True)
     view = config.network.view
-    shutil.rmtree(str(model / "saved_model"), ignore_errors=True)
+    shutil.rmtree(model / "saved_model", ignore_errors=True)
     export.freeze(config, options.checkpoint.absolute(), model, np.zeros((1, view, view, 3), np.uint8))
-    paths = [options.input_dir / name for name in images.find(options.input_dir)]
-    predict.landmarks(model, paths, "csv", output / "images")
+    paths = [options.input_dir / name for name in images.list_images(options.input_dir)]
+    predict.print_landmarks(model, paths, "csv", output / "images")
 
 
-def begin_with(source: Path, target: Path) -> None:
-    """Puts the newest checkpoint of `source` where training resumes from, unless an attempt got further already.
+def start_from(source: Path, output: Path) -> None:
+    """Copy the newest checkpoint of a folder to where training will resume, unless an attempt has begun there.
+
+    Args:
+      source: folder of checkpoints.
+      output: the folder that training will create.
 
     Raises:
-      CheckpointError: there is none.
+      CheckpointError: `source` has no checkpoint.
     """
-    building = target.with_name(target.name + ".building") / "checkpoints"
-    if not building.exists():
-        _copy_newest(source, building)
+    checkpoints = building_folder(output) / "checkpoints"
+    if not checkpoints.exists():
+        _copy_newest_checkpoint(source, checkpoints)
 
 
-def _copy_newest(source: Path, target: Path) -> None:
-    """Copies the files of the newest checkpoint.
+def _copy_newest_checkpoint(source: Path, target: Path) -> None:
+    """Copy the files of the newest checkpoint.
 
     Raises:
       CheckpointError: there is none.
     """
     from fse.training import checkpoint_paths
 
-    found = checkpoint_paths.found(source)
-    if not found:
-        raise CheckpointError(f"{source}: no checkpoint model-<step> here")
+    prefixes = checkpoint_paths.list_checkpoints(source)  # newest first
+    if not prefixes:
+        raise CheckpointError(f"{source}: no checkpoint model-<step> here; name a folder that has one")
     target.mkdir(parents=True, exist_ok=True)
-    for path in sorted(source.glob(Path(found[0]).name + ".*")):
-        shutil.copy2(str(path), str(target / path.name))
+    for path in checkpoint_paths.checkpoint_files(prefixes[0]):
+        shutil.copy2(path, target / path.name)

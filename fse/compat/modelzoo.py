@@ -213,7 +213,7 @@ def _run(options: argparse.Namespace) -> None:
     output.mkdir(parents=True, exist_ok=True)
     settings = configuration.load(name, text)
     workspace = output / "workspace"
-    common = ["--config", str(configuration.find(name).absolute()), "--set", text, "--workspace", str(workspace)]
+    common = ["--config", str(configuration.find_file(name).absolute()), "--set", text, "--workspace", str(workspace)]
     for stale in [*output.glob(NETWORK + "_*"), *output.glob("train_*.log")]:
         stale.unlink()
     began, started = time.monotonic(), time.time()
@@ -246,7 +246,7 @@ def _changes(options: argparse.Namespace) -> Dict[str, Any]:
     if not data.is_dir():
         raise ConfigError(f"--data_path {data}: no such folder")
     inside = next((name for name in FOLDERS if (data / name).is_dir()), ".")
-    if not images.find(data / inside):
+    if not images.list_images(data / inside):
         raise ConfigError(f"--data_path {data / inside}: no images there")
     values: Dict[str, Any] = {
         "dataset.archive": str(data),

@@ -1,8 +1,8 @@
-"""The line between the hosts of one training: it compares what they begin with, and tells when one fails.
+"""Connections between the hosts of one training: they compare settings at the start and report failures.
 
-The first host listens at its address; the others connect to it. Each says what it is about to train with; the first
-compares and answers. Then all send a sign of life every second, until they say that they are done or have failed.
-Whoever can reach the port can take part, so it belongs in a network that is trusted, as do TensorFlow's own ports.
+The first host listens at its address; the others connect to it. Each sends facts about its settings, code and data. The
+first host compares them and answers. After that, every host sends a heartbeat each second until it reports success or
+failure. Anybody who can reach the port can take part, so it belongs in a trusted network, as TensorFlow's ports do.
 """
 
 import contextlib
@@ -18,12 +18,12 @@ from fse.errors import ConfigError, TrainingError
 
 _BEAT_SECONDS = 1.0
 _SILENCE_SECONDS = 8.0
-_LONGEST = 1 << 20  # bytes of a line
+_MAX_LINE_BYTES = 1 << 20
 _RETRY_SECONDS = 0.2
 
 
 class _Line:
-    """A connection that carries JSON objects, one a line."""
+    """A connection that carries one JSON object per line."""
 
     def __init__(self, connection: socket.socket, name: str):
         self.connection, self.name = connection, name
@@ -32,11 +32,11 @@ class _Line:
         self._rest = b""
 
     def send(self, message: Dict[str, Any]) -> None:
-        with contextlib.suppress(OSError):  # what receiving then says is enough
+        with contextlib.suppress(OSError):  # `receive` reports a lost connection
             self.connection.sendall(json.dumps(message).encode() + b"\n")
 
     def receive(self) -> List[Dict[str, Any]]:
-        """What has come since; a closed or unreadable line is a message with `closed`."""
+        """Return the messages that have arrived; {"closed": True} stands for a closed or invalid connection."""
         messages: List[Dict[str, Any]] = []
         while select.select([self.connection], [], [], 0.0)[0]:
             try:
@@ -44,7 +44,7 @@ class _Line:
             except OSError:
                 block = b""
             self._rest += block
-            if not block or len(self._rest) > _LONGEST:
+            if not block or len(self._rest) > _MAX_LINE_BYTES:
                 return messages + [{"closed": True}]
             self.heard = time.monotonic()
             *lines, self._rest = self._rest.split(b"\n")
@@ -54,9 +54,9 @@ class _Line:
                 return messages + [{"closed": True}]
         return messages
 
-    def wait(self, until: float) -> Dict[str, Any]:
-        """The next message; empty if none comes in time."""
-        while time.monotonic() < until:
+    def wait(self, deadline: float) -> Dict[str, Any]:
+        """Return the next message; {} if none arrives before the deadline."""
+        while time.monotonic() < deadline:
             for message in self.receive():
                 return message
             time.sleep(0.02)
@@ -64,33 +64,39 @@ class _Line:
 
 
 class Links:
-    """The lines from this host to the others; none if it is alone."""
+    """The connections from this host to the others; none if there is only one host."""
 
-    def __init__(self, team: ranks.Team, timeout: float, facts: Dict[str, Any]):
-        """`timeout`: seconds to wait for the other hosts; `facts`: what must be the same on all, by name."""
-        self.team, self.timeout, self.facts = team, timeout, facts
+    def __init__(self, topology: ranks.Topology, timeout: float, facts: Dict[str, Any]):
+        """Prepare the connections.
+
+        Args:
+          topology: the hosts.
+          timeout: seconds to wait for the other hosts.
+          facts: what must be equal on all hosts, by name.
+        """
+        self.topology, self.timeout, self.facts = topology, timeout, facts
         self._lines: List[_Line] = []
         self._ended = threading.Event()
         self._sending = threading.Lock()
 
     def connect(self) -> None:
-        """Waits for the other hosts and compares what they begin with.
+        """Wait for the other hosts and compare their facts.
 
         Raises:
-          ConfigError: a host begins with something else, or the address cannot be listened at.
-          TrainingError: a host does not come, or goes away.
+          ConfigError: the facts of a host differ, or this host cannot listen at its address.
+          TrainingError: a host does not connect in time, or disconnects.
         """
-        if not self.team.hosts:
+        if not self.topology.hosts:
             return
-        until = time.monotonic() + self.timeout
-        if self.team.here == 0:
-            self._gather(until)
+        deadline = time.monotonic() + self.timeout
+        if self.topology.host_index == 0:
+            self._accept_hosts(deadline)
         else:
-            self._join(until)
+            self._connect_to_first_host(deadline)
         threading.Thread(target=self._beat, daemon=True).start()
 
     def problem(self) -> str:
-        """Why this host must stop: another one failed or went away; '' if none did."""
+        """Return why this host must stop, namely that another one failed or disconnected; '' if it need not."""
         for line in self._lines:
             for message in line.receive():
                 line.done |= bool(message.get("done"))
@@ -102,17 +108,17 @@ class Links:
                 return f"{line.name} has been silent for {_SILENCE_SECONDS:.0f} seconds"
         return ""
 
-    def tell_failure(self, what: str) -> None:
-        """Has the other hosts stop."""
-        told = what if what.startswith("host ") else f"host {self.team.here}: {what}"
-        self._send({"error": told})
+    def tell_failure(self, problem: str) -> None:
+        """Tell the other hosts to stop, and why."""
+        prefix = "" if problem.startswith("host ") else f"host {self.topology.host_index}: "
+        self._send({"error": prefix + problem})
 
     def tell_done(self) -> None:
-        """Tells that all ranks of this host have ended well."""
+        """Tell the other hosts that all ranks of this host have succeeded."""
         self._send({"done": True})
 
     def close(self) -> None:
-        """Ends the lines."""
+        """Close the connections."""
         self._ended.set()
         for line in self._lines:
             line.connection.close()
@@ -126,35 +132,39 @@ class Links:
         while not self._ended.wait(_BEAT_SECONDS):
             self._send({})
 
-    def _gather(self, until: float) -> None:
-        name, port = _address(self.team.hosts[0])
+    def _accept_hosts(self, deadline: float) -> None:
+        """Accept a connection from every other host, and compare the facts that each sends."""
+        name, port = _address(self.topology.hosts[0])
         hellos: Dict[int, Tuple[_Line, Dict[str, Any]]] = {}
         with contextlib.ExitStack() as stack:
             try:
                 listener = stack.enter_context(socket.socket())
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 listener.bind((name, port))
-                listener.listen(len(self.team.hosts))
+                listener.listen(len(self.topology.hosts))
             except OSError as error:
-                raise ConfigError(f"train.hosts: cannot listen at {self.team.hosts[0]} ({error.strerror})") from None
-            while len(hellos) < len(self.team.hosts) - 1:
-                listener.settimeout(max(0.01, until - time.monotonic()))
+                raise ConfigError(
+                    f"train.hosts: cannot listen at {self.topology.hosts[0]} ({error.strerror})"
+                ) from None
+            while len(hellos) < len(self.topology.hosts) - 1:
+                listener.settimeout(max(0.01, deadline - time.monotonic()))
                 try:
                     connection, _ = listener.accept()
                 except socket.timeout:
-                    missing = [number for number in range(1, len(self.team.hosts)) if number not in hellos]
+                    missing = [number for number in range(1, len(self.topology.hosts)) if number not in hellos]
                     self._refuse(
-                        f"waited {self.timeout:.0f} seconds for host {missing[0]} of train.hosts, {self.team.hosts[missing[0]]}; run `fse join` there",
+                        f"waited {self.timeout:.0f} seconds for host {missing[0]} of train.hosts, "
+                        f"{self.topology.hosts[missing[0]]}; run `fse join` there",
                         TrainingError,
                     )
                 line = _Line(connection, "a host")
-                hello = line.wait(min(until, time.monotonic() + _SILENCE_SECONDS))
+                hello = line.wait(min(deadline, time.monotonic() + _SILENCE_SECONDS))
                 number = hello.get("host")
-                if not isinstance(number, int) or not 0 < number < len(self.team.hosts) or number in hellos:
-                    line.send({"error": f"host {number} of {self.team.hosts}: not expected, or here already"})
+                if not isinstance(number, int) or not 0 < number < len(self.topology.hosts) or number in hellos:
+                    line.send({"error": f"host {number} of {self.topology.hosts}: not expected, or here already"})
                     connection.close()
                     continue
-                line.name = f"host {number} ({self.team.hosts[number]})"
+                line.name = f"host {number} ({self.topology.hosts[number]})"
                 hellos[number] = (line, hello.get("facts", {}))
                 self._lines.append(line)
         for line, facts in hellos.values():
@@ -163,25 +173,28 @@ class Links:
                 self._refuse(f"host 0 and {line.name} differ in {difference}; give all hosts the same", ConfigError)
         self._send({"go": True})
 
-    def _refuse(self, what: str, kind: Any) -> None:
-        self._send({"error": what})
-        raise kind(what)
+    def _refuse(self, problem: str, kind: Any) -> None:
+        """Tell the other hosts why the training does not start, and raise the error here."""
+        self._send({"error": problem})
+        raise kind(problem)
 
-    def _join(self, until: float) -> None:
+    def _connect_to_first_host(self, deadline: float) -> None:
+        """Connect to the first host, send this host's facts, and wait for the answer."""
         connection: Optional[socket.socket] = None
         while connection is None:
             try:
-                connection = socket.create_connection(_address(self.team.hosts[0]), 5.0)
+                connection = socket.create_connection(_address(self.topology.hosts[0]), 5.0)
             except OSError as error:
-                if time.monotonic() >= until:
+                if time.monotonic() >= deadline:
                     raise TrainingError(
-                        f"waited {self.timeout:.0f} seconds for host 0 of train.hosts, {self.team.hosts[0]} ({error.strerror or error}); run `fse train` there"
+                        f"waited {self.timeout:.0f} seconds for host 0 of train.hosts, {self.topology.hosts[0]} "
+                        f"({error.strerror or error}); run `fse train` there"
                     ) from None
                 time.sleep(_RETRY_SECONDS)
-        line = _Line(connection, f"host 0 ({self.team.hosts[0]})")
+        line = _Line(connection, f"host 0 ({self.topology.hosts[0]})")
         self._lines.append(line)
-        line.send({"host": self.team.here, "facts": self.facts})
-        answer = line.wait(until + _SILENCE_SECONDS)
+        line.send({"host": self.topology.host_index, "facts": self.facts})
+        answer = line.wait(deadline + _SILENCE_SECONDS)
         if "error" in answer:
             raise ConfigError(str(answer["error"]))
         if "go" not in answer:
@@ -194,9 +207,9 @@ def _address(host: str) -> Tuple[str, int]:
 
 
 def _difference(ours: Dict[str, Any], theirs: Any) -> str:
-    """The first fact that differs, and how; '' if none does."""
+    """Return the first fact that differs between two hosts, with both values; '' if they are equal."""
     for name in sorted({*ours, *theirs} if isinstance(theirs, dict) else {*ours}):
-        one, other = ours.get(name), theirs.get(name) if isinstance(theirs, dict) else None
-        if one != other:
-            return f"{name}: {one!r} and {other!r}"
+        our_value, their_value = ours.get(name), theirs.get(name) if isinstance(theirs, dict) else None
+        if our_value != their_value:
+            return f"{name}: {our_value!r} and {their_value!r}"
     return ""

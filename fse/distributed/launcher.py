@@ -1,7 +1,7 @@
-"""Starting a host's ranks, and stopping all of them when one fails.
+"""The launcher of a host's ranks, which stops all of them when one fails.
 
-Each rank is a process with a log, `train_<device>.log`, of what it prints. What the first rank prints is also shown. With
-several hosts, `fse.distributed.hosts` tells the others' launchers how it goes.
+Each rank is a child process whose output goes to a log, `train_<device>.log`. The output of rank 0 is also shown. With
+several hosts, `fse.distributed.hosts` tells the launchers of the other hosts about success and failure.
 """
 
 import contextlib
@@ -19,206 +19,226 @@ from fse.ascend import rank_table
 from fse.config import Train
 from fse.distributed import hosts, ranks
 from fse.errors import ConfigError, DeviceUnusedError, TrainingError
-from fse.runtime import outputs, processes
+from fse.runtime import processes
+from fse.runtime.files import write_json
+from fse.runtime.relay import relay
 
-# What npu_bridge logs for every graph that it compiled, and what we say when the first step comes next.
+# What npu_bridge logs for every graph that it compiles, and what a rank logs just before its first step.
 COMPILED = "The model has been compiled on the Ascend AI processor"
 STEPS_BEGIN = "steps begin"
 
-# The exit code of a rank that failed because another one was gone.
+# The exit code of a rank that failed only because another rank ended.
 LEFT_ALONE = 75
 
 _POLL_SECONDS = 0.1
-# The rank that failed first may be noticed after those that it left alone.
+# Ranks that lost their peer may end before the rank that failed first, so the launcher waits this long for all of them.
 _SETTLE_SECONDS = 1.0
-_PATIENCE_SECONDS = 3.0
+# How long ranks may take to end after SIGTERM, and the relay threads to copy their last output.
+_STOP_SECONDS = 3.0
 
-# TensorFlow's C++ log, which goes to the log files alone.
-_CHATTER = re.compile(
+# Messages of TensorFlow's C++ code, which go to the log files only.
+_NOISE = re.compile(
     rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [IW]|[IW]\d{4} |WARNING: All log messages before absl|To enable the following"
 )
 
 
-def run(train: Train, team: ranks.Team, command: List[str], logs: Path, facts: Dict[str, Any]) -> None:
-    """Runs a command once for each rank of this host, to the end.
+def run(train: Train, topology: ranks.Topology, command: List[str], logs: Path, host_facts: Dict[str, Any]) -> None:
+    """Run a command once for each rank of this host and wait for all of them.
 
     Args:
       train: device, timeouts and rank table.
-      team: what `ranks.team` says.
-      command: program and arguments; its rank is in its environment.
+      topology: the ranks and cards of this host.
+      command: program and arguments; the environment tells the process its rank.
       logs: existing folder for `train_<device>.log`.
-      facts: what must be the same on all hosts, by name.
+      host_facts: what must be equal on all hosts, by name.
 
     Raises:
-      ConfigError, TrainingError: a rank, or another host, failed; all others are stopped.
-      DeviceUnusedError: npu ranks that took steps and did not compile them for the device.
+      ConfigError, TrainingError: a rank or another host failed; all ranks were stopped.
+      DeviceUnusedError: NPU ranks took steps that were not compiled for the NPU.
     """
     with contextlib.ExitStack() as stack:
-        links = hosts.Links(team, train.connect_timeout, facts)
+        links = hosts.Links(topology, train.connect_timeout, host_facts)
         stack.callback(links.close)
         links.connect()
-        table = _table(train, team, logs)
-        started: List[Started] = []
+        table = _rank_table_file(train, topology, logs)
+        started: List[RankProcess] = []
         stack.callback(_stop, started)
-        addresses = _addresses(team)
-        for number, device in zip(team.numbers, team.devices):
-            rank = ranks.Rank(number, team.size, device, addresses)
+        addresses = _addresses(topology)
+        for number, device in zip(topology.rank_numbers, topology.devices):
+            rank = ranks.Rank(number, topology.size, device, addresses)
             environment = dict(os.environ, FSE_PARENT=str(os.getpid()), **ranks.environment_of(rank, train, table))
-            started.append(Started(rank, command, environment, logs / f"train_{device}.log", number == 0))
+            log = logs / f"train_{device}.log"
+            started.append(RankProcess(rank, command, environment, log, shown=number == 0))
         try:
             _watch(started, links, train.connect_timeout)
         except (ConfigError, TrainingError) as error:
             links.tell_failure(str(error))
             raise
         links.tell_done()
-        for one in started:
-            one.finish()
+        for process in started:
+            process.finish_log()
         if train.device == "npu":
-            _check_use(started)
+            _check_device_use(started)
 
 
-class Started:
-    """A rank's process and its log."""
+class RankProcess:
+    """The child process of a rank, and its log."""
 
     def __init__(self, rank: ranks.Rank, command: List[str], environment: Dict[str, str], log: Path, shown: bool):
-        """Starts it; `shown`: what it prints goes to our output as well."""
+        """Start the process.
+
+        Args:
+          rank: the rank.
+          command: program and arguments.
+          environment: all environment variables.
+          log: file for the process's output; replaced.
+          shown: relay the output to this process's standard output and error as well.
+        """
         self.rank, self.log = rank, log
-        self._threads: List[threading.Thread] = []
-        with open(str(log), "wb") as file:
+        self._relays: List[threading.Thread] = []
+        with open(log, "wb") as file:
             output: Any = subprocess.PIPE if shown else file
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment
             )
         if shown:
-            for source, target in ((self.process.stdout, sys.stdout), (self.process.stderr, sys.stderr)):
-                thread = threading.Thread(target=_copy, args=(source, log, target), daemon=True)
+            for source, terminal in ((self.process.stdout, sys.stdout), (self.process.stderr, sys.stderr)):
+                thread = threading.Thread(target=_relay, args=(source, log, terminal), daemon=True)
                 thread.start()
-                self._threads.append(thread)
+                self._relays.append(thread)
 
-    def finish(self) -> None:
-        """Waits until the log has all that the ended process printed."""
-        for thread in self._threads:
-            thread.join(_PATIENCE_SECONDS)
+    def finish_log(self) -> None:
+        """Wait until the log holds everything that the ended process printed."""
+        for thread in self._relays:
+            thread.join(_STOP_SECONDS)
 
-    def failure(self) -> str:
-        """What the ended process's log says went wrong, in one line."""
-        self.finish()
+    def failure_message(self) -> str:
+        """Return in one line why the ended process failed, as its log says."""
+        self.finish_log()
         lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines()]
-        return processes.failure(self.process.returncode, [line for line in lines if line])
+        return processes.failure_message(self.process.returncode, [line for line in lines if line])
 
 
-def _table(train: Train, team: ranks.Team, logs: Path) -> Optional[Path]:
-    if train.device != "npu" or team.size == 1:
+def _relay(source: IO[bytes], log: Path, terminal: IO[str]) -> None:
+    """Copy a rank's output to its log and to the terminal. Both of a rank's streams append to the same log."""
+    with source, open(log, "ab") as file:
+        relay(source, file, terminal, _NOISE)
+
+
+def _rank_table_file(train: Train, topology: ranks.Topology, logs: Path) -> Optional[Path]:
+    """Return the rank table file for HCCL, written if the settings name none; None if HCCL needs none."""
+    if train.device != "npu" or topology.size == 1:
         return None
     if train.rank_table:
         return Path(train.rank_table).absolute()
-    outputs.write_json(logs / "rank_table.json", rank_table.of_cards([int(card) for card in team.devices]))
+    write_json(logs / "rank_table.json", rank_table.create([int(card) for card in topology.devices]))
     return logs / "rank_table.json"
 
 
-def _addresses(team: ranks.Team) -> Tuple[str, ...]:
-    """name:port of every rank: the ports after each host's own, or free ones if this host is alone."""
-    if team.size == 1:
+def _addresses(topology: ranks.Topology) -> Tuple[str, ...]:
+    """Return name:port of every rank.
+
+    With several hosts these are the ports after the one of the host in `train.hosts`. On a single host they are free ports.
+    """
+    if topology.size == 1:
         return ()
-    if team.hosts:
-        pairs = [host.rsplit(":", 1) for host in team.hosts]
-        each = team.size // len(pairs)
-        return tuple(f"{name}:{int(port) + 1 + number}" for name, port in pairs for number in range(each))
+    if topology.hosts:
+        pairs = [host.rsplit(":", 1) for host in topology.hosts]
+        per_host = topology.size // len(pairs)
+        return tuple(f"{name}:{int(port) + 1 + number}" for name, port in pairs for number in range(per_host))
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(team.size)]
-        for each_socket in sockets:
-            each_socket.bind(("127.0.0.1", 0))
-        return tuple(f"127.0.0.1:{each_socket.getsockname()[1]}" for each_socket in sockets)
+        probes = [stack.enter_context(socket.socket()) for _ in range(topology.size)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return tuple(f"127.0.0.1:{probe.getsockname()[1]}" for probe in probes)
 
 
-def _watch(started: List[Started], links: "hosts.Links", patience: float) -> None:
-    """Returns when all ranks have ended well: all within `patience` seconds after the first.
+def _watch(started: List[RankProcess], links: "hosts.Links", patience: float) -> None:
+    """Wait until all ranks have ended with exit code 0.
+
+    Args:
+      started: the ranks of this host.
+      links: the connections to other hosts.
+      patience: seconds that the other ranks may take to end after the first one.
 
     Raises:
-      ConfigError, TrainingError: one did not, or another host says that it failed, or went away.
+      ConfigError, TrainingError: a rank failed or did not end, or another host failed or went away.
     """
-    until = float("inf")
+    deadline = float("inf")
     while True:
-        codes = [one.process.poll() for one in started]
+        codes = [rank.process.poll() for rank in started]
         if all(code == 0 for code in codes):
             return
-        problem = _settled(started, links) if any(codes) else links.problem()
+        problem = _settled_problem(started, links) if any(codes) else links.problem()
         if problem:
             raise TrainingError(problem)
         if any(codes):
             raise _error(started)
         if 0 in codes:
-            until = min(until, time.monotonic() + patience)
-        if time.monotonic() > until:
+            deadline = min(deadline, time.monotonic() + patience)
+        if time.monotonic() > deadline:
             late = started[codes.index(None)]
-            words = "waited {:.0f} seconds for rank {} of {} to end after another one; gave up (log: {})"
-            raise TrainingError(words.format(patience, late.rank.number, late.rank.size, late.log))
+            raise TrainingError(
+                f"waited {patience:.0f} seconds for rank {late.rank.number} of {late.rank.size} to end after another one; "
+                f"gave up (log: {late.log})"
+            )
         time.sleep(_POLL_SECONDS)
 
 
-def _settled(started: List[Started], links: "hosts.Links") -> str:
-    """Waits a moment for what failed first, which may be noticed last: a rank here, or another host.
+def _settled_problem(started: List[RankProcess], links: "hosts.Links") -> str:
+    """After a rank failed, wait a moment for the other ranks and hosts, which may have failed first.
 
     Returns:
-      what another host says, or that it went away, if the ranks here failed for want of it alone; else ''.
+      The problem of another host, if the ranks here failed only because of it; otherwise ''.
     """
-    until = time.monotonic() + _SETTLE_SECONDS
-    problem, alone = "", True
-    while time.monotonic() < until and (any(one.process.poll() is None for one in started) or (alone and not problem)):
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    problem, left_alone = "", True
+    while time.monotonic() < deadline:
+        running = any(rank.process.poll() is None for rank in started)
+        if not running and not (left_alone and not problem):
+            break
         problem = problem or links.problem()
-        alone = all(one.process.returncode in (None, 0, LEFT_ALONE) for one in started)
+        left_alone = all(rank.process.returncode in (None, 0, LEFT_ALONE) for rank in started)
         time.sleep(_POLL_SECONDS)
-    return problem if alone else ""
+    return problem if left_alone else ""
 
 
-def _error(started: List[Started]) -> Exception:
-    """The error of the rank that failed by itself rather than for want of another."""
-    failed = [one for one in started if one.process.returncode]
-    one = min(failed, key=lambda each: (each.process.returncode == LEFT_ALONE, each.rank.number))
-    said = one.failure()
-    if one.rank.size > 1:
-        said = f"rank {one.rank.number} of {one.rank.size}: {said} (log: {one.log})"
-    return ConfigError(said) if one.process.returncode == 2 else TrainingError(said)
+def _error(started: List[RankProcess]) -> Exception:
+    """Return the error of the rank that failed by itself, rather than because another rank ended."""
+    failed = [rank for rank in started if rank.process.returncode]
+    first = min(failed, key=lambda rank: (rank.process.returncode == LEFT_ALONE, rank.rank.number))
+    message = first.failure_message()
+    if first.rank.size > 1:
+        message = f"rank {first.rank.number} of {first.rank.size}: {message} (log: {first.log})"
+    return ConfigError(message) if first.process.returncode == 2 else TrainingError(message)
 
 
-def _stop(started: List[Started]) -> None:
-    """Ends all ranks that still run."""
-    running = [one.process for one in started if one.process.poll() is None]
+def _stop(started: List[RankProcess]) -> None:
+    """End all ranks that are still running, by SIGTERM and then by SIGKILL."""
+    running = [rank.process for rank in started if rank.process.poll() is None]
     for process in running:
         process.terminate()
-    until = time.monotonic() + _PATIENCE_SECONDS
+    deadline = time.monotonic() + _STOP_SECONDS
     for process in running:
         try:
-            process.wait(max(0.1, until - time.monotonic()))
+            process.wait(max(0.1, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-    for one in started:
-        one.finish()
+    for rank in started:
+        rank.finish_log()
 
 
-def _check_use(started: List[Started]) -> None:
-    for one in started:
-        _, begun, after = one.log.read_text(errors="replace").partition(STEPS_BEGIN)
-        if begun and COMPILED not in after:
+def _check_device_use(started: List[RankProcess]) -> None:
+    """Check that every rank that took steps compiled a graph for the NPU after `STEPS_BEGIN`.
+
+    Raises:
+      DeviceUnusedError: a rank's log does not say so.
+    """
+    for rank in started:
+        _, steps_begin, after = rank.log.read_text(errors="replace").partition(STEPS_BEGIN)
+        if steps_begin and COMPILED not in after:
             raise DeviceUnusedError(
-                f"train.device is 'npu', but the log of rank {one.rank.number} does not say that a step was compiled for it ({COMPILED!r} is "
-                f"missing after {STEPS_BEGIN!r}): it ran on the processor (log: {one.log})"
+                f"train.device is 'npu', but rank {rank.rank.number} trained on the CPU: its log does not say that a step "
+                f"was compiled for the NPU ({COMPILED!r} is missing after {STEPS_BEGIN!r}) (log: {rank.log})"
             )
-
-
-def _copy(source: IO[bytes], log: Path, target: Any) -> None:
-    """Copies what a process prints to its log and, without TensorFlow's chatter, to our output."""
-    rest, block = b"", b"begin"
-    with open(str(log), "ab") as file:
-        while block:
-            block = os.read(source.fileno(), 65536)
-            # A progress bar redraws its line after a carriage return.
-            *lines, rest = re.split(rb"(?<=[\r\n])", rest + block)
-            for line in lines + ([rest] if rest and not block else []):
-                file.write(line.replace(b"\r", b"\n"))
-                if not _CHATTER.search(line):
-                    target.write(line.decode(errors="replace"))
-            file.flush()
-            target.flush()
-    source.close()

@@ -1,7 +1,6 @@
-"""Who computes a share of each batch, and where: ranks, cards, hosts.
+"""Ranks: the processes that compute one training together, one per card.
 
-A rank is one process with one card. Ranks are counted over the hosts in their order, and on a host over its cards.
-Needs no TensorFlow.
+Ranks are numbered host by host in the order of `train.hosts`, and on a host card by card. Needs no TensorFlow.
 """
 
 import contextlib
@@ -9,6 +8,7 @@ import glob
 import os
 import socket
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
@@ -19,91 +19,81 @@ from fse.runtime import processes
 
 _DEVICE_FILES = {"npu": "/dev/davinci[0-9]*", "gpu": "/dev/nvidia[0-9]*"}
 
-# What a rank's process finds in its environment. The upper three are HCCL's names too.
+# Environment variables of a rank's process. HCCL reads the first three too.
 _RANK, _SIZE, _DEVICE, _ADDRESSES = "RANK_ID", "RANK_SIZE", "ASCEND_DEVICE_ID", "FSE_ADDRESSES"
 
 
 class Rank(NamedTuple):
-    """A rank: its number among `size`, its card on its host, and name:port of every rank (none if it is alone)."""
+    """One process of a training."""
 
-    number: int
-    size: int
-    device: str = "0"
-    addresses: Tuple[str, ...] = ()
+    number: int  # from 0 to size - 1
+    size: int  # number of ranks on all hosts
+    device: str = "0"  # the card, by its number or name on this host
+    addresses: Tuple[str, ...] = ()  # name:port of every rank; empty for a single rank
 
 
-class Team(NamedTuple):
-    """All ranks, from one host's point of view.
+@dataclass(frozen=True)
+class Topology:
+    """All ranks of a training, as one host sees them."""
 
-    here: number of this host. hosts: name:port of each, empty if it is this one alone. devices: the cards of this
-    host's ranks. size: ranks on all hosts.
-    """
-
-    here: int
-    hosts: Tuple[str, ...]
-    devices: Tuple[str, ...]
-    size: int
+    host_index: int  # this host's index in `hosts`
+    hosts: Tuple[str, ...]  # name:port of each host; empty if this is the only one
+    devices: Tuple[str, ...]  # the card of each rank on this host
+    size: int  # number of ranks on all hosts
 
     @property
-    def numbers(self) -> Tuple[int, ...]:
-        """The ranks of this host."""
-        first = self.here * len(self.devices)
+    def rank_numbers(self) -> Tuple[int, ...]:
+        """The numbers of this host's ranks."""
+        first = self.host_index * len(self.devices)
         return tuple(range(first, first + len(self.devices)))
 
 
-def size(train: Train) -> int:
-    """The number of ranks on all hosts.
+def rank_count(train: Train) -> int:
+    """Return the number of ranks on all hosts.
 
     Raises:
-      ConfigError: the rank table cannot be meant.
+      ConfigError: the rank table is invalid.
     """
     if train.rank_table:
         return sum(map(len, rank_table.read(Path(train.rank_table))))
     return max(1, train.devices) * max(1, len(train.hosts))
 
 
-def team(train: Train, environment: Mapping[str, str] = os.environ) -> Team:
-    """Which ranks this host has, and on which cards.
+def topology(train: Train, environment: Mapping[str, str] = os.environ) -> Topology:
+    """Return which ranks run on this host, and on which cards.
 
-    Without a rank table the cards are those that the environment names (CUDA_VISIBLE_DEVICES; ASCEND_DEVICE_ID is the
-    first of them) or else 0, 1, …; FSE_HOST is the number of this host, which otherwise is the one with an address of
-    this machine.
+    A rank table lists the cards. Without one they come from the environment: CUDA_VISIBLE_DEVICES lists GPUs, and
+    ASCEND_DEVICE_ID is the first NPU. By default the first card is 0. FSE_HOST is this host's index in `train.hosts`; by
+    default it is the entry that resolves to an address of this machine.
 
     Raises:
-      ConfigError: more ranks than cards, cards that cannot work together, a host that is not in the list.
+      ConfigError: there are more ranks than cards, the cards cannot work together, or this host is not in the list.
     """
-    if environment.get(_SIZE, "1") != "1" and size(train) == 1:
+    if environment.get(_SIZE, "1") != "1" and rank_count(train) == 1:
         raise ConfigError(
-            f"RANK_SIZE is {environment[_SIZE]} in the environment, but train.devices is {train.devices}: ranks are started by this program; unset it "
-            f"and say --devices {environment[_SIZE]}"
+            f"RANK_SIZE is {environment[_SIZE]} in the environment, but train.devices is {train.devices}; this program "
+            f"starts the ranks itself, so unset RANK_SIZE and say --devices {environment[_SIZE]}"
         )
-    here = _here(train.hosts, environment)
-    count = max(1, train.devices)
+    host_index = _host_index(train.hosts, environment)
     if train.rank_table:
-        servers = rank_table.read(Path(train.rank_table))
-        if len(servers) != max(1, len(train.hosts)):
-            raise ConfigError(
-                f"train.rank_table {train.rank_table} lists {len(servers)} servers; train.hosts must list as many hosts in the same order, got "
-                f"{len(train.hosts)}"
-            )
-        cards = [str(device.card) for device in servers[here]]
-        if train.devices not in (0, len(cards)):
-            raise ConfigError(
-                f"train.devices is {train.devices}, but {train.rank_table} lists {len(cards)} devices for this host; leave it at 0"
-            )
-        if len({len(server) for server in servers}) > 1:
-            raise ConfigError(f"train.rank_table {train.rank_table}: its servers have different numbers of devices")
+        cards = _cards_of_table(train, host_index)
     else:
-        cards = _cards(train.device, count, environment)
+        cards = _cards(train.device, max(1, train.devices), environment)
     if train.device == "npu":
         if len(train.hosts) > 1 and not train.rank_table:
             raise ConfigError("npu ranks on several hosts need train.rank_table")
         rank_table.check_cards([int(card) for card in cards])
-    return Team(here, tuple(train.hosts), tuple(cards), size(train))
+    return Topology(host_index, tuple(train.hosts), tuple(cards), rank_count(train))
 
 
 def environment_of(rank: Rank, train: Train, table: Optional[Path]) -> Dict[str, str]:
-    """What a rank's process has in its environment besides ours."""
+    """Return the environment variables that a rank's process gets in addition to this process's.
+
+    Args:
+      rank: the rank.
+      train: its settings.
+      table: the rank table for HCCL; None without one.
+    """
     values = {_RANK: str(rank.number), _SIZE: str(rank.size), _ADDRESSES: ",".join(rank.addresses)}
     if train.device == "gpu":
         values["CUDA_VISIBLE_DEVICES"] = rank.device
@@ -116,7 +106,7 @@ def environment_of(rank: Rank, train: Train, table: Optional[Path]) -> Dict[str,
                 "JOB_ID": os.environ.get("JOB_ID", "10087"),
                 "HCCL_CONNECT_TIMEOUT": str(max(120, train.connect_timeout)),
                 "HCCL_EXEC_TIMEOUT": str(train.step_timeout),
-                # The line that proves the device's use is one of TensorFlow's information.
+                # The line that proves the use of the NPU has TensorFlow's level INFO.
                 "TF_CPP_MIN_LOG_LEVEL": "0",
             }
         )
@@ -125,11 +115,11 @@ def environment_of(rank: Rank, train: Train, table: Optional[Path]) -> Dict[str,
     return values
 
 
-def current(train: Train, environment: Mapping[str, str] = os.environ) -> Rank:
-    """The rank that this process is.
+def current_rank(train: Train, environment: Mapping[str, str] = os.environ) -> Rank:
+    """Return the rank of this process.
 
     Raises:
-      DeviceError: the environment does not say, or says what cannot be.
+      DeviceError: the environment does not define it, or contradicts the configuration.
     """
     needed = [_RANK, _SIZE, _ADDRESSES]
     if train.device == "npu":
@@ -137,18 +127,18 @@ def current(train: Train, environment: Mapping[str, str] = os.environ) -> Rank:
     missing = [name for name in needed if name not in environment]
     if missing:
         raise DeviceError(
-            "a rank's process needs {} in its environment; `fse train` starts ranks with it".format(
-                " and ".join(missing)
-            )
+            f"a rank's process needs {' and '.join(missing)} in its environment; `fse train` sets the variables when it "
+            "starts the ranks"
         )
     addresses = tuple(filter(None, environment[_ADDRESSES].split(",")))
     try:
         rank = Rank(int(environment[_RANK]), int(environment[_SIZE]), environment.get(_DEVICE, "0"), addresses)
     except ValueError as error:
         raise DeviceError(f"RANK_ID and RANK_SIZE must be whole numbers ({error})") from None
-    if not 0 <= rank.number < rank.size or rank.size != size(train):
+    count = rank_count(train)
+    if not 0 <= rank.number < rank.size or rank.size != count:
         raise DeviceError(
-            f"RANK_ID is {rank.number} and RANK_SIZE {rank.size}, but the configuration means {size(train)} ranks"
+            f"RANK_ID is {rank.number} and RANK_SIZE {rank.size}, but the configuration defines {count} ranks"
         )
     if train.device == "npu" and not rank.device.isdigit():
         raise DeviceError(f"ASCEND_DEVICE_ID must be a card's number, got {rank.device!r}")
@@ -158,39 +148,41 @@ def current(train: Train, environment: Mapping[str, str] = os.environ) -> Rank:
 
 
 @contextlib.contextmanager
-def bounded(seconds: float, what: str) -> Iterator[None]:
-    """Ends this process with an error if the block takes longer.
+def time_limit(seconds: float, what: str) -> Iterator[None]:
+    """End this process with an error if the block takes longer.
 
-    Only so can waiting for another rank be given up: neither HCCL nor TensorFlow 1.15's collectives can be called off.
+    This is the only way to abort a hung collective: neither HCCL nor TensorFlow 1.15 can cancel one.
 
     Args:
-      seconds: the bound.
-      what: what is waited for, for the message.
+      seconds: the limit.
+      what: what the block waits for, for the message.
     """
 
     def give_up() -> None:
-        # On a line of its own: a progress bar's is open.
+        # The line feed ends the line of a progress bar.
         print(f"\nerror: waited {seconds:.0f} seconds for {what}; gave up", file=sys.stderr, flush=True)
         os._exit(1)
 
-    with processes.after(seconds, give_up):
+    with processes.call_after(seconds, give_up):
         yield
 
 
 def is_local(name: str) -> bool:
-    """Whether a host's name or address is one of this machine's."""
+    """Return whether a host name or address belongs to this machine."""
     try:
-        found = socket.getaddrinfo(name, 0, type=socket.SOCK_STREAM)
+        resolved = socket.getaddrinfo(name, 0, type=socket.SOCK_STREAM)
     except OSError:
         return False
-    for family, kind, protocol, _, address in found:
+    for family, kind, protocol, _, address in resolved:
+        # Only addresses of this machine can be bound.
         with contextlib.suppress(OSError), socket.socket(family, kind, protocol) as probe:
             probe.bind(address)
             return True
     return False
 
 
-def _here(hosts: Tuple[str, ...], environment: Mapping[str, str]) -> int:
+def _host_index(hosts: Tuple[str, ...], environment: Mapping[str, str]) -> int:
+    """Return this host's index in `train.hosts`."""
     if not hosts:
         return 0
     chosen = environment.get("FSE_HOST", "")
@@ -201,14 +193,33 @@ def _here(hosts: Tuple[str, ...], environment: Mapping[str, str]) -> int:
     local = [number for number, host in enumerate(hosts) if is_local(host.rpartition(":")[0])]
     if len(local) != 1:
         raise ConfigError(
-            "train.hosts ({}) names this machine {} times; say which of them it is by FSE_HOST=0, 1, …".format(
-                ", ".join(hosts), len(local)
-            )
+            f"train.hosts ({', '.join(hosts)}) names this machine {len(local)} times; set FSE_HOST to this host's index in "
+            "the list (0, 1, …)"
         )
     return local[0]
 
 
+def _cards_of_table(train: Train, host_index: int) -> List[str]:
+    """Return the cards that the rank table lists for a host."""
+    servers = rank_table.read(Path(train.rank_table))
+    if len(servers) != max(1, len(train.hosts)):
+        raise ConfigError(
+            f"train.rank_table {train.rank_table} lists {len(servers)} servers; train.hosts must list as many hosts in the "
+            f"same order, got {len(train.hosts)}"
+        )
+    cards = [str(device.card) for device in servers[host_index]]
+    if train.devices not in (0, len(cards)):
+        raise ConfigError(
+            f"train.devices is {train.devices}, but {train.rank_table} lists {len(cards)} devices for this host; leave "
+            "train.devices at 0"
+        )
+    if len({len(server) for server in servers}) > 1:
+        raise ConfigError(f"train.rank_table {train.rank_table}: its servers have different numbers of devices")
+    return cards
+
+
 def _cards(device: str, count: int, environment: Mapping[str, str]) -> List[str]:
+    """Return the first `count` cards of a kind of device that the environment selects."""
     if device == "cpu":
         return [str(number) for number in range(count)]
     if device == "gpu":
@@ -223,11 +234,7 @@ def _cards(device: str, count: int, environment: Mapping[str, str]) -> List[str]
         if not first.isdigit():
             raise ConfigError(f"ASCEND_DEVICE_ID must be a card's number, got {first!r}")
         cards = [str(int(first) + number) for number in range(count)]
-    present = glob.glob(_DEVICE_FILES[device])
+    present = sorted(glob.glob(_DEVICE_FILES[device]))  # noqa: PTH207 (the pattern is an absolute path)
     if present and len(present) < count:
-        raise ConfigError(
-            "train.devices is {}, but this host has {} cards ({})".format(
-                count, len(present), ", ".join(sorted(present))
-            )
-        )
+        raise ConfigError(f"train.devices is {count}, but this host has {len(present)} cards ({', '.join(present)})")
     return cards[:count]

@@ -5,7 +5,7 @@ Programs call it before they import modules that need fcntl(2), prctl(2) or othe
 
 import sys
 
-from fse.errors import MACHINE
+from fse.errors import EXIT_MACHINE
 
 _NAMES = {"darwin": "macOS", "win32": "Windows", "cygwin": "Windows"}
 
@@ -20,4 +20,4 @@ def require_linux() -> None:
         return
     name = _NAMES.get(sys.platform, sys.platform)
     print(f"error: {name} is not supported; use Linux, WSL 2 (on Windows) or a Linux container", file=sys.stderr)
-    raise SystemExit(MACHINE)
+    raise SystemExit(EXIT_MACHINE)

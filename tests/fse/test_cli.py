@@ -1,4 +1,4 @@
-"""The `fse` command in child processes, as a person types it."""
+"""The `fse` command, in child processes as a user types it, and its parser."""
 
 import csv
 import io
@@ -7,12 +7,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import List
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from fse import cli, config
+from fse import cli, commands, config
 from fse.compat import flags
 from fse.runtime import locks
 from fse.training import checkpoint_paths
@@ -46,15 +47,15 @@ FLAGS = (
 
 
 def parsed(*arguments: str) -> config.Config:
-    return flags.settings(cli._parser().parse_args(["train", *arguments]))
+    return flags.settings(commands.build_parser().parse_args(["train", *arguments]))
 
 
-def test_train_without_flags_has_the_replaced_codes_defaults() -> None:
+def test_train_without_flags_has_the_defaults_of_the_reference_implementations() -> None:
     assert parsed() == config.Config()
 
 
 @pytest.mark.parametrize("spelling", ["--random-seed", "--random_seed"])
-def test_every_flag_of_the_replaced_codes_sets_what_it_says(spelling: str) -> None:
+def test_every_flag_sets_its_setting(spelling: str) -> None:
     settings = parsed(*FLAGS, spelling, "7")
     train, loss = settings.train, settings.loss
     assert (train.batch_size, train.epochs, train.save_freq, train.summary_freq) == (4, 2, 2, 1)
@@ -70,30 +71,29 @@ SEED_FLAGS = (
 
 
 @pytest.mark.parametrize("name", SEED_FLAGS)
-def test_every_flag_of_the_replaced_codes_is_taken_and_explained(name: str) -> None:
+def test_every_flag_of_the_reference_implementations_is_accepted_and_documented(name: str) -> None:
     value = {"mode": "test"}.get(name, "1")
-    options = cli._parser().parse_args(["train", "--" + name, value])
+    options = commands.build_parser().parse_args(["train", "--" + name, value])
     assert str(getattr(options, name.replace("-", "_"))) in (value, value + ".0")
-    explained = (Path(__file__).resolve().parents[2] / "docs" / "replaced-codes.md").read_text()
-    assert f"`--{name}`" in explained
+    documented = (Path(__file__).resolve().parents[2] / "docs" / "reference-implementations.md").read_text()
+    assert f"`--{name}`" in documented
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("verb", ["train", "join"])
-def test_a_device_in_use_is_refused(
+def test_a_device_that_another_training_has_locked_is_an_error(
     verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By the lock that the pipeline's training takes."""
     monkeypatch.setenv("FSE_LOCKS", str(tmp_path))
-    with locks.devices("cpu", ["0"], 0.0):
+    with locks.lock_devices("cpu", ["0"], 0.0):
         assert cli.main([verb, "--records", str(tmp_path), "--output", str(tmp_path / "out")]) == 3
     said = capsys.readouterr().err
     assert f"error: device cpu of this host is in use by process {os.getpid()} of " in said
-    assert "try again when that has ended" in said
+    assert "try again after it has ended" in said
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_of_images_trains_and_tests_as_in_the_replaced_codes(tmp_path: Path) -> None:
+def test_a_folder_of_images_trains_and_tests_as_in_the_reference_implementations(tmp_path: Path) -> None:
     folders = ["--input_dir", str(images(tmp_path / "in")), "--output_dir", str(tmp_path / "out")]
     done = fse("train", *FLAGS, *folders, "--train_url", str(tmp_path / "url"))
     assert done.returncode == 0, done.stderr
@@ -101,23 +101,24 @@ def test_a_folder_of_images_trains_and_tests_as_in_the_replaced_codes(tmp_path: 
     assert lines[-4].startswith("progress  epoch 2  step 2  image/sec ")
     assert [line.split()[0] for line in lines[-3:]] == ["loss_align", "loss_diversity", "loss_decay"]
     for folder in ("out", "url"):
-        assert [checkpoint_paths.step_of(path) for path in checkpoint_paths.found(tmp_path / folder)] == [4]
+        assert [checkpoint_paths.step_of(path) for path in checkpoint_paths.list_checkpoints(tmp_path / folder)] == [4]
     assert list((tmp_path / "out" / "logs").glob("events.*"))
 
     drawn = fse("train", *FLAGS, "--mode", "test", "--checkpoint", str(tmp_path / "out"), *folders)
     assert drawn.returncode == 0, drawn.stderr
-    made = sorted(path.name for path in (tmp_path / "out" / "images").iterdir())
-    assert made == [f"{number}-outputs.png" for number in range(8)]
+    assert sorted(path.name for path in (tmp_path / "out" / "images").iterdir()) == [
+        f"{number}-outputs.png" for number in range(8)
+    ]
 
-    # Another training that begins with the first one's weights goes on at its step.
+    # Another training that starts from the checkpoint of the first one continues at its step.
     longer = [*FLAGS, "--max_epochs", "3", "--checkpoint", str(tmp_path / "out"), *folders[:2]]
     more = fse("train", *longer, "--output_dir", str(tmp_path / "more"))
     assert more.returncode == 0, more.stderr
-    assert "going on from step 4 of 6" in more.stderr
+    assert "resuming from step 4 of 6" in more.stderr
 
 
 @pytest.mark.slow
-def test_the_stages_one_by_one_and_landmarks_of_a_image(tmp_path: Path) -> None:
+def test_the_stages_one_by_one_and_landmarks_of_an_image(tmp_path: Path) -> None:
     settings = [
         "--set",
         "dataset.train=16,dataset.test=6,dataset.size=32,crop.size=20,network.view=16,network.landmarks=3,"
@@ -126,7 +127,7 @@ def test_the_stages_one_by_one_and_landmarks_of_a_image(tmp_path: Path) -> None:
     ]
     data = ["dataset", "crops", "records"]
     others = [name + "-evaluate" for name in data]
-    # Verb, output, and where its inputs are.
+    # Command, output folder, and folders of its inputs.
     steps = [
         ("download", "dataset", {}),
         ("align-crop", "crops", {"dataset": "dataset"}),
@@ -149,14 +150,14 @@ def test_the_stages_one_by_one_and_landmarks_of_a_image(tmp_path: Path) -> None:
     assert [measured[name + "_images"] for name in ("train", "regression", "test")] == [16, 8, 5]
 
     image = images(tmp_path / "mine", 1) / "0.jpg"
-    shown = fse("landmarks", str(tmp_path / "model"), str(image), "--draw", str(tmp_path / "drawn"))
-    assert shown.returncode == 0, shown.stderr
-    rows = list(csv.DictReader(io.StringIO(shown.stdout)))
+    found = fse("landmarks", str(tmp_path / "model"), str(image), "--draw", str(tmp_path / "drawn"))
+    assert found.returncode == 0, found.stderr
+    rows = list(csv.DictReader(io.StringIO(found.stdout)))
     assert [row["landmark"] for row in rows] == ["0", "1", "2"]
     # The view is the middle 16 of 20 pixels of the central square, 30 pixels wide, of an image of 30 x 40.
     assert all(3.0 <= float(row["x"]) <= 27.0 and 8.0 <= float(row["y"]) <= 32.0 for row in rows)
     with Image.open(str(tmp_path / "drawn" / "0-outputs.png")) as drawn:
-        assert drawn.size == (240, 320)  # enlarged, so that the markers show
+        assert drawn.size == (240, 320)  # enlarged, so that the markers are visible
 
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no image")
@@ -179,14 +180,14 @@ def test_the_stages_one_by_one_and_landmarks_of_a_image(tmp_path: Path) -> None:
         (["landmarks", "nowhere", "image.jpg"], 1, "not a folder that `fse export` wrote"),
     ],
 )
-def test_a_mistake_on_the_command_line_is_told(
-    arguments: list, code: int, message: str, capsys: pytest.CaptureFixture[str]
+def test_a_mistake_on_the_command_line_is_an_error(
+    arguments: List[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(arguments) == code
     assert message in capsys.readouterr().err
 
 
-def test_a_mistake_in_the_data_to_evaluate_on_names_its_tables(
+def test_an_error_of_the_data_to_evaluate_on_names_their_settings(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mine = "evaluate.dataset=mine,evaluate.dataset.archive=nowhere.zip"

@@ -110,7 +110,7 @@ def test_two_workers_share_a_workspace(copy: Path, scheduler: str) -> None:
     assert sorted(started(done[0]) + started(done[1])) == ["Evaluate", "Export", "Train"]
 
 
-SHARED = "    with outputs.shared_output(output, known) as building:\n"
+SHARED = "    with outputs.shared_output(output, manifest) as building:\n"
 WAITS = """\
         import os, time
         (building / "claims" / "here-{}".format(os.getpid())).touch()
@@ -128,7 +128,7 @@ def slow_code(tmp_path: Path) -> Path:
     for name, old, new in (
         ("crop.py", "_SHARD = 500", "_SHARD = 4"),
         ("crop.py", "    crop.save(", "    __import__('time').sleep(0.2)\n    crop.save("),
-        ("cli.py", SHARED, SHARED + WAITS),
+        ("stage_runner.py", SHARED, SHARED + WAITS),
         ("conversion.py", "    return example(", "    __import__('time').sleep(0.2)\n    return example("),
     ):
         file = tmp_path / "code" / "fse" / name

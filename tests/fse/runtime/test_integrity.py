@@ -103,5 +103,5 @@ def test_a_truncated_manifest_is_a_problem(output: Path) -> None:
 
 def test_a_manifest_of_a_newer_version_is_an_error(output: Path) -> None:
     (output / MANIFEST).write_text('{"schema": 99}')
-    with pytest.raises(StageError, match=r"newer version of this program \(schema 99, this one knows \d+\)"):
+    with pytest.raises(StageError, match=r"newer version of this program \(schema 99; this version reads up to \d+\)"):
         integrity.problem(output)

@@ -125,7 +125,7 @@ def test_locks_are_free_on_a_read_only_file_system(tmp_path: Path, monkeypatch: 
         def open_(*_: object) -> None:
             raise OSError(number, "")
 
-        monkeypatch.setattr(locks.os, "open", open_)
+        monkeypatch.setattr(os, "open", open_)
 
     refuse(errno.EROFS)
     assert locks.is_free(tmp_path / "a.lock")

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from fse.errors import MACHINE
+from fse.errors import EXIT_MACHINE
 from fse.runtime import platforms
 
 # Behaves as on another system, where some modules do not exist.
@@ -33,7 +33,7 @@ def test_another_operating_system_is_refused(
     monkeypatch.setattr(sys, "platform", platform)
     with pytest.raises(SystemExit) as ended:
         platforms.require_linux()
-    assert ended.value.code == MACHINE
+    assert ended.value.code == EXIT_MACHINE
     assert capsys.readouterr().err == SENTENCE.format(name)
 
 
@@ -48,5 +48,5 @@ def test_programs_end_with_one_sentence_before_they_import_modules_of_linux(
         capture_output=True,
         text=True,
     )
-    assert done.returncode == MACHINE
+    assert done.returncode == EXIT_MACHINE
     assert done.stderr == SENTENCE.format(name)
