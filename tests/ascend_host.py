@@ -1,15 +1,16 @@
-"""What of an Ascend host a test can have: stand-ins for `npu-smi` and CANN's folders.
+"""Stand-ins for the software of an Ascend host: `npu-smi`, CANN's folders, npu_bridge.
 
-The tables are laid out as those that public bug reports and manuals show of the named versions; the numbers are made up.
-They prove that such a table is read right, not that a driver prints one.
+The tables have the layout that public bug reports and manuals show for the named versions; the numbers are invented. They
+prove that such tables are parsed correctly, not that a driver prints them.
 """
 
 import os
 from pathlib import Path
+from typing import Sequence
 
 import pytest
 
-# An eight-card server's first three, npu-smi 1.8.21: no huge pages, no processes.
+# npu-smi 1.8.21, the first three cards of a server with eight: no columns for huge pages and processes.
 OLD = """\
 +------------------------------------------------------------------------------------+
 | npu-smi 1.8.21                   Version: 20.2.2.spc001                            |
@@ -28,7 +29,7 @@ OLD = """\
 +======================+===============+=============================================+
 """
 
-# 23.0: card 1 is ill, card 2 is in use, card 3 warns.
+# npu-smi 23.0: card 1 has an alarm, card 2 is in use, card 3 has a warning.
 USED = """\
 +-------------------------------------------------------------------------------------------+
 | npu-smi 23.0.rc1                 Version: 23.0.rc1                                        |
@@ -56,7 +57,7 @@ USED = """\
 +======================+===============+====================================================+
 """
 
-# A newer driver: two chips a module, physical numbers, a fifth column of processes.
+# A newer driver: two chips per module, physical numbers, and five columns for processes.
 TWO_CHIPS = """\
 +------------------------------------------------------------------------------------------------------------------+
 | npu-smi 26.0.rc2                            Version: 26.0.rc2                                                    |
@@ -92,7 +93,7 @@ RANKS = """
 
 
 def program(folder: Path, name: str, script: str) -> Path:
-    """An executable shell script."""
+    """Write an executable shell script and return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / name
     path.write_text("#!/bin/sh\n" + script)
@@ -101,22 +102,22 @@ def program(folder: Path, name: str, script: str) -> Path:
 
 
 def npu_smi(folder: Path, table: str, board: str = BOARD) -> Path:
-    """An `npu-smi` that shows a table, and a board with `-t board`."""
+    """Install an `npu-smi` that prints a table, or a board with `-t board`."""
     (folder / "table").write_text(table)
     (folder / "board").write_text(board)
     script = 'case "$*" in *board*) cat "{0}/board" ;; *) cat "{0}/table" ;; esac\n'
     return program(folder, "npu-smi", script.format(folder))
 
 
-def rank_table(path: Path, devices: tuple) -> Path:
-    """A rank table of one server."""
+def rank_table(path: Path, cards: Sequence[int]) -> Path:
+    """Write the rank table of a server with these cards, in the order of their ranks."""
     entry = '{{"device_id": "{0}", "device_ip": "192.168.100.{0}", "rank_id": "{1}"}}'
-    path.write_text(RANKS.format(", ".join(entry.format(device, rank) for rank, device in enumerate(devices))))
+    path.write_text(RANKS.format(", ".join(entry.format(card, rank) for rank, card in enumerate(cards))))
     return path
 
 
 def cann(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """CANN's folders, and the environment that its set_env.sh makes."""
+    """Create CANN's folders and set the environment variables of its set_env.sh."""
     home = folder / "ascend-toolkit" / "latest"
     (home / "aarch64-linux").mkdir(parents=True)
     info = home / "aarch64-linux" / "ascend_toolkit_install.info"
@@ -129,7 +130,7 @@ def cann(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def npu_bridge(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Packages that can be imported under the names of npu_bridge and hccl, in child processes too; nothing is in them."""
+    """Create empty packages `npu_bridge` and `hccl` that child processes can import too."""
     for name in ("npu_bridge", "hccl"):
         (folder / name).mkdir(parents=True)
         (folder / name / "__init__.py").write_text("")

@@ -1,4 +1,4 @@
-"""The processor, and what other devices of TensorFlow's own have in common with it."""
+"""The CPU."""
 
 import contextlib
 import ctypes
@@ -7,11 +7,12 @@ from typing import Any, ContextManager, List
 
 from fse.config import Config
 from fse.devices import collective
+from fse.devices.base import Device
 from fse.distributed.ranks import Rank
 from fse.errors import DeviceError
 from fse.tf1 import tf
 
-# The field of TensorFlow's RewriterConfig that lowers operations on processors.
+# The field of TensorFlow's RewriterConfig for mixed precision on CPUs.
 _BFLOAT16 = "auto_mixed_precision_onednn_bfloat16"
 
 # Parameters of glibc's mallopt (malloc.h).
@@ -19,89 +20,91 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 def find(config: Config, rank: Rank) -> "Cpu":
-    """The processor, for one rank.
+    """Return the CPU for one rank.
 
     Raises:
-      DeviceError: mixed precision is wanted, and this TensorFlow has none on processors.
+      DeviceError: mixed precision was chosen, which this version of TensorFlow does not support on CPUs.
     """
-    if config.train.mixed_precision == "on" and not hasattr(_rewriting(tf.ConfigProto()), _BFLOAT16):
+    if config.train.mixed_precision == "on" and not hasattr(_rewrite_options(tf.ConfigProto()), _BFLOAT16):
         raise DeviceError(
-            f"train.mixed_precision is 'on', but TensorFlow {tf.__version__} offers none on processors; choose 'auto', or a current "
-            "TensorFlow"
+            f"train.mixed_precision is 'on', which TensorFlow {tf.__version__} does not support on CPUs; choose 'auto', or "
+            "install a current TensorFlow"
         )
     return Cpu(config, rank)
 
 
 def session_config(threads: int) -> Any:
-    """A configuration that sees no accelerator."""
-    return tf.ConfigProto(intra_op_parallelizm_threads=threads, device_count={"GPU": 0})
+    """Return a `tf.ConfigProto` that hides all GPUs.
+
+    Args:
+      threads: number of threads per operation; 0 is one per CPU.
+    """
+    return tf.ConfigProto(intra_op_parallelism_threads=threads, device_count={"GPU": 0})
 
 
 def keep_memory() -> None:
-    """Has glibc keep the memory that tensors leave for those of the next step (on Linux; elsewhere does nothing).
+    """Make glibc keep the memory of freed tensors for the next step (does nothing without glibc).
 
-    Large ones would go back to the system and be had from it again, page by page and zeroed, at every step: three per cent
-    of a step of `reference` on 1.15 (`benchmarks/reference_speed.py`), for a quarter more memory.
+    By default glibc returns large blocks to the system and requests them again at every step, page by page and zeroed.
+    Keeping them saves 3 % of a step of the `reference` network on TensorFlow 1.15 (`benchmarks/reference_speed.py`) and
+    costs a quarter more memory.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt:  # which musl lacks
+    if mallopt:  # musl has none
         mallopt(_M_MMAP_MAX, 0)
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def _rewriting(config: Any) -> Any:
-    return config.graph_options.rewrite_options
+def _rewrite_options(session_config: Any) -> Any:
+    return session_config.graph_options.rewrite_options
 
 
-class Cpu:
-    """The processor. Ranks use TensorFlow's own collective operations.
+class Cpu(Device):
+    """The CPU, and the common part of the devices that TensorFlow supports itself.
 
-    loss_scale: the loss scale as a scalar tensor; None without mixed precision.
+    Ranks communicate through TensorFlow's collective operations.
     """
 
-    steps_per_call = 1
-
     def __init__(self, config: Config, rank: Rank):
-        """`rank`: which one this process is."""
-        self.config, self.rank, self.size = config, rank.number, rank.size
-        self.loss_scale: Any = None
+        """Prepare the device of a rank; see `Device`."""
+        super().__init__(config, rank)
         self._group = collective.Group(rank, config.train.connect_timeout)
 
     def session_config(self) -> Any:
-        """How sessions are set up."""
+        """Return the `tf.ConfigProto` of sessions, in mixed precision if that was chosen."""
         config = session_config(self.config.train.threads)
         if self.config.train.mixed_precision == "on":
-            # bfloat16 where TensorFlow's lists call it safe. It has float32's range: no loss scaling. Processors without
-            # its instructions go on in float32, and TensorFlow says so.
-            rewriting = _rewriting(config)
-            setattr(rewriting, _BFLOAT16, type(rewriting).ON)
+            # TensorFlow lowers the operations that its lists call safe to bfloat16. As bfloat16 has the range of float32,
+            # no loss scaling is needed. On CPUs without such instructions TensorFlow logs so and stays in float32.
+            rewrite = _rewrite_options(config)
+            setattr(rewrite, _BFLOAT16, type(rewrite).ON)
         return self._group.configure(config)
 
     def initialize(self) -> str:
-        """Meets the other ranks; returns what sessions connect to."""
+        """Connect to the other ranks and return the target of sessions."""
         keep_memory()
         return self._group.initialize(self.session_config())
 
     def float32_scope(self) -> ContextManager[None]:
-        """A context whose operations keep float32: as all do here."""
+        """Return an empty context: TensorFlow's own lists keep critical operations in float32."""
         return contextlib.nullcontext()
 
     def wrap_optimizer(self, optimizer: Any) -> Any:
-        """An optimizer whose gradients are the means over the ranks."""
-        return collective.Averaged(optimizer, self.average) if self.size > 1 else optimizer
+        """Return an optimizer that averages gradients over the ranks."""
+        return collective.AveragingOptimizer(optimizer, self.average) if self.size > 1 else optimizer
 
     def average(self, tensors: List[Any]) -> List[Any]:
-        """Means over the ranks of float32 tensors."""
+        """Return the means of float32 tensors over the ranks."""
         return self._group.average(tensors)
 
     def broadcast(self, tensors: List[Any]) -> List[Any]:
-        """Rank 0's values of float32 tensors."""
+        """Return rank 0's values of float32 tensors."""
         return self._group.broadcast(tensors)
 
     def repeat(self, session: Any, operation: Any) -> Any:
-        """The operation itself: one step a call."""
+        """Return the operation itself: a call is one step."""
         return operation
 
     def shutdown(self) -> None:
-        """Leaves the other ranks when they are done too."""
+        """Disconnect from the other ranks once they have finished too."""
         self._group.shutdown()

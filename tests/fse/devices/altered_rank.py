@@ -1,10 +1,12 @@
-"""A rank of a training with something changed: `altered_rank.py CHANGE rank --config …`. ALTERED_RANK says in which rank.
+"""A program that runs one rank of a training with a fault: `altered_rank.py CHANGE rank --config …`.
 
-momentum              all ranks take TensorFlow's momentum optimizer instead of Adam
-dies first            the rank kills itself when the others wait for it
-dies in broadcast     the rank kills itself when its part of the broadcast of the first weights is being computed
-stops in broadcast    there it stops for ever, without ending; the others wait two seconds only, for the broadcast or, if what
-                      they send is on its way already, for the first step
+The environment variable ALTERED_RANK names the rank with the fault. CHANGE is one of
+
+momentum              all ranks use TensorFlow's momentum optimizer instead of Adam
+dies first            the rank kills itself while the other ranks wait for it
+dies in broadcast     the rank kills itself while it computes its part of the broadcast of the first weights
+stops in broadcast    the rank stops there without exiting; the other ranks wait only two seconds for the broadcast, or for
+                      the first step if the broadcast has already left them
 """
 
 import os
@@ -22,40 +24,40 @@ from fse.tf1 import tf
 change = sys.argv[1]
 output = Path(sys.argv[sys.argv.index("--output") + 1])
 chosen = os.environ["RANK_ID"] == os.environ.get("ALTERED_RANK")
-initialize, broadcast, bounded = collective.Group.initialize, collective.Group.broadcast, ranks.bounded
+initialize, broadcast, time_limit = collective.Group.initialize, collective.Group.broadcast, ranks.time_limit
 
 
-def end(number: int) -> None:
-    time.sleep(1.0)  # the other one is waiting by now
+def signal_self(signal_number: int) -> None:
+    time.sleep(1.0)  # by now the other rank is waiting
     (output / "dying").touch()
-    os.kill(os.getpid(), number)
+    os.kill(os.getpid(), signal_number)
 
 
-def meets_nobody(self: Any, config: Any) -> str:
-    end(signal.SIGKILL)
+def die_before_initialize(self: Any, config: Any) -> str:
+    signal_self(signal.SIGKILL)
     return initialize(self, config)
 
 
-def breaks_off(self: Any, tensors: List[Any]) -> List[Any]:
-    def stop(value: Any) -> Any:
-        end(signal.SIGKILL if change.startswith("dies") else signal.SIGSTOP)
+def fail_in_broadcast(self: Any, tensors: List[Any]) -> List[Any]:
+    def fail(value: Any) -> Any:
+        signal_self(signal.SIGKILL if change.startswith("dies") else signal.SIGSTOP)
         return value
 
-    first = tf.py_func(stop, [tensors[0]], tf.float32)
+    first = tf.py_func(fail, [tensors[0]], tf.float32)
     first.set_shape(tensors[0].shape)
     return broadcast(self, [first, *tensors[1:]])
 
 
-def impatient(seconds: float, what: str) -> ContextManager[None]:
-    return bounded(2.0 if what.startswith(("the first weights", "step 1,")) else seconds, what)
+def short_time_limit(seconds: float, what: str) -> ContextManager[None]:
+    return time_limit(2.0 if what.startswith(("the first weights", "step 1,")) else seconds, what)
 
 
 if change == "momentum":
     tf.train.AdamOptimizer = lambda rate, beta1: tf.train.MomentumOptimizer(rate, beta1)
 elif chosen and change == "dies first":
-    collective.Group.initialize = meets_nobody  # type: ignore[method-assign]
+    collective.Group.initialize = die_before_initialize  # type: ignore[method-assign]
 elif chosen:
-    collective.Group.broadcast = breaks_off  # type: ignore[method-assign]
+    collective.Group.broadcast = fail_in_broadcast  # type: ignore[method-assign]
 elif change == "stops in broadcast":
-    ranks.bounded = impatient
+    ranks.time_limit = short_time_limit
 sys.exit(cli.main(sys.argv[2:]))

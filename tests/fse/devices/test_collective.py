@@ -1,7 +1,6 @@
 """Several ranks on one machine, through TensorFlow's real collective runtime."""
 
 import contextlib
-import dataclasses
 import os
 import shutil
 import signal
@@ -19,18 +18,20 @@ from fse import config, devices
 from fse.distributed import launcher, ranks
 from fse.errors import ConfigError, DeviceError, TrainingError
 from fse.inputs import records
+from fse.inputs.batches import Batch, batches
 from fse.model import network
-from fse.runtime import outputs
+from fse.runtime.files import write_json
 from fse.tf1 import tf
 from fse.training import checkpoints, train
-from tests.fse.trainings import changed, stored
+from fse.training.graph import LossWeights, build_heatmaps, build_objective, learning_rate
+from tests.fse.trainings import read_checkpoint, with_train
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
 def single(settings: config.Config, **train: Any) -> config.Config:
     """With one thread a rank."""
-    return changed(settings, **dict({"threads": 1}, **train))
+    return with_train(settings, **dict({"threads": 1}, **train))
 
 
 def assert_equal(one: Dict[str, np.ndarray], other: Dict[str, np.ndarray]) -> None:
@@ -44,17 +45,17 @@ def reference(settings: config.Config, shards: Path, parts: int, steps: int) -> 
     data, device = records.read(shards), devices.find(settings)
     with tf.Graph().as_default(), tf.Session(config=device.session_config()) as session:
         step = tf.train.create_global_step()
-        optimizer = tf.train.MomentumOptimizer(train.learning_rate(settings, step, steps), settings.train.beta1)
+        optimizer = tf.train.MomentumOptimizer(learning_rate(settings, step, steps), settings.train.beta1)
         iterators, gradients, statistics = [], [], []
         for part in range(parts):
-            images = train.batches(settings, data, tf.constant(0, tf.int64), steps, part, parts)
+            images = batches(settings, data, tf.constant(0, tf.int64), steps, part, parts)
             iterators.append(tf.data.make_initializable_iterator(images))
-            batch = train.Batch(*iterators[-1].get_next())
+            batch = Batch(*iterators[-1].get_next())
             with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
-                maps = train.heatmaps(settings, batch.views, device)
-            objective = train.build_objective(settings, maps, batch.points, train.Weights(50.0, 0.0), device)
+                maps = build_heatmaps(settings, batch.views, device)
+            objective = build_objective(settings, maps, batch.cell_points, LossWeights(50.0, 0.0), device)
             gradients.append(optimizer.compute_gradients(objective.total))
-            averages, values = network.statistics()
+            averages, values = network.batch_norm_statistics()
             statistics.append(values[len(values) // (part + 1) * part :])
             averages = averages[: len(statistics[0])]
         means = [tf.add_n(values) / parts for values in zip(*statistics)]
@@ -64,7 +65,7 @@ def reference(settings: config.Config, shards: Path, parts: int, steps: int) -> 
         session.run([iterator.initializer for iterator in iterators])
         for _ in range(steps):
             session.run(update)
-        return session.run(checkpoints.names_of(tf.global_variables()))
+        return session.run(checkpoints.variables_by_name(tf.global_variables()))
 
 
 def run_ranks(change: str, settings: config.Config, shards: Path, output: Path) -> None:
@@ -72,7 +73,7 @@ def run_ranks(change: str, settings: config.Config, shards: Path, output: Path) 
     script = Path(__file__).with_name("altered_rank.py")
     command = [sys.executable, str(script), change, "rank", "--config", experiment(settings, output)]
     command += ["--records", str(shards), "--output", str(output)]
-    launcher.run(settings.train, ranks.team(settings.train), command, output, {})
+    launcher.run(settings.train, ranks.topology(settings.train), command, output, {})
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +94,7 @@ def test_ranks_equal_one_that_computes_all_shares(
     """
     settings = single(tiny, devices=count, steps=3, learning_rate=1e-5)
     run_ranks("momentum", settings, shards, tmp_path)
-    one, other = stored(tmp_path), reference(single(settings, devices=0), shards, count, 3)
+    one, other = read_checkpoint(tmp_path), reference(single(settings, devices=0), shards, count, 3)
     assert set(one) == set(other)
     for kind in ("Momentum", ""):
         names = [name for name in one if name.endswith("/Momentum") == bool(kind)]
@@ -126,11 +127,11 @@ def test_resuming_and_another_number_of_ranks(tiny: config.Config, shards: Path,
         for file in (run / "checkpoints").glob("model-6.*"):
             file.unlink()
         train.train(single(tiny, devices=count), shards, run)
-        again, whole = stored(run), stored(two)
+        again, whole = read_checkpoint(run), read_checkpoint(two)
         assert set(again) == set(whole)
         if count == 2:
             assert all((again[name] == whole[name]).all() for name in whole)
-            assert "going on from step 4 of 6" in (run / "logs" / "train_0.log").read_text()
+            assert "resuming from step 4 of 6" in (run / "logs" / "train_0.log").read_text()
         assert int(again["global_step"]) == 6
 
 
@@ -139,7 +140,7 @@ def test_every_rank_reads_its_share_of_the_same_batches(tiny: config.Config, sha
 
     def views(part: int, parts: int) -> np.ndarray:
         with tf.Graph().as_default(), tf.Session() as session:
-            batch = train.batches(tiny, data, tf.constant(3, tf.int64), 6, part, parts)
+            batch = batches(tiny, data, tf.constant(3, tf.int64), 6, part, parts)
             iterator = tf.data.make_initializable_iterator(batch)
             session.run(iterator.initializer)
             return session.run(iterator.get_next()).views
@@ -185,7 +186,7 @@ def children(parent: int) -> List[int]:
 
 def experiment(settings: config.Config, folder: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
-    outputs.write_json(folder / "experiment.json", config.as_tables(settings))
+    write_json(folder / "experiment.json", config.as_tables(settings))
     return str(folder / "experiment.json")
 
 
@@ -208,7 +209,7 @@ def test_killing_one_rank_ends_the_others_and_says_so(tiny: config.Config, shard
         said, _ = process.communicate(timeout=30)
         assert time.monotonic() - killed < 10.0
     assert process.returncode == 1
-    assert "error: rank 1 of 2: it was ended by signal SIGKILL (log: " in said
+    assert "error: rank 1 of 2: it was killed by signal SIGKILL (log: " in said
     assert "Traceback" not in said
     assert not any(Path(f"/proc/{child}").exists() for child in found)
 
@@ -219,7 +220,7 @@ def test_a_rank_that_dies_at_the_start_ends_the_others(
 ) -> None:
     """Killed while the other one waits to meet it, or in the middle of the broadcast of the first weights."""
     monkeypatch.setenv("ALTERED_RANK", str(dead))
-    with pytest.raises(TrainingError, match=f"rank {dead} of 2: it was ended by signal SIGKILL"):
+    with pytest.raises(TrainingError, match=f"rank {dead} of 2: it was killed by signal SIGKILL"):
         run_ranks(change, single(tiny, devices=2), shards, tmp_path)
     died = [path.stat().st_mtime for path in tmp_path.glob("dying")]
     assert len(died) == 1
@@ -275,7 +276,7 @@ def test_two_ports_stand_for_two_hosts(tiny: config.Config, shards: Path, two: P
     with hosts([shards] * 2, [path] * 2, tmp_path) as processes:
         said = [process.communicate(timeout=120)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said
-    assert_equal(stored(tmp_path / "train"), stored(two))
+    assert_equal(read_checkpoint(tmp_path / "train"), read_checkpoint(two))
     assert [path.name for path in (tmp_path / "join").iterdir()] == ["logs"]
 
 
@@ -301,7 +302,7 @@ def test_hosts_with_something_else_are_refused_before_anything_starts(
     ours_records = theirs_records = shards
     environment = {}
     if what == "settings":
-        theirs, expected = changed(ours, learning_rate=0.5), "train.learning_rate: 0.001 and 0.5"
+        theirs, expected = with_train(ours, learning_rate=0.5), "train.learning_rate: 0.001 and 0.5"
     elif what == "code":
         expected = "the code of fse (sha256): "
         code = tmp_path / "code" / "fse"
@@ -366,20 +367,3 @@ def test_a_port_that_is_taken_is_told(tiny: config.Config) -> None:
         device = devices.find(single(tiny, devices=2), rank)
         with pytest.raises(DeviceError, match=f"rank 0 cannot listen at 127.0.0.1:{port}"):
             device.initialize()
-
-
-def test_checkpoints_hold_all_variables_of_a_rank(tiny: config.Config, shards: Path) -> None:
-    settings = dataclasses.replace(tiny, train=dataclasses.replace(tiny.train, ema_decay=0.9))
-    with tf.Graph().as_default():
-        graph = train.build(settings, records.read(shards), 6, devices.find(settings))
-        assert graph.stored == checkpoints.names_of(tf.global_variables())
-
-
-def test_gradients_are_clipped_to_a_global_norm() -> None:
-    with tf.Session() as session:
-        small, large = (
-            session.run(train.clipped([tf.constant([3.0 * size]), tf.constant([4.0 * size])], 5.0))
-            for size in (0.5, 2.0)
-        )
-    np.testing.assert_allclose(np.concatenate(small), [1.5, 2.0])
-    np.testing.assert_allclose(np.concatenate(large), [3.0, 4.0], rtol=1e-6)

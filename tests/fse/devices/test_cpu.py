@@ -1,4 +1,4 @@
-"""The processor."""
+"""The CPU device."""
 
 import platform
 import subprocess
@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-# How many pages the system hands out for a large array, the second time.
-PAGES = """
+# Prints the number of page faults of allocating a large array for the second time.
+PAGE_FAULTS = """
 import resource, sys
 import numpy as np
 from fse.devices import cpu
@@ -22,10 +22,10 @@ print(faults[2] - faults[1])
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to keep memory")
-def test_memory_that_was_given_back_is_kept_for_the_next_step() -> None:
-    pages = {}
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can keep freed memory")
+def test_freed_memory_is_kept_for_the_next_step() -> None:
+    faults = {}
     for word in ("keep", "leave"):
-        done = subprocess.run([sys.executable, "-c", PAGES, word], stdout=subprocess.PIPE, check=True)
-        pages[word] = int(done.stdout.split()[-1])
-    assert 10 * pages["keep"] < pages["leave"]
+        done = subprocess.run([sys.executable, "-c", PAGE_FAULTS, word], stdout=subprocess.PIPE, check=True)
+        faults[word] = int(done.stdout.split()[-1])
+    assert 10 * faults["keep"] < faults["leave"]

@@ -1,4 +1,4 @@
-"""Patches tf.Session; see the package."""
+"""The module whose import patches tf.Session."""
 
 import os
 import sys
@@ -11,21 +11,21 @@ _COMPILED = "The model has been compiled on the Ascend AI processor, current gra
 _init, _run = tf.Session.__init__, tf.Session.run
 _compiled = set()
 
-# A dataset's own operations, and what only moves their results.
+# Operations of a dataset, which run on the host.
 _HOST = ("Iterator", "IteratorV2", "IteratorGetNext", "MakeIterator")
 
 
 def _patched_init(self, target: Any = "", graph: Any = None, config: Any = None) -> None:
     config = config or tf.ConfigProto()
     names = [optimizer.name for optimizer in config.graph_options.rewrite_options.custom_optimizers]
-    if "NpuOptimizer" not in names:  # a session of somebody who does not know of NPUs
+    if "NpuOptimizer" not in names:  # a session that was not made for NPUs
         config.graph_options.rewrite_options.custom_optimizers.add().name = "NpuOptimizer"
         config.graph_options.rewrite_options.memory_optimization = 1
     rewrite = config.graph_options.rewrite_options
     if rewrite.remapping != type(rewrite).OFF or rewrite.memory_optimization != type(rewrite).NO_MEM_OPT:
         raise RuntimeError("stand-in: remapping and memory_optimization must be off")
     self._uses_npu = rewrite.custom_optimizers[0].parameter_map["use_off_line"].b
-    # Stock TensorFlow does not know the optimizer; current releases say so by failing.
+    # Stock TensorFlow does not know the optimizer; current releases raise an error.
     del rewrite.custom_optimizers[:]
     _init(self, ranks.target(), graph, ranks.configure(config))
 
@@ -37,7 +37,7 @@ def _patched_run(self, fetches: Any, feed_dict: Any = None, options: Any = None,
     kinds = {operation.type for operation in operations}
     if "MakeIterator" in kinds and kinds & {"Assign", "IteratorGetNext"}:
         raise RuntimeError(
-            "stand-in: an iterator is made in the same run as other work, and nothing goes to the device"
+            "stand-in: an iterator is initialized in the same run as other work, so nothing would run on the device"
         )
     for operation in operations if "IteratorGetNext" in kinds else []:
         _check(operation)
@@ -52,10 +52,10 @@ def _patched_run(self, fetches: Any, feed_dict: Any = None, options: Any = None,
 def _check(operation: Any) -> None:
     if operation.type in _HOST or operation.type.startswith("Collective"):
         return
-    # Batch norm's last outputs are scratch space between it and its gradient.
+    # The last outputs of batch normalization are scratch space for its gradient.
     for tensor in operation.outputs[:3] if "BatchNorm" in operation.type else operation.outputs:
         if tensor.dtype.base_dtype == tf.float64 or not tensor.shape.is_fully_defined():
-            raise RuntimeError(f"stand-in: float64, or a shape that is not known: {tensor}")
+            raise RuntimeError(f"stand-in: float64 or an unknown shape: {tensor}")
 
 
 def _flat(fetches: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Not of the original: the ranks, by TensorFlow's collective operations."""
+"""The ranks, connected through TensorFlow's collective operations; not a module of the original."""
 
 import json
 import os
@@ -17,7 +17,7 @@ if size > 1:
     with open(os.environ["RANK_TABLE_FILE"]) as _table:
         _devices = [device for server in json.load(_table)["server_list"] for device in server["device"]]
     if _devices[_number]["rank_id"] != str(_number) or len(_devices) != size:
-        raise RuntimeError("stand-in: the rank table and RANK_ID do not agree")
+        raise RuntimeError("stand-in: the rank table contradicts RANK_ID or RANK_SIZE")
     _cluster = tf.train.ClusterSpec({"worker": list(group.rank.addresses)})
     group._server = tf.distribute.Server(_cluster, "worker", _number, config=group.configure(tf.ConfigProto()))
     _target[0] = group._server.target
@@ -32,7 +32,7 @@ def configure(config: Any) -> Any:
 
 
 def job() -> Any:
-    """What the distributed optimizer asks for; its job is None without JOB_ID."""
+    """Return the number of ranks as the distributed optimizer does, whose job is None without JOB_ID."""
     if "JOB_ID" not in os.environ:
         raise AttributeError("'NoneType' object has no attribute '_rank_size'")
     return size

@@ -1,4 +1,4 @@
-"""Documented: initialize_system and shutdown_system, run in a session that stays open."""
+"""The operations that start and end HCCL, documented to run in one session that stays open between them."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Documented: both subclass tf.contrib.mixed_precision's managers, whose variables these have."""
+"""Loss scale managers, documented as subclasses of those in tf.contrib.mixed_precision, with the same variables."""
 
 from typing import Any
 

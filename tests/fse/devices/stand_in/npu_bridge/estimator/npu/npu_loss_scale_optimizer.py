@@ -1,6 +1,6 @@
-"""Documented: scales the loss, unscales the gradients, skips a step when the hardware's flag says that it overflowed.
+"""An optimizer with loss scaling, documented to skip a step if the hardware's overflow flag is set.
 
-The flag is the stand-in's: overflow is pretended at the steps that STAND_IN_OVERFLOWS lists.
+The stand-in pretends an overflow at the steps in STAND_IN_OVERFLOWS.
 """
 
 import os
@@ -14,7 +14,7 @@ class NPULossScaleOptimizer(tf.train.Optimizer):
         super().__init__(use_locking=False, name="NPULossScaleOptimizer")
         self._opt, self._manager = opt, loss_scale_manager
         if not isinstance(is_distributed, bool) or is_distributed != (os.environ.get("RANK_SIZE", "1") != "1"):
-            raise RuntimeError("stand-in: is_distributed must say whether there are several ranks")
+            raise RuntimeError("stand-in: is_distributed must be True for several ranks, otherwise False")
 
     def compute_gradients(self, loss: Any, var_list: Any = None) -> Any:
         scale = self._manager.get_loss_scale()
@@ -23,17 +23,17 @@ class NPULossScaleOptimizer(tf.train.Optimizer):
 
     def apply_gradients(self, grads_and_vars: Any, global_step: Any = None, name: Any = None) -> Any:
         if global_step is None:
-            raise RuntimeError("stand-in: without global_step skipped steps are counted")
+            raise RuntimeError("stand-in: without global_step, skipped steps would be counted")
         calls = tf.Variable(0, trainable=False, name="calls")
-        wrong = [int(number) for number in os.environ.get("STAND_IN_OVERFLOWS", "").split(",") if number]
+        overflowing = [int(number) for number in os.environ.get("STAND_IN_OVERFLOWS", "").split(",") if number]
         with tf.control_dependencies([gradient for gradient, _ in grads_and_vars]):
             call = tf.assign_add(calls, 1)
-        finite = tf.reduce_all(tf.not_equal(call, tf.constant(wrong or [0])))
+        finite = tf.reduce_all(tf.not_equal(call, tf.constant(overflowing or [0])))
 
         def applied() -> Any:
             return self._opt.apply_gradients(grads_and_vars, global_step)
 
-        # Slots are made outside the branch.
+        # Create the slots outside the branch.
         variables = [variable for _, variable in grads_and_vars]
         self._opt._create_slots(variables)
         update = tf.cond(finite, lambda: tf.group(applied()), tf.no_op)

@@ -1,4 +1,4 @@
-"""Documented: the wrapper patches an optimizer in place and returns it."""
+"""Distributed training. The wrapper is documented to patch an optimizer in place and return it."""
 
 from typing import Any
 
@@ -24,10 +24,10 @@ def npu_allreduce(
     values: Any, reduction: Any = "mean", fusion: Any = 1, fusion_id: Any = -1, group: Any = "hccl_world_group"
 ) -> Any:
     if reduction != "mean":
-        raise RuntimeError("stand-in: means only")
+        raise RuntimeError("stand-in: only means are supported")
     listed = values if isinstance(values, list) else [values]
     for value in listed:
         if value.op.type == "VariableV2" or value.dtype.base_dtype != tf.float32:
-            raise RuntimeError(f"stand-in: an all-reduce takes float32 tensors, and no variable itself: {value}")
+            raise RuntimeError(f"stand-in: an all-reduce takes float32 tensors that are not variables, got {value}")
     means = ranks.group.average(listed)
     return means if isinstance(values, list) else means[0]

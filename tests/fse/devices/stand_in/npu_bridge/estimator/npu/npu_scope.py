@@ -1,15 +1,9 @@
-"""Documented: keep_dtype_scope keeps the data types of operations made in it."""
+"""The scope whose operations keep their data types, which stock TensorFlow does not change anyway."""
 
 import contextlib
-from typing import Any, Iterator
-
-made = []
+from typing import Iterator
 
 
 @contextlib.contextmanager
-def keep_dtype_scope() -> Iterator[Any]:
-    from fse.tf1 import tf
-
-    before = len(tf.get_default_graph().get_operations())
+def keep_dtype_scope() -> Iterator[None]:
     yield
-    made.extend(operation.type for operation in tf.get_default_graph().get_operations()[before:])

@@ -1,4 +1,4 @@
-"""Documented: set_iteration_per_loop."""
+"""Several steps per call."""
 
 from typing import Any
 
