@@ -16,7 +16,7 @@ from fse import geometry
 from fse.config import Config
 from fse.inputs import augment, records, rendering
 from fse.model import network
-from fse.tf1 import without_autograph, tf
+from fse.tf1 import tf, without_autograph
 
 
 class Batch(NamedTuple):

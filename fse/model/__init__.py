@@ -1,0 +1,1 @@
+"""The network, its heatmaps and landmarks, and the losses."""

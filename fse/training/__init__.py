@@ -1,0 +1,1 @@
+"""Training: the stage, its graph, its loop and its checkpoints."""

@@ -41,7 +41,8 @@ def resolve_checkpoint(init_from: str) -> Optional[str]:
 
 def checkpoint_files(prefix: str) -> List[Path]:
     """Return the files of a checkpoint, sorted."""
-    return sorted(map(Path, glob.glob(glob.escape(prefix) + ".*")))
+    path = Path(prefix)
+    return sorted(path.parent.glob(glob.escape(path.name) + ".*"))
 
 
 def network_name(prefix: str) -> str:

@@ -22,3 +22,11 @@ def read_checkpoint(folder: Path, step: int = 0) -> Dict[str, np.ndarray]:
     prefix = next(path for path in checkpoints if step in (0, checkpoint_paths.step_of(path)))
     reader = tf.train.NewCheckpointReader(prefix)
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+def save_arrays(prefix: Path, values: Dict[str, np.ndarray]) -> str:
+    """Save arrays as a checkpoint and return its prefix."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        variables = {name: tf.Variable(value, name=name) for name, value in values.items()}
+        session.run(tf.global_variables_initializer())
+        return tf.train.Saver(variables).save(session, str(prefix), write_meta_graph=False)

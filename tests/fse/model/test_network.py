@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, Tuple
 
 import numpy as np
 import pytest
@@ -9,7 +9,8 @@ from fse.model import network
 from fse.tf1 import tf
 
 
-def built(name: str, view: int, landmarks: int, training: bool = False) -> Any:
+def build(name: str, view: int, landmarks: int, training: bool = False) -> Tuple[Any, Any]:
+    """Build a network; return its images placeholder and its score maps."""
     images = tf.placeholder(tf.float32, [2, view, view, 3])
     return images, network.score_maps(name, images, landmarks, training)
 
@@ -22,8 +23,8 @@ def test_cells_of_padded_networks_divide_the_view_evenly(name: str, view: int, c
     np.testing.assert_allclose(network.cell_centers(name, view), geometry.centers(cells), atol=1e-12)
 
 
-def test_cells_of_the_reference_lie_where_its_receptive_fields_do() -> None:
-    # Cell i of the replaced codes is centerd on pixel 2 i + 22.5 of a view of 128 pixels, 42 cells.
+def test_cells_of_the_reference_are_the_centers_of_its_receptive_fields() -> None:
+    # In alldbi and the ModelZoo port, cell i of 42 is centered on pixel 2 i + 22.5 of a view of 128 pixels.
     expected = (2.0 * (2.0 * np.arange(42) + 22.5) + 1.0) / 128.0 - 1.0
     np.testing.assert_allclose(network.cell_centers("reference", 128), expected, atol=1e-12)
 
@@ -31,22 +32,22 @@ def test_cells_of_the_reference_lie_where_its_receptive_fields_do() -> None:
 @pytest.mark.parametrize(
     ("name", "view"), [("paper", 32), ("compact", 32), ("fine", 32), ("deep", 64), ("reference", 64)]
 )
-def test_maps_have_the_promised_size_and_static_shape(name: str, view: int) -> None:
+def test_score_maps_have_as_many_cells_as_cell_centers_and_a_static_shape(name: str, view: int) -> None:
     with tf.Graph().as_default():
-        _, scores = built(name, view, 7)
+        _, scores = build(name, view, 7)
         cells = len(network.cell_centers(name, view))
         assert scores.shape.as_list() == [2, cells, cells, 7]
 
 
-def test_the_reference_has_the_replaced_codes_parameters() -> None:
+def test_the_reference_has_as_many_parameters_as_the_reference_implementations() -> None:
     with tf.Graph().as_default():
-        built("reference", 128, 8)
+        build("reference", 128, 8)
         assert sum(np.prod(variable.shape.as_list()) for variable in tf.trainable_variables()) == 794_452
 
 
 @pytest.mark.parametrize("name", list(network.NETWORKS))
 def test_a_shifted_image_gives_shifted_maps(name: str) -> None:
-    """Cells are where `cell_centers` says: moving the image by whole cells moves the maps by as many."""
+    """Cells are where `cell_centers` says: moving the image by a number of cells moves the maps by as many."""
     view = 256 if name == "deep" else 96
     first, second = network.cell_centers(name, view)[:2]
     pixels = int(round((second - first) * view / 2))  # noqa: RUF046 (NumPy 1.18 rounds to a float)
@@ -56,61 +57,16 @@ def test_a_shifted_image_gives_shifted_maps(name: str) -> None:
     image[0, begin : begin + 8, begin : begin + 8] = np.random.RandomState(0).randn(8, 8, 3)
     image[1, begin : begin + 8, shifted : shifted + 8] = image[0, begin : begin + 8, begin : begin + 8]
     with tf.Graph().as_default(), tf.Session() as session:
-        images, scores = built(name, view, 3)
+        images, scores = build(name, view, 3)
         session.run(tf.global_variables_initializer())
         maps = session.run(scores, {images: image})
-    # Far from the border, where padding shows.
+    # Compare away from the border, where padding has an influence.
     margin = maps.shape[1] // 3
     np.testing.assert_allclose(
         maps[0, margin:-margin, margin:-margin],
         maps[1, margin:-margin, margin + cells : maps.shape[1] - margin + cells],
         atol=1e-4 * abs(maps).max(),
     )
-
-
-def test_expectations_find_the_planted_cell() -> None:
-    maps = np.zeros((1, 16, 2), np.float32)
-    maps[0, 6, 0] = maps[0, 15, 1] = 1.0
-    points = geometry.grid(geometry.centers(4), geometry.centers(4)).astype(np.float32)
-    with tf.Session() as session:
-        found = session.run(network.expectations(tf.constant(maps), points))
-    np.testing.assert_allclose(found, [[[0.25, -0.25], [0.75, 0.75]]], atol=1e-6)
-
-
-def test_probabilities_sum_to_one() -> None:
-    scores = np.random.RandomState(0).randn(2, 4, 5, 3).astype(np.float32) * 10
-    with tf.Session() as session:
-        maps = session.run(network.probabilities(tf.constant(scores)))
-    assert maps.shape == (2, 20, 3)
-    np.testing.assert_allclose(maps.sum(axis=1), 1.0, atol=1e-5)
-
-
-def test_a_landmark_is_read_from_the_cells_around_the_largest() -> None:
-    scores = np.full((2, 5, 6, 2), -3.0, np.float32)
-    scores[0, 2, 2, 0], scores[0, 2, 3, 0] = 8.0, 8.0 - 2.0 * np.log(3.0)  # at temperature 2, 3 to 1
-    scores[0, 0, 5, 0] = 7.9  # another peak, three cells away
-    scores[1, 0, 0, 1] = 900.0  # in a corner, saturated
-    with tf.Session() as session:
-        tensor = tf.constant(scores)
-        maps = network.probabilities(tensor, 1, 2.0)
-        found, gradient = session.run([maps, tf.gradients(tf.reduce_sum(tf.square(maps)), tensor)[0]])
-    found = found.reshape(2, 5, 6, 2)
-    assert found[0, 2, 2, 0] == pytest.approx(3.0 * found[0, 2, 3, 0], rel=1e-5)
-    assert found[0, 2, 2, 0] > 0.7
-    rows, columns = np.nonzero(found[0, ..., 0])
-    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (1, 3, 1, 3)
-    assert found[1, 0, 0, 1] == 1.0
-    np.testing.assert_allclose(found.sum(axis=(1, 2)), 1.0, atol=1e-6)
-    assert np.isfinite(gradient).all()
-    assert gradient[0, 0, 5, 0] == 0.0
-
-
-def test_reading_a_whole_map_is_its_softmax() -> None:
-    scores = tf.constant(np.random.RandomState(0).randn(2, 4, 5, 3).astype(np.float32))
-    with tf.Session() as session:
-        whole, read, near = session.run([network.probabilities(scores, *how) for how in ((), (0, 1.0), (5, 1.0))])
-    np.testing.assert_array_equal(whole, read)
-    np.testing.assert_allclose(whole, near, rtol=1e-5)
 
 
 def test_initial_weights_depend_on_the_seed_alone() -> None:
@@ -122,7 +78,7 @@ def test_initial_weights_depend_on_the_seed_alone() -> None:
 
     np.testing.assert_array_equal(weights(1), weights(1))
     assert abs(weights(1) - weights(2)).max() > 0.01
-    # The same on every TensorFlow.
+    # The same on every TensorFlow version.
     assert weights(1)[0, 0, 0, 0] == pytest.approx(0.003946078, rel=1e-5)
 
 
