@@ -92,7 +92,7 @@ def run_hook(hook: Hook, message: Dict[str, Any]) -> str:
 def in_words(record: Record) -> str:
     """Return the verdict of a night in a few lines."""
     lines = [f"{record['nightly']} {record['date']}: {record['verdict']}"]
-    lines += [" ".join(filter(None, (reason["metric"], reason["words"]))) for reason in record["reasons"]]
+    lines += [": ".join(filter(None, (reason["metric"], reason["words"]))) for reason in record["reasons"]]
     if record["commits"]:
         lines += ["commits since the last good night:", *record["commits"]]
     return "\n".join(lines)

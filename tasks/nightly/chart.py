@@ -193,9 +193,9 @@ def _comparison(value: Optional[float], baseline: Optional[float], earlier: Sequ
     if value is None:
         return ""
     previous = next((other for other in reversed(earlier) if other is not None), None)
-    references = [("baseline", baseline), ("the previous night", previous)]
+    references = [("the baseline", baseline), ("the previous night", previous)]
     return ", ".join(
-        f"{100.0 * (value - reference) / abs(reference):+.1f} % from {name}"
+        f"{100.0 * (value - reference) / abs(reference):+.1f} % against {name}"
         for name, reference in references
         if reference
     )

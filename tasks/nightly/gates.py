@@ -73,7 +73,7 @@ def judge(
       repeat: whether `values` come from the night's second run, which confirms or refutes a regression in the first.
     """
     if not all(map(math.isfinite, values)):
-        return [Finding("number", REGRESSION, "is not a number")]
+        return [Finding("number", REGRESSION, "the value is not a number")]
     mean = statistics.mean(values)
     step_limit = REPEAT_STEP_LIMIT if repeat else STEP_LIMIT
     findings = [*_bounds(gate, mean), *_step(gate, mean, past_means, step_limit), *_drift(gate, mean, past_means)]
@@ -135,8 +135,8 @@ def _drift(gate: Gate, mean: float, past_means: Sequence[float]) -> List[Finding
     if cumulative <= DRIFT_LIMIT:
         return []
     message = (
-        f"{format_value(mean)} has drifted from {format_value(reference)} since the last accepted change: "
-        f"the cumulative deviation is {cumulative:.1f} spreads, the limit is {DRIFT_LIMIT:.0f}"
+        f"{format_value(mean)} has drifted from {format_value(reference)} since the last accepted change "
+        f"(cumulative deviation {cumulative:.1f} spreads, limit {DRIFT_LIMIT:.0f})"
     )
     return [Finding("drift", REGRESSION, message)]
 

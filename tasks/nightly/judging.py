@@ -110,7 +110,7 @@ def _refuted(finding: Reason, confirmed: Set[str]) -> Reason:
 def _repeat_reasons(findings: Sequence[Reason]) -> List[Reason]:
     """Return the first regression of each metric in the repeat."""
     first_of_metric = {finding["metric"]: finding for finding in reversed(regressions(findings))}
-    return [dict(finding, words="repeat: " + finding["words"]) for finding in first_of_metric.values()]
+    return [dict(finding, words="in the repeat, " + finding["words"]) for finding in first_of_metric.values()]
 
 
 def _baseline_reasons(record: Record, accepted: Sequence[Baseline]) -> List[Reason]:

@@ -52,7 +52,7 @@ def _main_reason(record: Record) -> str:
     if not record["reasons"] or record["reasons"][0]["level"] == gates.NOTE:
         return ""
     first = record["reasons"][0]
-    return " ".join(filter(None, (first["metric"], first["words"])))
+    return ": ".join(filter(None, (first["metric"], first["words"])))
 
 
 def _state_since(records: Sequence[Record]) -> str:

@@ -120,7 +120,7 @@ def test_good_bad_broken_and_recovered_nights(tmp_path: Path) -> None:
     (code / "fse" / "evaluation" / "evaluate.py").write_text(bad_code)
     red = run_night(tmp_path, "2026-01-03", code=code)
     assert red.returncode == 62, red.stderr
-    assert "accuracy.nme repeat: " in red.stdout
+    assert "accuracy.nme: in the repeat, " in red.stdout
     assert "Traceback" not in red.stderr
     assert [play["repeat"] for play in verdict(tmp_path, "2026-01-03")["plays"]] == [False, True]
     assert "<h1>regression</h1>" in page.read_text()

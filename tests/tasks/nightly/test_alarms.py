@@ -165,7 +165,7 @@ def test_luigi_sends_one_mail_per_change_of_state(nightly: FakeNightly, luigi_ma
     assert isinstance(parts, list) and len(parts) == 1 and isinstance(parts[0], Message)
     body = parts[0].get_payload(decode=True)
     assert isinstance(body, bytes)
-    assert "accuracy.nme 13 is above its maximum 12" in body.decode()
+    assert "accuracy.nme: 13 is above its maximum 12" in body.decode()
     assert "abc someone: a change" in body.decode()
 
 

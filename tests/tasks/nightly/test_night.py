@@ -91,7 +91,7 @@ def test_a_resumed_night_remembers_a_value_that_is_not_a_number(nightly: FakeNig
     nightly.nme = [7.0]
     record = nightly.run(1)
     assert record["verdict"] == "warn"
-    assert reasons(record, "warn") == ["accuracy.nme: is not a number; a repeat was good"]
+    assert reasons(record, "warn") == ["accuracy.nme: the value is not a number; a repeat was good"]
 
 
 def test_a_night_without_data(nightly: FakeNightly) -> None:
