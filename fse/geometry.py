@@ -70,7 +70,8 @@ def to_pixels(points: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
     Returns:
       [..., 2] float64 pixels (x, y).
     """
-    return (np.asarray(points, np.float64) + 1.0) * np.asarray(size, np.float64) / 2.0
+    pixels: np.ndarray = (np.asarray(points, np.float64) + 1.0) * np.asarray(size, np.float64) / 2.0
+    return pixels
 
 
 def from_pixels(pixels: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
@@ -83,7 +84,8 @@ def from_pixels(pixels: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
     Returns:
       [..., 2] float64 points (x, y).
     """
-    return 2.0 * np.asarray(pixels, np.float64) / np.asarray(size, np.float64) - 1.0
+    points: np.ndarray = 2.0 * np.asarray(pixels, np.float64) / np.asarray(size, np.float64) - 1.0
+    return points
 
 
 # Affine maps ---------------------------------------------------------------------------------------------------------
@@ -121,7 +123,8 @@ def fit_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 def apply_affine(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Map [..., 2] points by a [2, 3] affine matrix."""
-    return np.asarray(points, np.float64) @ matrix[:, :2].T + matrix[:, 2]
+    mapped: np.ndarray = np.asarray(points, np.float64) @ matrix[:, :2].T + matrix[:, 2]
+    return mapped
 
 
 def invert_affine(matrix: np.ndarray) -> np.ndarray:
@@ -134,7 +137,8 @@ def invert_affine(matrix: np.ndarray) -> np.ndarray:
     determinant = a * d - b * c
     if determinant == 0.0:
         raise np.linalg.LinAlgError("Singular matrix")
-    return np.array([[d, -b, b * y - d * x], [-c, a, c * x - a * y]]) / determinant
+    inverse: np.ndarray = np.array([[d, -b, b * y - d * x], [-c, a, c * x - a * y]]) / determinant
+    return inverse
 
 
 # Thin-plate-spline warps ---------------------------------------------------------------------------------------------
@@ -169,8 +173,9 @@ def spline_basis(points: np.ndarray, per_side: int) -> np.ndarray:
     points = np.asarray(points, np.float64)
     distance_squared = ((points[..., None, :] - control_points(per_side)) ** 2).sum(-1)
     ones = np.ones(points.shape[:-1] + (1,))
-    # [..., C + 3] terms of the spline times [C + 3, C] coefficients per unit of destination.
-    return np.concatenate([_kernel(distance_squared), ones, points], axis=-1) @ _spline_solution(per_side)
+    terms = np.concatenate([_kernel(distance_squared), ones, points], axis=-1)  # [..., C + 3]
+    basis: np.ndarray = terms @ _spline_solution(per_side)
+    return basis
 
 
 def _kernel(distance_squared: np.ndarray) -> np.ndarray:
@@ -237,7 +242,9 @@ def warp_points(points: np.ndarray, destinations: np.ndarray) -> np.ndarray:
     Returns:
       [..., 2] float64 points of the image.
     """
-    return spline_basis(points, round(len(destinations) ** 0.5)) @ np.asarray(destinations, np.float64)
+    basis = spline_basis(points, round(len(destinations) ** 0.5))
+    warped: np.ndarray = basis @ np.asarray(destinations, np.float64)
+    return warped
 
 
 def unwarp_points(points: np.ndarray, destinations: np.ndarray) -> np.ndarray:

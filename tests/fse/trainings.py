@@ -1,6 +1,7 @@
 """Helpers for tests of trainings: other settings, and the variables of a checkpoint."""
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any, Dict
 
@@ -19,14 +20,15 @@ def with_train(settings: config.Config, **train: Any) -> config.Config:
 def read_checkpoint(folder: Path, step: int = 0) -> Dict[str, np.ndarray]:
     """The variables of a training's checkpoint by name: of the given step, or of the newest one."""
     checkpoints = checkpoint_paths.list_checkpoints(folder / "checkpoints")
-    prefix = next(path for path in checkpoints if step in (0, checkpoint_paths.step_of(path)))
+    prefix: str = next(path for path in checkpoints if step in (0, checkpoint_paths.step_of(path)))
     reader = tf.train.NewCheckpointReader(prefix)
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 
 def save_arrays(prefix: Path, values: Dict[str, np.ndarray]) -> str:
-    """Save arrays as a checkpoint and return its prefix."""
+    """Save arrays as variables of a checkpoint; return its prefix."""
     with tf.Graph().as_default(), tf.Session() as session:
         variables = {name: tf.Variable(value, name=name) for name, value in values.items()}
         session.run(tf.global_variables_initializer())
-        return tf.train.Saver(variables).save(session, str(prefix), write_meta_graph=False)
+        path: str = tf.train.Saver(variables).save(session, os.fspath(prefix), write_meta_graph=False)
+        return path

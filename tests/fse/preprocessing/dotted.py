@@ -49,7 +49,7 @@ def dot_near(image: np.ndarray, position: Any, reach: float) -> np.ndarray:
     light = image[:, :, 0].astype(float) - 40.0
     y, x = np.mgrid[: len(light), : light.shape[1]] + 0.5
     light[np.hypot(x - position[0], y - position[1]) > reach] = 0.0
-    return np.array([(light * x).sum(), (light * y).sum()]) / light.sum()
+    return np.array([(light * x).sum() / light.sum(), (light * y).sum() / light.sum()])
 
 
 def exact_dot_near(image: np.ndarray, position: Any, reach: float) -> np.ndarray:
@@ -59,7 +59,7 @@ def exact_dot_near(image: np.ndarray, position: Any, reach: float) -> np.ndarray
     """
     light = image[:, :, 0].astype(float) - 40.0
     y, x = np.mgrid[: len(light), : light.shape[1]] + 0.5
-    center = np.round(position)
+    center: np.ndarray = np.round(position)
     for _ in range(12):
         weights = light * np.exp(-((x - center[0]) ** 2 + (y - center[1]) ** 2) / (2.0 * reach**2))
         center = np.array([(weights * x).sum(), (weights * y).sum()]) / weights.sum()

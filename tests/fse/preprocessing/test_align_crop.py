@@ -368,8 +368,8 @@ def test_processes_share_the_shards_and_take_over_those_of_a_killed_process(
         "-c",
         SHARE,
         json.dumps(config.as_tables(experiment)),
-        tmp_path / "data",
-        output,
+        os.fspath(tmp_path / "data"),
+        os.fspath(output),
     ]
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
     children = [
