@@ -1,8 +1,9 @@
-"""What is known of a data set beforehand: its card, its files, and how its annotations are read."""
+"""The description of a known data set: its files, its license terms, and how its annotations are read."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, NamedTuple, Tuple
+from typing import Callable, Dict, Iterator, List, Tuple
 
 import numpy as np
 
@@ -11,110 +12,111 @@ from fse.errors import DataError
 
 FIVE_POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 
-
-class File(NamedTuple):
-    """A file that a data set is made of.
-
-    name: its own name, by which it is looked for; of an archive in parts, the first one's, NAME.001, the others lying beside
-    it. size: bytes, of all parts; 0 if not known. hash: hexadecimal md5, sha1 or sha256, told by its length, of a file that is
-    not in parts; '' if not known. addresses: where it can be downloaded, http(s):// or drive:ID of Google Drive; none if it
-    has to be fetched by hand. folder: of an archive, a folder that may be there unpacked instead; '' for a list.
-    """
-
-    name: str
-    size: int = 0
-    hash: str = ""
-    addresses: Tuple[str, ...] = ()
-    folder: str = ""
+_MAX_NUMBER = 1e9  # larger values in annotations are errors
 
 
-class Given(NamedTuple):
-    """What `DataSet.read` reads from.
+@dataclass(frozen=True)
+class SourceFile:
+    """A file that a data set is distributed in: an archive of images, or a text file with a list."""
 
-    notes: annotation files of the archives by their names in the data set. images: names of the images there, sorted.
-    lists: paths of the files that are no archives, by name.
-    """
+    name: str  # name by which the file is searched; of a split archive the first volume's, NAME.001
+    size: int = 0  # bytes, all volumes together; 0 if unknown
+    hash: str = ""  # hexadecimal md5, sha1 or sha256, recognized by its length; '' if unknown
+    urls: Tuple[str, ...] = ()  # http(s):// or drive:ID (Google Drive); empty if people have to download the file
+    folder: str = ""  # archive: name of the folder that it unpacks to, which is accepted instead; '' for a list
 
-    notes: Dict[str, Path]
-    images: List[str]
-    lists: Dict[str, Path]
+    @property
+    def is_split(self) -> bool:
+        """Whether the archive is split into volumes."""
+        return self.name.endswith(".001")
 
-
-class DataSet(NamedTuple):
-    """A known data set; its file's docstring is its card.
-
-    page, terms: where a person finds it, and on what terms. files: what it is made of. members: pattern of the names in
-    archives that are of interest; group 1 is the name in the data set. read: gives the annotations of a part, files
-    named as in the data set. parts: the published number of images by split, for each part; the first is the default,
-    and an empty one where nothing is published. landmarks, eyes: names. boxes_from_annotations: its boxes tell where the
-    annotated points are, in test images too.
-    """
-
-    page: str
-    terms: str
-    files: Tuple[File, ...]
-    members: str
-    read: Callable[[Given, str], Annotations]
-    parts: Dict[str, Dict[str, int]]
-    landmarks: Tuple[str, ...] = ()
-    eyes: Tuple[str, ...] = ("left_eye", "right_eye")
-    boxes_from_annotations: bool = False
+    @property
+    def is_seven_zip(self) -> bool:
+        """Whether the archive is a 7z archive, of which only the unpacked folder can be read."""
+        return self.name.endswith((".7z", ".7z.001"))
 
 
-def lines(path: Path) -> Iterator[Tuple[int, List[str]]]:
-    """Number and words of every line of a text file that is not blank.
+@dataclass(frozen=True)
+class LocalFiles:
+    """The files on this machine that `KnownDataset.read` reads annotations from."""
+
+    annotations: Dict[str, Path]  # annotation files that were unpacked from archives, by name in the data set
+    images: List[str]  # names in the data set of the images in the archives, sorted
+    lists: Dict[str, Path]  # source files that are not archives, by name
+
+
+@dataclass(frozen=True)
+class KnownDataset:
+    """A known data set. The docstring of its module is its card: source, terms, images, splits and landmarks."""
+
+    homepage: str  # URL where a person finds the data set
+    terms: str  # license terms in a few words
+    files: Tuple[SourceFile, ...]  # all files that are needed
+    members: str  # regular expression of the useful paths in archives; group 1 is the file's name in the data set
+    read: Callable[[LocalFiles, str], Annotations]  # returns the annotations of a part, with names in the data set
+    parts: Dict[
+        str, Dict[str, int]
+    ]  # published number of images by split, for each part; the first part is the default
+    landmarks: Tuple[str, ...] = ()  # names
+    eyes: Tuple[str, ...] = ("left_eye", "right_eye")  # landmarks whose distance errors are divided by
+    boxes_from_annotations: bool = False  # boxes are derived from the annotated points, in test images too
+
+    def name_of(self, member: str) -> str:
+        """Return the name in the data set of a file in an archive; '' if it is not useful or hidden.
+
+        Archives that were made on macOS contain hidden files beside the images.
+        """
+        match = re.search(f"(?:^|/){self.members}\\Z", member)
+        return match.group(1) if match and "/." not in "/" + member else ""
+
+
+def read_lines(path: Path) -> Iterator[Tuple[int, List[str]]]:
+    """Yield the number and the words of each line of a text file, except blank lines.
 
     Raises:
-      DataError: it cannot be read, or is not text.
+      DataError: the file cannot be read, or is not UTF-8 text.
     """
     try:
-        with open(str(path), encoding="utf-8-sig") as stream:
+        with open(path, encoding="utf-8-sig") as stream:
             for number, line in enumerate(stream, 1):
                 words = line.split()
                 if words:
                     yield number, words
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the file and its permissions") from None
     except UnicodeDecodeError:
-        raise DataError(f"{path}: not a text file") from None
+        raise DataError(f"{path}: not a text file in UTF-8; get it again") from None
 
 
-def numbers(words: List[str], count: int, path: Path, line: int) -> np.ndarray:
-    """float64 [count]: the words as numbers.
+def parse_numbers(words: List[str], count: int, path: Path, line: int) -> np.ndarray:
+    """Return float64 [count], the words of a line as numbers.
 
     Raises:
-      DataError: there are more or fewer, or one is no number below a billion.
+      DataError: there are more or fewer, or a word is not a number below a billion.
     """
     try:
         values = np.array([float(word) for word in words])
-        if len(values) == count and np.isfinite(values).all() and (np.abs(values) < 1e9).all():
+        if len(values) == count and np.isfinite(values).all() and (np.abs(values) < _MAX_NUMBER).all():
             return values
     except ValueError:
         pass
-    raise DataError(
-        "{}, line {}: wanted {} numbers, got {!r}".format(path, line, count, " ".join(words)[:80])
-    ) from None
+    text = " ".join(words)[:80]
+    raise DataError(f"{path}, line {line}: expected {count} numbers, got {text!r}; get the file again")
 
 
-def tight_boxes(points: np.ndarray) -> np.ndarray:
-    """float64 [n, 4]: x, y, width and height of the smallest box around each image's points, [n, L, 2]."""
+def bounding_boxes(points: np.ndarray) -> np.ndarray:
+    """Return float64 [n, 4]: x, y, width and height of the smallest box around each image's points, [n, L, 2]."""
     low, high = points.min(1), points.max(1)
     return np.concatenate([low, high - low], axis=1)
 
 
-def shares(names: List[str], test: float, seed: int) -> List[str]:
-    """`train` or `test` for each name, a fixed share of them for testing.
+def random_splits(names: List[str], test_share: float, seed: int) -> List[str]:
+    """Return `train` or `test` for each name; a fixed share of the names is for testing.
 
-    The draw depends on the seed and the sorted names alone.
+    The split depends only on the seed and the sorted names.
     """
-    count = round(test * len(names))
+    count = round(test_share * len(names))
     chosen = np.random.RandomState(seed).permutation(len(names))[:count]
     ordered = sorted(names)
-    tested = {ordered[place] for place in chosen}
-    return ["test" if name in tested else "train" for name in names]
-
-
-def name_in(known: DataSet, member: str) -> str:
-    """The name in the data set of a file in an archive; '' if it is of no interest, as hidden ones never are (macOS)."""
-    match = re.search("(?:^|/)" + known.members + r"\Z", member)
-    return match.group(1) if match and "/." not in "/" + member else ""
+    test = {ordered[index] for index in chosen}
+    return ["test" if name in test else "train" for name in names]

@@ -1,54 +1,46 @@
-"""The known data sets in small: files laid out and written as the real ones are."""
+"""Small copies of the known data sets, with the names and formats of the real files."""
 
+import dataclasses
 import hashlib
 import io
-import shutil
 import tarfile
 import zipfile
 from pathlib import Path
 from typing import Dict, List
 
 import numpy as np
-import pytest
 from PIL import Image
 
-from fse.datasets import archive
-from fse.datasets.spec import DataSet
-
-try:
-    import libarchive
-except (ImportError, OSError, AttributeError, TypeError):
-    libarchive = None
-
-needs_libarchive = pytest.mark.skipif(
-    libarchive is None, reason="pip install libarchive-c, and the system's libarchive"
-)
+from fse import config
+from fse.datasets import registry, split_file
+from fse.datasets.spec import KnownDataset, SourceFile
 
 
 def image(number: int, width: int = 178, height: int = 218, kind: str = "JPEG") -> bytes:
-    """An image of one color."""
+    """Return an encoded image of one color."""
     stream = io.BytesIO()
     Image.new("RGB", (width, height), (number % 256, 80, 160)).save(stream, kind)
     return stream.getvalue()
 
 
 def zipped(path: Path, contents: Dict[str, bytes]) -> None:
-    """Writes a zip archive."""
-    with zipfile.ZipFile(str(path), "w") as package:
+    """Write a zip archive."""
+    with zipfile.ZipFile(path, "w") as package:
         for name, data in contents.items():
             package.writestr(name, data)
 
 
 def celeba(folder: Path, count: int = 12) -> List[np.ndarray]:
-    """CelebA and MAFL: 8 train, 2 validation, 2 test; MAFL trains on 3, 10 and 12, and tests on 2 and 9.
+    """Write CelebA and MAFL: 8 train, 2 validation, 2 test; MAFL trains on 3, 10 and 12, and tests on 2 and 9.
 
-    Returns the landmarks [5, 2] as they are in the file.
+    Returns:
+      The landmarks [5, 2] of each image, as they are in the file.
     """
     random = np.random.RandomState(0)
     names = [f"{number:06d}.jpg" for number in range(1, count + 1)]
     points = [random.randint(60, 110, (5, 2)) for _ in names]
     header = "lefteye_x lefteye_y righteye_x righteye_y nose_x nose_y leftmouth_x leftmouth_y rightmouth_x rightmouth_y"
-    rows = ["{} {}".format(name, "  ".join(map(str, place.ravel()))) for name, place in zip(names, points)]
+    rows = [f"{name} {'  '.join(map(str, place.ravel()))}" for name, place in zip(names, points)]
     for kind in ("list_landmarks_align_celeba.txt", "list_landmarks_celeba.txt"):
         (folder / kind).write_bytes("\r\n".join([str(count), header, *rows, ""]).encode())
     boxes = [f"{name}    {number}  71 226 313" for number, name in enumerate(names)]
@@ -67,26 +59,14 @@ def celeba(folder: Path, count: int = 12) -> List[np.ndarray]:
     return points
 
 
-def parts_of_img_celeba(folder: Path) -> None:
-    """The folder of CelebA's photographs in the wild as a 7z archive that was cut into parts."""
-    with libarchive.file_writer(str(folder / "whole"), "7zip") as package:
-        for path in sorted((folder / "img_celeba").iterdir()):
-            package.add_file_from_memory("img_celeba/" + path.name, path.stat().st_size, path.read_bytes())
-    data = (folder / "whole").read_bytes()
-    (folder / "whole").unlink()
-    length = len(data) // 3 + 1
-    for number in range(3):
-        (folder / f"img_celeba.7z.00{number + 1}").write_bytes(data[number * length : (number + 1) * length])
-    shutil.rmtree(str(folder / "img_celeba"))
-
-
 def aflw(folder: Path, train: int = 3, test: int = 2) -> np.ndarray:
-    """AFLW as in DVE's archive; returns the points [n, 5, 2] as they are in the files, training first."""
-    points = np.random.RandomState(1).uniform(20, 130, (train + test, 5, 2)).round(2)
+    """Write AFLW as in DVE's archive; return the points [n, 5, 2] as in the files, training images first."""
+    points: np.ndarray = np.random.RandomState(1).uniform(20, 130, (train + test, 5, 2)).round(2)
     rows = ["image_file,crop_file,set,face_id,ex1,ey1,ex2,ey2,nx,ny,mx1,my1,mx2,my2"]
     contents: Dict[str, bytes] = {}
     for number in range(train):
-        rows.append("photo{0}.jpg,crops/{0}.png,1,{0},{1}".format(number, ",".join(map(str, points[number].ravel()))))
+        values = ",".join(map(str, points[number].ravel()))
+        rows.append(f"photo{number}.jpg,crops/{number}.png,1,{number},{values}")
         contents[f"aflw_cropped/crops/{number}.png"] = image(number, 150, 150, "PNG")
     rows.append("photo90.jpg,crops/90.png,2,90," + ",".join(["1"] * 10))
     contents["aflw_cropped/facedata_cropped.csv"] = "\n".join(rows).encode()
@@ -98,7 +78,7 @@ def aflw(folder: Path, train: int = 3, test: int = 2) -> np.ndarray:
         contents["MTFL/AFLW/" + name] = image(number, 150, 150)
     contents["MTFL/testing.txt"] = ("\r\n".join([*lines, " "])).encode()
     contents["MTFL/net_7876/other.jpg"] = image(1)
-    with tarfile.open(str(folder / "aflw-mtfl.tar.gz"), "w:gz") as package:
+    with tarfile.open(folder / "aflw-mtfl.tar.gz", "w:gz") as package:
         for name, data in contents.items():
             info = tarfile.TarInfo("aflw-mtfl/" + name)
             info.size = len(data)
@@ -107,13 +87,13 @@ def aflw(folder: Path, train: int = 3, test: int = 2) -> np.ndarray:
 
 
 def w300(folder: Path) -> np.ndarray:
-    """300-W: two images each of AFW and HELEN train, one of LFPW test and IBUG; returns points as in the files."""
+    """Write 300-W: two images each of AFW and HELEN train, one of LFPW test and IBUG; return points as in the files."""
     names = ["afw/1_1", "afw/2_1", "helen/trainset/3_1", "helen/trainset/4_1", "lfpw/testset/image_1", "ibug/image_2"]
-    points = np.random.RandomState(2).uniform(10, 90, (len(names), 68, 2)).round(4)
+    points: np.ndarray = np.random.RandomState(2).uniform(10, 90, (len(names), 68, 2)).round(4)
     archives: Dict[str, Dict[str, bytes]] = {"afw": {}, "helen": {}, "lfpw": {}, "ibug": {}}
     for number, name in enumerate(names):
         kind = "png" if name.startswith("lfpw") else "jpg"
-        rows = "\n".join("{:.6f} {:.6f}".format(*point) for point in points[number])
+        rows = "\n".join(f"{x:.6f} {y:.6f}" for x, y in points[number])
         contents = archives[name.split("/")[0]]
         contents[f"{name}.{kind}"] = image(number, 100, 100, "PNG" if kind == "png" else "JPEG")
         contents[name + ".pts"] = f"version: 1\nn_points:  68\n{{\n{rows}\n}}\n".encode()
@@ -124,21 +104,21 @@ def w300(folder: Path) -> np.ndarray:
 
 
 def cats(folder: Path, count: int = 8) -> np.ndarray:
-    """CAT: half of the images in each archive, and one without annotation; returns points [n, 9, 2] as in the files."""
+    """Write CAT: half of the images in each archive, one without annotation; return points [n, 9, 2] as in the files."""
     points = np.random.RandomState(3).randint(10, 90, (count, 9, 2))
     halves: List[Dict[str, bytes]] = [{"CAT_00/99.jpg": image(0)}, {}]
     for number, place in enumerate(points):
         name = f"CAT_0{2 * number // count}/{number:08d}_000.jpg"
         contents = halves[2 * number // count]
         contents[name] = image(number, 100, 100)
-        contents[name + ".cat"] = "9 {} ".format(" ".join(map(str, place.ravel()))).encode()
+        contents[name + ".cat"] = f"9 {' '.join(map(str, place.ravel()))} ".encode()
     for name, contents in zip(("CAT_DATASET_01.zip", "CAT_DATASET_02.zip"), halves):
         zipped(folder / name, contents)
     return points
 
 
 def shoes(folder: Path, count: int = 20) -> None:
-    """UT Zappos50K, packed on macOS, which adds hidden files."""
+    """Write UT Zappos50K, packed on macOS, which adds hidden files."""
     names = [f"Shoes/Boat Shoes/A.B. & Co./{number:04d}.1.jpg" for number in range(count)]
     root = "ut-zap50k-images-square/"
     contents = {root + name: image(1, 136, 136) for name in names}
@@ -146,12 +126,33 @@ def shoes(folder: Path, count: int = 20) -> None:
     zipped(folder / "ut-zap50k-images-square.zip", contents)
 
 
-def fitted(known: DataSet, folder: Path, parts: Dict[str, Dict[str, int]]) -> DataSet:
-    """The data set with the sizes, hashes and numbers of what is in a folder."""
+def fitted(known: KnownDataset, folder: Path, parts: Dict[str, Dict[str, int]]) -> KnownDataset:
+    """Return the data set with the sizes and hashes of the files in a folder, and with other numbers of images."""
 
-    def measured(name: str) -> Dict[str, object]:
-        data = b"".join(part.read_bytes() for part in archive.parts(folder / name) if part.is_file())
-        return {"size": len(data), "hash": hashlib.sha256(data).hexdigest() if data else ""}
+    def measured(file: SourceFile) -> SourceFile:
+        data = b"".join(volume.read_bytes() for volume in split_file.volumes(folder / file.name) if volume.is_file())
+        return dataclasses.replace(file, size=len(data), hash=hashlib.sha256(data).hexdigest() if data else "")
 
-    files = tuple(file._replace(**measured(file.name)) for file in known.files)
-    return known._replace(files=files, parts=parts)
+    return dataclasses.replace(known, files=tuple(map(measured, known.files)), parts=parts)
+
+
+def known_settings(name: str, data_path: Path, part: str = "") -> config.Config:
+    """Return the configuration of a known data set whose files are below a folder."""
+    eyes = registry.KNOWN[name].eyes or ("left_eye", "right_eye")
+    tables = {
+        "dataset": {"name": name, "part": part},
+        "download": {"data_path": str(data_path)},
+        "evaluate": {"eyes": list(eyes)},
+    }
+    return config.from_tables(tables)
+
+
+def points_of(row: Dict[str, str]) -> np.ndarray:
+    """Return the coordinates in a row of an annotation file, [2 L]."""
+    columns = [name for name in row if name.endswith(("_x", "_y")) and not name.startswith("box_")]
+    return np.array([float(row[name]) for name in columns])
+
+
+def box_of(row: Dict[str, str]) -> List[float]:
+    """Return x, y, width and height of the box in a row of an annotation file."""
+    return [float(row["box_" + name]) for name in ("x", "y", "width", "height")]

@@ -4,7 +4,7 @@ import io
 import warnings
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 import pytest
@@ -13,18 +13,18 @@ from PIL import Image
 from fse.datasets import images
 from fse.errors import DataError, ImageError
 
-# An image whose orientation can be told: 2 rows, 3 columns, one bright pixel at the top left.
+# An image that shows its orientation: 2 rows, 3 columns, one bright pixel at the top left.
 CORNER = np.zeros((2, 3, 3), np.uint8)
 CORNER[0, 0] = 250
 
 
-def encoded(image: Any, kind: Any = "PNG", **options: Any) -> Any:
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     stream = io.BytesIO()
     image.save(stream, kind, **options)
     return stream.getvalue()
 
 
-def decode(data: Any, max_pixels: Any = 10**6) -> Any:
+def decode(data: images.ImageSource, max_pixels: int = 10**6) -> np.ndarray:
     image = images.decode(data, max_pixels)
     assert image.dtype == np.uint8
     assert image.ndim == 3
@@ -33,7 +33,7 @@ def decode(data: Any, max_pixels: Any = 10**6) -> Any:
     return image
 
 
-def filled(mode: Any, value: Any, size: Any = (3, 2)) -> Any:
+def filled(mode: str, value: Any, size: Tuple[int, int] = (3, 2)) -> Image.Image:
     return Image.new(mode, size, value)
 
 
@@ -56,23 +56,23 @@ def filled(mode: Any, value: Any, size: Any = (3, 2)) -> Any:
         (Image.fromarray(np.full((2, 3), 60000, np.int32)), "TIFF", (233, 233, 233)),
     ],
 )
-def test_every_mode_becomes_rgb(original: Any, kind: str, color: Any) -> None:
+def test_every_mode_becomes_rgb(original: Image.Image, kind: str, color: Tuple[int, int, int]) -> None:
     image = decode(encoded(original, kind))
     assert image.shape == (2, 3, 3)
     assert (image == color).all()
 
 
-def test_16_bits_big_endian_are_scaled_not_clipped() -> None:
+def test_16_bits_big_endian_are_scaled_and_not_clipped() -> None:
     image = Image.frombytes("I;16B", (2, 1), np.array([[0x0101, 0x8080]], ">u2").tobytes())
     assert decode(encoded(image, "TIFF"))[0, :, 0].tolist() == [1, 128]
 
 
-def test_half_transparency_mixes_with_gray() -> None:
+def test_half_transparency_is_blended_with_gray() -> None:
     assert decode(encoded(filled("RGBA", (255, 255, 255, 128))))[0, 0, 0] in (191, 192)
 
 
 @pytest.mark.parametrize(("options", "color"), [({}, (9, 8, 7)), ({"transparency": 0}, (128, 128, 128))])
-def test_palette(options: Any, color: Any) -> None:
+def test_palette(options: Dict[str, Any], color: Tuple[int, int, int]) -> None:
     image = filled("P", 0)
     image.putpalette([9, 8, 7, 1, 2, 3])
     assert (decode(encoded(image, **options)) == color).all()
@@ -106,14 +106,16 @@ def test_lossy_formats() -> None:
     ],
 )
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP"])
-def test_exif_orientation_is_applied(orientation: int, shape: Any, corner: Any, kind: str) -> None:
+def test_exif_orientation_is_applied(
+    orientation: int, shape: Tuple[int, int], corner: Tuple[int, int], kind: str
+) -> None:
     original = Image.fromarray(np.kron(CORNER, np.ones((16, 16, 1), np.uint8)))
     options = {"compression": "tiff_deflate"} if kind == "TIFF" else {}
     exif = Image.Exif()
     exif[0x0112] = orientation
     image = decode(encoded(original, kind, exif=exif, **options))[8::16, 8::16, 0]
     assert image.shape == shape
-    assert np.unravel_index(image.argmax(), shape) == corner
+    assert tuple(map(int, np.unravel_index(int(np.argmax(image)), shape))) == corner
 
 
 def test_first_frame_of_several() -> None:
@@ -122,7 +124,7 @@ def test_first_frame_of_several() -> None:
     assert (decode(data) == (1, 2, 3)).all()
 
 
-def test_a_path(tmp_path: Path) -> None:
+def test_paths_of_both_types(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(encoded(filled("L", 5)))
     assert (decode(path) == 5).all()
@@ -149,19 +151,19 @@ JPEG, PNG = encoded(NOISE, "JPEG"), encoded(NOISE, "PNG")
     ],
     ids=["empty", "text", "html", "half-jpeg", "jpeg-start", "half-png", "float", "32-bit", "many-pixels", "gif"],
 )
-def test_what_cannot_be_used_has_a_reason(data: Any, reason: str) -> None:
+def test_errors_give_a_reason(data: bytes, reason: str) -> None:
     with pytest.raises(ImageError, match=reason):
         decode(data)
 
 
-def test_no_pixels() -> None:
+def test_image_without_pixels() -> None:
     header = bytearray(encoded(filled("RGB", 0), "BMP"))
     header[18:22] = bytes(4)  # width
     with pytest.raises(ImageError, match=r"no pixels|broken|not a"):
         decode(bytes(header))
 
 
-def test_a_header_that_claims_a_giant_is_refused_before_decoding() -> None:
+def test_header_of_a_giant_image_is_refused_before_decoding() -> None:
     data = bytearray(encoded(filled("L", 0)))
     data[16:24] = (60000).to_bytes(4, "big") * 2  # IHDR's width and height
     data[29:33] = zlib.crc32(bytes(data[12:29])).to_bytes(4, "big")
@@ -169,7 +171,7 @@ def test_a_header_that_claims_a_giant_is_refused_before_decoding() -> None:
         decode(bytes(data))
 
 
-def test_every_truncation_is_an_error_or_a_image() -> None:
+def test_every_truncation_is_an_error_or_an_image() -> None:
     for kind in ("JPEG", "PNG", "BMP", "WEBP", "TIFF"):
         data = encoded(Image.fromarray(CORNER), kind)
         for length in range(0, len(data), 3):
@@ -178,7 +180,7 @@ def test_every_truncation_is_an_error_or_a_image() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_noise_in_a_file_never_escapes_as_another_error() -> None:
+def test_noise_in_a_file_raises_no_other_error() -> None:
     random = np.random.RandomState(3)
     for kind in ("JPEG", "PNG", "BMP", "WEBP", "TIFF"):
         exif = Image.Exif()
@@ -192,41 +194,38 @@ def test_noise_in_a_file_never_escapes_as_another_error() -> None:
                 decode(bytes(noisy))
 
 
-def test_files_that_are_not_there(tmp_path: Path) -> None:
+def test_missing_files_and_folders(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="no such file"):
         decode(tmp_path / "missing.jpg")
     with pytest.raises(ImageError, match="cannot be read"):
         decode(tmp_path)
 
 
-def test_threads() -> None:
+def test_several_threads() -> None:
     data = [encoded(filled("L", value, (50, 50))) for value in range(40)]
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        found = [int(image[0, 0, 0]) for image in pool.map(decode, data)]
-    assert found == list(range(40))
+        values = [int(image[0, 0, 0]) for image in pool.map(decode, data)]
+    assert values == list(range(40))
 
 
-def test_find(tmp_path: Path) -> None:
+def test_list_images(tmp_path: Path) -> None:
     for name in ("b.JPG", "a/c.png", "a/notes.txt", "._b.jpg", "z.tiff", "y.Webp", "x.jpeg", "w.bmp", "v.tif"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "folder.png").mkdir()
-    assert images.find(tmp_path) == ["a/c.png", "b.JPG", "v.tif", "w.bmp", "x.jpeg", "y.Webp", "z.tiff"]
+    assert images.list_images(tmp_path) == ["a/c.png", "b.JPG", "v.tif", "w.bmp", "x.jpeg", "y.Webp", "z.tiff"]
 
 
-def test_find_refuses_names_that_cannot_be_written(tmp_path: Path) -> None:
+def test_list_images_refuses_names_that_are_not_utf_8(tmp_path: Path) -> None:
     with open(str(tmp_path).encode() + b"/\xff.png", "wb"):
         pass
     with pytest.raises(DataError, match="UTF-8"):
-        images.find(tmp_path)
+        images.list_images(tmp_path)
 
 
-def test_no_warning_about_metadata_reaches_the_user() -> None:
+def test_broken_metadata_causes_no_warning() -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
-        warnings.filterwarnings(
-            "ignore", category=UserWarning, module=r"PIL\."
-        )  # as fse.datasets.images does when imported
         exif = Image.Exif()
         exif[0x0112] = 1
         data = encoded(filled("RGB", 0), "JPEG", exif=exif.tobytes()[:-8])
@@ -234,38 +233,57 @@ def test_no_warning_about_metadata_reaches_the_user() -> None:
     assert not caught
 
 
-@pytest.mark.parametrize(("coarsest", "factor"), [(0.3, 1), (1.9, 1), (2.0, 2), (7.9, 4), (50.0, 8)])
-def test_jpeg_is_decoded_to_as_few_pixels_as_are_good_enough(coarsest: float, factor: int) -> None:
-    asked = []
+def test_settings_of_the_process_are_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that decode at the same time share Pillow's limit and the warning filters, and restore both at the end."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1)  # Pillow refuses images with more than twice as many pixels
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        filters = list(warnings.filters)
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            assert len(list(pool.map(decode, [encoded(filled("L", 1, (50, 50)))] * 40))) == 40
+        with pytest.raises(ImageError):
+            decode(b"nonsense")
+        assert warnings.filters == filters
+    assert Image.MAX_IMAGE_PIXELS == 1
 
-    def coarse(width: int, height: int) -> float:
-        asked.append((width, height))
-        return coarsest
+
+@pytest.mark.parametrize(("max_factor", "factor"), [(0.3, 1), (1.9, 1), (2.0, 2), (7.9, 4), (50.0, 8)])
+def test_jpeg_is_reduced_by_the_largest_permitted_factor(max_factor: float, factor: int) -> None:
+    sizes: List[Tuple[int, int]] = []
+
+    def limit(width: int, height: int) -> float:
+        sizes.append((width, height))
+        return max_factor
 
     smooth = np.repeat(np.add.outer(np.arange(81), np.arange(163)).astype(np.uint8)[:, :, None], 3, axis=2)
     for kind, expected in (("JPEG", factor), ("PNG", 1)):
         stream = io.BytesIO()
         Image.fromarray(smooth).save(stream, kind, quality=95)
-        found, by = images.decode_coarsely(stream.getvalue(), 100_000, coarse)
+        image, by = images.decode_reduced(stream.getvalue(), 100_000, limit)
         assert by == expected
-        found = np.asarray(found)
-        assert found.shape == (-(-81 // by), -(-163 // by), 3)
+        pixels = np.asarray(image)
+        assert pixels.shape == (-(-81 // by), -(-163 // by), 3)
         middle = smooth[: 80 // by * by, : 160 // by * by, 0].reshape(80 // by, by, 160 // by, by).mean((1, 3))
-        assert np.abs(found[: 80 // by, : 160 // by, 0] - middle).max() <= 3
-    assert asked == [(163, 81)] * 2
+        assert np.abs(pixels[: 80 // by, : 160 // by, 0] - middle).max() <= 3
+    assert sizes == [(163, 81)] * 2
 
 
 @pytest.mark.parametrize("orientation", range(9))
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
-def test_size_is_that_of_the_decoded_image(kind: str, orientation: Any) -> None:
+def test_upright_size_is_the_size_of_the_decoded_image(kind: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encoded(Image.fromarray(CORNER), kind, exif=exif)
-    told = []
-    image, _ = images.decode_coarsely(data, 100, lambda *size: told.append(size) or 1.0)
-    assert told == [images.size(data)] == [image.size]
+    sizes: List[Tuple[int, int]] = []
+
+    def max_factor(width: int, height: int) -> float:
+        sizes.append((width, height))
+        return 1.0
+
+    image, _ = images.decode_reduced(data, 100, max_factor)
+    assert sizes == [images.upright_size(data)] == [image.size]
 
 
-def test_size_of_what_is_no_image() -> None:
+def test_upright_size_of_another_file() -> None:
     with pytest.raises(ImageError, match="not a JPEG"):
-        images.size(b"nonsense")
+        images.upright_size(b"nonsense")
