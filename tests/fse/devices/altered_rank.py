@@ -59,5 +59,5 @@ elif chosen and change == "dies first":
 elif chosen:
     collective.Group.broadcast = fail_in_broadcast  # type: ignore[method-assign]
 elif change == "stops in broadcast":
-    ranks.time_limit = short_time_limit
+    ranks.time_limit = short_time_limit  # type: ignore[assignment]
 sys.exit(cli.main(sys.argv[2:]))

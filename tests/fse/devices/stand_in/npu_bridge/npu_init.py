@@ -2,20 +2,20 @@
 
 import os
 import sys
-from typing import Any
+from typing import Any, Set, Tuple
 
 from fse.tf1 import tf
 from npu_bridge import ranks
 
 _COMPILED = "The model has been compiled on the Ascend AI processor, current graph id is: {}"
 _init, _run = tf.Session.__init__, tf.Session.run
-_compiled = set()
+_compiled: Set[Tuple[Any, ...]] = set()
 
 # Operations of a dataset, which run on the host.
 _HOST = ("Iterator", "IteratorV2", "IteratorGetNext", "MakeIterator")
 
 
-def _patched_init(self, target: Any = "", graph: Any = None, config: Any = None) -> None:
+def _patched_init(self: Any, target: Any = "", graph: Any = None, config: Any = None) -> None:
     config = config or tf.ConfigProto()
     names = [optimizer.name for optimizer in config.graph_options.rewrite_options.custom_optimizers]
     if "NpuOptimizer" not in names:  # a session that was not made for NPUs
@@ -30,7 +30,7 @@ def _patched_init(self, target: Any = "", graph: Any = None, config: Any = None)
     _init(self, ranks.target(), graph, ranks.configure(config))
 
 
-def _patched_run(self, fetches: Any, feed_dict: Any = None, options: Any = None, run_metadata: Any = None) -> Any:
+def _patched_run(self: Any, fetches: Any, feed_dict: Any = None, options: Any = None, run_metadata: Any = None) -> Any:
     self._check = True
     wanted = [each for each in _flat(fetches) if isinstance(each, (tf.Tensor, tf.Operation))]
     operations = _ancestors([each if isinstance(each, tf.Operation) else each.op for each in wanted])
