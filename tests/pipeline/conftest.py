@@ -1,4 +1,4 @@
-"""A finished run of the tiny experiment, made once."""
+"""A finished run of the tiny experiment, which the tests share."""
 
 import shutil
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.pipeline.program import TINY, luigi
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which a FullRun has been done. Not to be changed."""
+    """A folder with a finished FullRun. Tests must not change it."""
     folder = tmp_path_factory.mktemp("finished")
     (folder / "tiny.toml").write_text(TINY)
     done = luigi(folder, "FullRun", "--config", "tiny.toml")
@@ -22,7 +22,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def ran(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of it, to be changed."""
+    """A copy of the finished run, which the tests of a module may change."""
     folder = tmp_path_factory.mktemp("ran") / "copy"
-    shutil.copytree(str(finished), str(folder), symlinks=True)
+    shutil.copytree(finished, folder, symlinks=True)
     return folder

@@ -1,4 +1,4 @@
-"""The real `luigi` program, on an experiment that takes seconds."""
+"""The real `luigi` program, and an experiment that takes seconds."""
 
 import os
 import subprocess
@@ -39,7 +39,7 @@ STAGES = ["Download", "AlignCrop", "ConvertTFRecord", "Train", "Export", "Evalua
 
 
 def command(*arguments: str) -> List[str]:
-    """`luigi --module pipeline …`."""
+    """Return the command line of `luigi --module pipeline …`."""
     return [
         sys.executable,
         "-c",
@@ -51,15 +51,15 @@ def command(*arguments: str) -> List[str]:
 
 
 def environment(folder: Path, code: Path = ROOT) -> Dict[str, str]:
-    """What the program needs to find the packages in `code`; its device locks are in `folder`."""
+    """Return variables for a program that runs the packages in `code` and keeps its device locks in `folder`."""
     return dict(os.environ, PYTHONPATH=str(code), PYTHONWARNINGS="", FSE_LOCKS=str(folder))
 
 
 def luigi(folder: Path, *arguments: str, code: Path = ROOT, **options: Any) -> "subprocess.CompletedProcess[str]":
-    """Runs `luigi --module pipeline …` in a folder that holds no luigi.cfg."""
+    """Run `luigi --module pipeline …` in a folder without a luigi.cfg."""
     return subprocess.run(
         command(*arguments),
-        cwd=str(folder),
+        cwd=folder,
         env=environment(folder, code),
         capture_output=True,
         text=True,
@@ -69,10 +69,10 @@ def luigi(folder: Path, *arguments: str, code: Path = ROOT, **options: Any) -> "
 
 
 def started(done: "subprocess.CompletedProcess[str]") -> List[str]:
-    """The stages that a run made."""
+    """Return the stages that a run executed."""
     return [stage for stage in STAGES if stage + ": started" in done.stderr]
 
 
 def tree(folder: Path) -> Dict[Path, int]:
-    """Everything in a folder, with the times of its last change."""
+    """Return all paths in a folder with the times of their last changes."""
     return {path: path.lstat().st_mtime_ns for path in folder.rglob("*")}

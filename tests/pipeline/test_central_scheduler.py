@@ -1,4 +1,4 @@
-"""The same commands against `luigid`: what its page shows, workers that share a workspace or a stage, forced reruns."""
+"""The commands with `luigid`: its page, workers that share a workspace or a stage, forced reruns."""
 
 import json
 import os
@@ -23,13 +23,13 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def scheduler(tmp_path: Path) -> Iterator[str]:
-    """The address of a `luigid` of its own."""
+    """The URL of a `luigid` for one test."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     folder = tmp_path / "luigid"
     folder.mkdir()
-    # Here two programs on one host are two hosts, and one that was killed is not waited for long.
+    # Two programs on this host stand for two hosts, and luigid soon gives up on a killed one.
     limits = "".join(f"{name}-{os.uname().nodename} = 2\n" for name in ("AlignCrop", "ConvertTFRecord"))
     patience = "worker_disconnect_delay = 5\nretry_delay = 1\n"
     (folder / "luigi.cfg").write_text(f"[scheduler]\n{patience}[resources]\n{limits}")
@@ -37,29 +37,29 @@ def scheduler(tmp_path: Path) -> Iterator[str]:
     settings = dict(environment(folder), LUIGI_CONFIG_PATH=str(ROOT / "luigi.cfg"))
     with open(str(folder / "log"), "wb") as log:
         server = subprocess.Popen([*program, "--port", port], cwd=str(folder), env=settings, stdout=log, stderr=log)
-    address = "http://127.0.0.1:" + port
+    url = "http://127.0.0.1:" + port
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
-            tasks(address, "DONE")
+            tasks(url, "DONE")
             break
         except OSError:
             time.sleep(0.2)
-    yield address
+    yield url
     server.terminate()
     server.wait(20)
 
 
-def tasks(address: str, status: str) -> Dict[str, Any]:
-    """The scheduler's tasks in a state, as its page asks for them."""
+def tasks(url: str, status: str) -> Dict[str, Any]:
+    """Return the scheduler's tasks in a state, with the request that its page makes."""
     data = urllib.parse.quote(json.dumps({"status": status, "upstream_status": "", "search": ""}))
-    with urllib.request.urlopen(f"{address}/api/task_list?data={data}", timeout=10) as answer:
+    with urllib.request.urlopen(f"{url}/api/task_list?data={data}", timeout=10) as answer:
         return dict(json.loads(answer.read().decode())["response"])
 
 
-def start(folder: Path, address: str, *arguments: str, code: Path = ROOT) -> "subprocess.Popen[str]":
+def start(folder: Path, url: str, *arguments: str, code: Path = ROOT) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        command(*arguments, "--scheduler-url", address),
+        command(*arguments, "--scheduler-url", url),
         cwd=str(folder),
         env=environment(folder, code),
         stdout=subprocess.PIPE,
@@ -79,7 +79,7 @@ def copy(finished: Path, tmp_path: Path) -> Path:
     return tmp_path / "copy"
 
 
-def test_its_page_shows_progress_message_and_log(copy: Path, scheduler: str) -> None:
+def test_the_page_shows_progress_message_and_log(copy: Path, scheduler: str) -> None:
     run = start(copy, scheduler, "Train", "--config", "tiny.toml", "--set", "train.steps=100000,train.seed=3")
     seen: Dict[str, Any] = {}
     deadline = time.monotonic() + 180
@@ -87,14 +87,14 @@ def test_its_page_shows_progress_message_and_log(copy: Path, scheduler: str) -> 
         time.sleep(0.5)
         seen = next((task for task in tasks(scheduler, "RUNNING").values() if task["name"] == "Train"), {})
     run.kill()
-    said = finish(run).stderr
-    assert "train:" in seen.get("status_message", ""), said
+    errors = finish(run).stderr
+    assert "train:" in seen.get("status_message", ""), errors
     assert 0 <= seen["progress_percentage"] <= 100
     assert seen["tracking_url"].startswith(f"file://{copy}/workspace/logs/train-")
 
 
 def test_two_workers_share_a_workspace(copy: Path, scheduler: str) -> None:
-    """The second one waits for the stage that the first one is at, and goes on with its output."""
+    """The second one waits for the stage that the first one runs, and continues with its output."""
     elsewhere = copy.parent / "elsewhere"
     elsewhere.mkdir()
     common = ["--config", str(copy / "tiny.toml"), "--workspace", str(copy / "workspace")]
@@ -105,11 +105,12 @@ def test_two_workers_share_a_workspace(copy: Path, scheduler: str) -> None:
         time.sleep(0.1)
     second = start(elsewhere, scheduler, "Evaluate", *common, *waits)
     done: List[Any] = [finish(first), finish(second)]
-    # 10 is Luigi's word for: another worker had a part in it.
+    # Luigi's code 10: another worker was running some of the tasks.
     assert [run.returncode for run in done] == [0, 10], done
     assert sorted(started(done[0]) + started(done[1])) == ["Evaluate", "Export", "Train"]
 
 
+SLEEP = "    __import__('time').sleep(0.2)\n"
 SHARED = "    with outputs.shared_output(output, manifest) as building:\n"
 WAITS = """\
         import os, time
@@ -121,15 +122,15 @@ WAITS = """\
 
 @pytest.fixture
 def slow_code(tmp_path: Path) -> Path:
-    """The program with shards of four images, each of which takes a while; parts of a stage begin when both are there."""
+    """A copy of the code with slow shards of four images, in which the shares of two hosts wait for each other."""
     for package in ("fse", "tasks", "pipeline"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(str(ROOT / package), str(tmp_path / "code" / package), ignore=ignored)
     for name, old, new in (
-        ("crop.py", "_SHARD = 500", "_SHARD = 4"),
-        ("crop.py", "    crop.save(", "    __import__('time').sleep(0.2)\n    crop.save("),
+        ("preprocessing/align_crop.py", "_IMAGES_PER_SHARD = 500", "_IMAGES_PER_SHARD = 4"),
+        ("preprocessing/crop_image.py", "    crop.save(", SLEEP + "    crop.save("),
         ("stage_runner.py", SHARED, SHARED + WAITS),
-        ("conversion.py", "    return example(", "    __import__('time').sleep(0.2)\n    return example("),
+        ("preprocessing/tfrecord.py", "    return encode_example(", SLEEP + "    return encode_example("),
     ):
         file = tmp_path / "code" / "fse" / name
         assert file.read_text().count(old) == 1
@@ -138,7 +139,7 @@ def slow_code(tmp_path: Path) -> Path:
 
 
 def shares(done: Any, stage: str) -> List[int]:
-    """How many shards each part of a stage made that a run was given."""
+    """Return how many of its 8 shards each share of a stage made in a run."""
     return [int(count) for count in re.findall(stage + r": (\d+) of 8 shards were made here", done.stderr)]
 
 
@@ -146,11 +147,13 @@ SHARING = ["--hosts", "2", "--worker-keep-alive", "--worker-wait-interval", "1",
 
 
 def assert_as_alone(copy: Path, *stages: str) -> None:
-    """The stages of the experiment have two outputs, by the code as it is and by the slow one: they are the same."""
+    """Check that the slow code of two hosts made the same outputs as the unchanged code of one host."""
     for stage in stages:
-        made = [json.loads(path.read_text()) for path in (copy / "workspace/artifacts" / stage).glob("*/manifest.json")]
-        assert len({one["key"] for one in made}) == len(made) == 2
-        assert len({(one["content"], one["listing"], one["bytes"]) for one in made}) == 1
+        manifests = [
+            json.loads(path.read_text()) for path in (copy / "workspace/artifacts" / stage).glob("*/manifest.json")
+        ]
+        assert len({manifest["key"] for manifest in manifests}) == len(manifests) == 2
+        assert len({(manifest["content"], manifest["listing"], manifest["bytes"]) for manifest in manifests}) == 1
         assert not [*(copy / "workspace/artifacts" / stage).glob("*/claims")]
         assert not [*(copy / "workspace/artifacts" / stage).glob("*.building")]
 
@@ -159,11 +162,11 @@ def test_two_workers_share_the_shards_of_a_stage(copy: Path, slow_code: Path, sc
     common = ["ConvertTFRecord", "--config", "tiny.toml", *SHARING]
     runs = [start(copy, scheduler, *common, code=slow_code) for _ in range(2)]
     done: List[Any] = [finish(run) for run in runs]
-    # Or 25, where it has not seen who it was.
+    # 25 if the worker did not learn which other worker ran the tasks.
     assert {run.returncode for run in done} <= {0, 10, 25}, done
     for stage in ("align-crop", "convert"):
         made = [sum(shares(run, stage)) for run in done]
-        assert sum(made) == 8 and all(made), done  # none twice, and some each
+        assert sum(made) == 8 and all(made), done  # each shard once, some by each worker
     assert sorted(started(done[0]) + started(done[1])) == ["AlignCrop", "ConvertTFRecord"]
     assert_as_alone(copy, "AlignCrop", "ConvertTFRecord")
 
@@ -177,7 +180,7 @@ def test_one_of_two_workers_that_share_is_killed(copy: Path, slow_code: Path, sc
         time.sleep(0.1)
     runs[0].send_signal(signal.SIGKILL)
     while runs[1].poll() is None and time.monotonic() < deadline:
-        tasks(scheduler, "RUNNING")  # whoever looks at its page has it look who is there, else it does once a minute
+        tasks(scheduler, "RUNNING")  # a request makes luigid look for dead workers; by itself it does so once a minute
         time.sleep(0.5)
     killed, done = [finish(run) for run in runs]
     assert killed.returncode == -signal.SIGKILL, killed
@@ -186,14 +189,14 @@ def test_one_of_two_workers_that_share_is_killed(copy: Path, slow_code: Path, sc
     assert_as_alone(copy, "AlignCrop")
 
 
-def test_forced_reruns_are_not_refused(copy: Path, scheduler: str) -> None:
+def test_a_stage_can_be_forced_repeatedly(copy: Path, scheduler: str) -> None:
     for _ in range(2):
         done = finish(start(copy, scheduler, "Report", "--config", "tiny.toml", "--force"))
         assert done.returncode == 0, done.stderr
         assert started(done) == ["Report"]
 
 
-def test_a_lost_output_is_made_again_at_once(copy: Path, scheduler: str) -> None:
+def test_a_lost_output_is_rebuilt_at_once(copy: Path, scheduler: str) -> None:
     for _ in range(2):
         shutil.rmtree(str((copy / "workspace" / "tiny" / "report.html").resolve().parent))
         done = finish(start(copy, scheduler, "FullRun", "--config", "tiny.toml"))

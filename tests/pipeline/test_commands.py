@@ -1,4 +1,4 @@
-"""Plan, ShowConfig, Accept and single stages through the real `luigi` program; exit codes and what scheduling imports."""
+"""Plan, ShowConfig, Accept and single stages through the real `luigi` program; exit codes; imports while scheduling."""
 
 import json
 import os
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 
 def plan(folder: Path, *arguments: str, code: Path = ROOT) -> List[str]:
-    """The lines of a plan, without estimates; it must change nothing."""
+    """Return the lines of a plan without estimates; check that it changes nothing."""
     before = tree(folder)
     done = luigi(folder, "Plan", "--config", "tiny.toml", *arguments, code=code)
     assert done.returncode == 0, done.stderr
@@ -27,18 +27,18 @@ def plan(folder: Path, *arguments: str, code: Path = ROOT) -> List[str]:
     return [" ".join(line.split()[1:]) for line in lines]
 
 
-def test_a_plan_says_what_would_run_and_why(ran: Path) -> None:
+def test_a_plan_lists_what_would_run_and_why(ran: Path) -> None:
     assert plan(ran) == ["done"] * 7
     changed = plan(ran, "--set", "train.learning_rate=3e-4")
     assert changed[:4] == ["done"] * 3 + ["will run train.learning_rate 0.0001 → 0.0003"]
-    assert changed[4] == "will run Train runs first; kept if its output stays the same"
+    assert changed[4] == "will run Train runs first; skipped if its output does not change"
     assert changed[6] == "will run train.learning_rate 0.0001 → 0.0003"
     assert plan(ran, "--workspace", "nowhere") == ["will run never run"] * 7
     assert not (ran / "nowhere").exists()
 
 
-def test_a_stage_that_made_the_same_content_lets_nothing_after_it_run(ran: Path) -> None:
-    """TensorBoard's summaries, times and the number of lines are no content; what was learned is."""
+def test_a_stage_with_unchanged_content_reruns_nothing_downstream(ran: Path) -> None:
+    """TensorBoard's summaries and durations are not part of the content."""
     again = luigi(ran, "FullRun", "--config", "tiny.toml", "--set", "crop.processes=1,train.threads=1")
     assert again.returncode == 0, again.stderr
     assert "AlignCrop" not in started(again)
@@ -50,7 +50,8 @@ def test_changed_code_is_named_and_can_be_accepted(ran: Path) -> None:
     for package in ("fse", "tasks", "pipeline", "configs"):
         shutil.copytree(str(ROOT / package), str(code / package), ignore=shutil.ignore_patterns("__pycache__"))
     assert plan(ran, code=code) == ["done"] * 7
-    (code / "fse" / "crop.py").write_text((code / "fse" / "crop.py").read_text() + "\n# a comment\n")
+    file = code / "fse" / "preprocessing" / "align_crop.py"
+    file.write_text(file.read_text() + "\n# a comment\n")
     assert plan(ran, code=code) == ["done"] * 7
     text = (code / "fse" / "report" / "results.py").read_text()
     (code / "fse" / "report" / "results.py").write_text(
@@ -68,7 +69,7 @@ def test_changed_code_is_named_and_can_be_accepted(ran: Path) -> None:
     assert luigi(ran, "Verify").returncode == 0
 
 
-def test_the_configuration_is_shown_with_its_origins(ran: Path) -> None:
+def test_every_setting_is_shown_with_its_origin(ran: Path) -> None:
     shown = luigi(ran, "ShowConfig", "--config", "tiny.toml", "--set", "train.steps=9,evaluate.eyes=['a','b']").stdout
     lines = [" ".join(line.split()) for line in shown.splitlines()]
     assert "steps = 9 # --set" in lines
@@ -85,10 +86,10 @@ def test_force_runs_one_stage_again(ran: Path) -> None:
         assert started(again) == ["Evaluate"]
         assert "Evaluate: started: --force" in again.stderr
     after = luigi(ran, "FullRun", "--config", "tiny.toml")
-    assert started(after) == []  # it came out the same
+    assert started(after) == []  # the content is the same
 
 
-def test_only_runs_one_stage_or_says_what_is_missing(ran: Path) -> None:
+def test_only_runs_one_stage_or_lists_missing_inputs(ran: Path) -> None:
     refused = luigi(ran, "Evaluate", "--config", "tiny.toml", "--only", "--set", "train.seed=9")
     assert refused.returncode == 20
     assert "Train (train.seed 1234 → 9)" in refused.stderr
@@ -109,7 +110,7 @@ def test_a_busy_device_has_its_own_exit_code(ran: Path, workers: str) -> None:
     assert "Traceback" not in busy.stderr
 
 
-def test_two_trainings_on_one_device_follow_one_another(ran: Path) -> None:
+def test_two_trainings_on_one_device_run_one_after_the_other(ran: Path) -> None:
     runs = []
     for seed in ("21", "22"):
         folder = ran.parent / seed
@@ -124,19 +125,19 @@ def test_two_trainings_on_one_device_follow_one_another(ran: Path) -> None:
                 universal_newlines=True,
             )
         )
-    said = [run.communicate(timeout=300)[1] for run in runs]
+    errors = [run.communicate(timeout=300)[1] for run in runs]
     assert [run.returncode for run in runs] == [0, 0]
-    assert sum("waiting for device cpu of this host, in use by process" in text for text in said) == 1
+    assert sum("waiting for device cpu of this host, in use by process" in text for text in errors) == 1
 
 
-def test_the_same_command_twice_at_once_makes_it_once(ran: Path) -> None:
+def test_the_same_command_twice_at_once_runs_the_stage_once(ran: Path) -> None:
     arguments = command("Train", "--config", "tiny.toml", "--set", "train.steps=40,train.seed=23")
     pipes = {"stderr": subprocess.PIPE, "universal_newlines": True}
     runs = [subprocess.Popen(arguments, cwd=str(ran), env=environment(ran), **pipes) for _ in range(2)]  # type: ignore[call-overload]
-    said = [run.communicate(timeout=300)[1] for run in runs]
-    assert [run.returncode for run in runs] == [0, 0], said
-    assert sum("Train: started" in text for text in said) == 1
-    assert sum("those of an earlier run" in text and "in use by process" in text for text in said) == 1
+    errors = [run.communicate(timeout=300)[1] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], errors
+    assert sum("Train: started" in text for text in errors) == 1
+    assert sum("reused an output" in text and "in use by process" in text for text in errors) == 1
 
 
 def test_a_newer_manifest_is_a_scheduling_error(ran: Path) -> None:
@@ -154,11 +155,11 @@ def test_a_newer_manifest_is_a_scheduling_error(ran: Path) -> None:
     ("arguments", "code", "message"),
     [
         (["Lineage", "--artifact", "nothing"], 30, "no output of this workspace"),
-        (["Accept"], 30, "--reason: say why"),
+        (["Accept"], 30, "--reason: missing; say why"),
         (["Plan", "--set", "train.stepps=3"], 45, "did you mean train.steps"),
-        (["Train", "--device-wait", "soon"], 40, "error: --device-wait soon: wanted a whole number\n"),
-        (["Sweep", "--seeds", "x"], 40, "error: --seeds x: wanted a whole number\n"),
-        (["FullRun", "--Train-device-wait", "x"], 40, "error: --Train-device-wait x: wanted a whole number\n"),
+        (["Train", "--device-wait", "soon"], 40, "error: --device-wait soon: must be a whole number\n"),
+        (["Sweep", "--seeds", "x"], 40, "error: --seeds x: must be a whole number\n"),
+        (["FullRun", "--Train-device-wait", "x"], 40, "error: --Train-device-wait x: must be a whole number\n"),
         (["Train", "--no-such-flag"], 2, "--no-such-flag"),
         (["Trian"], 40, "error: no command Trian; did you mean Train?\n"),
         (["Nightly"], 40, "error: no command Nightly; did you mean NightlyRegression?\n"),
@@ -176,14 +177,14 @@ def test_exit_codes(ran: Path, arguments: List[str], code: int, message: str) ->
     assert code != 40 or failed.stderr == message
 
 
-def test_a_wrong_value_in_a_luigi_cfg_is_named(tmp_path: Path) -> None:
+def test_an_invalid_value_in_a_luigi_cfg_is_named(tmp_path: Path) -> None:
     (tmp_path / "luigi.cfg").write_text("[Train]\ndevice_wait = soon\n")
     failed = luigi(tmp_path, "FullRun")
     assert failed.returncode == 40
-    assert failed.stderr == "error: [Train] device_wait = soon: wanted a whole number\n"
+    assert failed.stderr == "error: [Train] device_wait = soon: must be a whole number\n"
 
 
-def test_scheduling_imports_nothing_large(ran: Path) -> None:
+def test_scheduling_imports_no_large_package(ran: Path) -> None:
     luigi(ran, "FullRun", "--config", "tiny.toml")
     arguments = ["--module", "pipeline", "FullRun", "--config", "tiny.toml"]
     code = (

@@ -13,9 +13,9 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_full_run_leaves_metrics_report_and_one_artifact_per_stage(ran: Path) -> None:
-    found = json.loads((ran / "workspace" / "tiny" / "metrics.json").read_text())
-    assert found["steps"] == 6
-    assert found["landmarks"] == 4
+    metrics = json.loads((ran / "workspace" / "tiny" / "metrics.json").read_text())
+    assert metrics["steps"] == 6
+    assert metrics["landmarks"] == 4
     assert (ran / "workspace" / "tiny" / "report.html").stat().st_size > 10_000
     folders = (path.name for path in (ran / "workspace" / "artifacts").iterdir() if path.is_dir())
     assert sorted(folders) == sorted(STAGES)
@@ -34,19 +34,19 @@ def test_a_full_run_leaves_metrics_report_and_one_artifact_per_stage(ran: Path) 
             assert manifest["packages"]["tensorflow"] == manifest["covers"]["tensorflow"]
 
 
-def test_nothing_to_do_starts_no_stage_and_is_quick(ran: Path) -> None:
-    luigi(ran, "FullRun", "--config", "tiny.toml")  # this workspace was copied: it is read once
+def test_a_complete_run_starts_no_stage_and_is_quick(ran: Path) -> None:
+    luigi(ran, "FullRun", "--config", "tiny.toml")  # reads the copied files once, because their inodes are new
     before = tree(ran / "workspace")
     began = time.monotonic()
     again = luigi(ran, "FullRun", "--config", "tiny.toml")
-    assert time.monotonic() - began < 10  # the bar of 0.8 s is for an idle machine: benchmarks/nothing_to_do.py
+    assert time.monotonic() - began < 10  # benchmarks/nothing_to_do.py measures it on an idle machine
     assert again.returncode == 0
     assert "report.html" in again.stdout
     assert started(again) == []
     assert tree(ran / "workspace") == before
 
 
-def test_a_changed_setting_reruns_what_depends_on_it_and_going_back_finds_the_old_result(ran: Path) -> None:
+def test_a_changed_setting_reruns_its_stages_and_the_old_setting_finds_the_old_result(ran: Path) -> None:
     folder = ran / "workspace" / "tiny"
     old = (folder / "report.html").resolve()
     changed = luigi(ran, "FullRun", "--config", "tiny.toml", "--set", "evaluate.seed=7")
@@ -59,7 +59,7 @@ def test_a_changed_setting_reruns_what_depends_on_it_and_going_back_finds_the_ol
     assert (folder / "report.html").resolve() == old
 
 
-def test_a_lost_output_is_made_again(ran: Path) -> None:
+def test_a_lost_output_is_rebuilt(ran: Path) -> None:
     shutil.rmtree(str((ran / "workspace" / "tiny" / "metrics.json").resolve().parent))
     again = luigi(ran, "FullRun", "--config", "tiny.toml")
     assert again.returncode == 0, again.stderr
@@ -67,7 +67,7 @@ def test_a_lost_output_is_made_again(ran: Path) -> None:
     assert (ran / "workspace" / "tiny" / "metrics.json").is_file()
 
 
-def test_a_stage_can_be_named_alone(ran: Path) -> None:
+def test_a_single_stage_can_be_run(ran: Path) -> None:
     done = luigi(ran, "ConvertTFRecord", "--config", "tiny.toml", "--workspace", "other")
     assert done.returncode == 0, done.stderr
     made = sorted(path.name for path in (ran / "other" / "artifacts").iterdir() if path.is_dir())
@@ -85,7 +85,7 @@ def test_a_stage_can_be_named_alone(ran: Path) -> None:
         ("train.device=npu", 55, "npu_bridge cannot be imported"),
     ],
 )
-def test_a_mistake_is_told_without_a_traceback_and_with_an_exit_code(
+def test_an_error_has_a_message_without_traceback_and_an_exit_code(
     ran: Path, overrides: str, code: int, message: str
 ) -> None:
     failed = luigi(ran, "FullRun", "--config", "tiny.toml", "--set", overrides)

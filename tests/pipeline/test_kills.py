@@ -1,4 +1,4 @@
-"""A run that is stopped at any moment leaves nothing behind but work that the next run goes on with."""
+"""A run that is killed at any moment leaves nothing behind but work that the next run resumes."""
 
 import os
 import shutil
@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Any, List
+from typing import List
 
 import pytest
 
@@ -18,23 +18,23 @@ pytestmark = pytest.mark.slow
 LONG = "train.steps=100000,train.save_freq=5,train.seed=2"
 
 
-def begin(folder: Path, *more: str) -> "subprocess.Popen[bytes]":
-    """Starts a long training."""
+def begin(folder: Path, *options: str) -> "subprocess.Popen[bytes]":
+    """Start a long training."""
     marked = dict(environment(folder), FSE_KILL_TEST=str(folder))
-    arguments = ["Train", "--config", "tiny.toml", "--set", LONG, *more]
+    arguments = ["Train", "--config", "tiny.toml", "--set", LONG, *options]
     with open(str(folder / "log"), "wb") as log:
         return subprocess.Popen(command(*arguments), cwd=str(folder), env=marked, stdout=log, stderr=log)
 
 
-def checkpoints(folder: Path, least: int = 1) -> List[Path]:
-    """The checkpoints of the unfinished training, once there are some."""
+def checkpoints(folder: Path, minimum: int = 1) -> List[Path]:
+    """Wait until the unfinished training has at least `minimum` checkpoints, and return them."""
     deadline = time.monotonic() + 180
-    found: List[Path] = []
-    while len(found) < least and time.monotonic() < deadline:
+    paths: List[Path] = []
+    while len(paths) < minimum and time.monotonic() < deadline:
         time.sleep(0.1)
-        found = sorted(folder.glob("workspace/artifacts/Train/*.building/checkpoints/*.index"))
-    assert found, (folder / "log").read_text()
-    return found
+        paths = sorted(folder.glob("workspace/artifacts/Train/*.building/checkpoints/*.index"))
+    assert paths, (folder / "log").read_text()
+    return paths
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def copy(finished: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("way", "more"),
+    ("number", "options"),
     [
         (signal.SIGKILL, []),
         (signal.SIGTERM, []),
@@ -54,25 +54,27 @@ def copy(finished: Path, tmp_path: Path) -> Path:
         (signal.SIGINT, ["--workers", "2"]),
     ],
 )
-def test_a_stopped_run_leaves_no_process_no_lock_and_no_half_output(copy: Path, way: int, more: List[str]) -> None:
-    run = begin(copy, *more)
+def test_a_stopped_run_leaves_no_process_no_lock_and_no_half_output(
+    copy: Path, number: int, options: List[str]
+) -> None:
+    run = begin(copy, *options)
     checkpoints(copy)
     assert len(kill_test.processes(copy)) >= 2
-    os.kill(run.pid, way)
-    assert run.wait(10) == (130 if way == signal.SIGINT else -way)
+    os.kill(run.pid, number)
+    assert run.wait(10) == (130 if number == signal.SIGINT else -number)
     assert kill_test.problems(copy) == []
     assert "Traceback" not in (copy / "log").read_text()
 
 
-def test_luigis_own_timeout_leaves_nothing_either(copy: Path) -> None:
+def test_luigis_worker_timeout_leaves_nothing_behind(copy: Path) -> None:
     run = begin(copy, "--worker-timeout", "12")
     assert run.wait(180) == 30
     assert kill_test.problems(copy) == []
 
 
-def test_the_next_run_goes_on_from_the_last_checkpoint_that_can_be_read(copy: Path) -> None:
+def test_the_next_run_resumes_from_the_newest_readable_checkpoint(copy: Path) -> None:
     run = begin(copy)
-    newest = checkpoints(copy, least=3)
+    newest = checkpoints(copy, minimum=3)
     run.kill()
     run.wait(10)
     assert kill_test.problems(copy) == []
@@ -81,18 +83,20 @@ def test_the_next_run_goes_on_from_the_last_checkpoint_that_can_be_read(copy: Pa
     data.write_bytes(data.read_bytes()[:100])
     run = begin(copy)
     deadline = time.monotonic() + 180
-    while "going on from step" not in (copy / "log").read_text() and time.monotonic() < deadline:
+    while "resuming from step" not in (copy / "log").read_text() and time.monotonic() < deadline:
         time.sleep(0.1)
     run.kill()
     run.wait(10)
-    said = (copy / "log").read_text()
-    assert "Train: started: it was interrupted" in said
-    assert f"model-{steps[-1]} cannot be read" in said
-    assert "trying the one before" in said
-    assert f"going on from step {steps[-2]} of 100000" in said
+    log = (copy / "log").read_text()
+    assert "Train: started: an earlier attempt was interrupted" in log
+    assert f"model-{steps[-1]} cannot be read" in log
+    assert "trying the one before" in log
+    assert f"resuming from step {steps[-2]} of 100000" in log
 
 
-def test_random_stops_change_nothing_in_what_comes_out(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
-    """A few; benchmarks/kill_test.py does thirty."""
+def test_random_kills_do_not_change_the_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three kills; benchmarks/kill_test.py makes thirty by default."""
     monkeypatch.setattr("sys.argv", ["kill_test.py", "--moments", "3", "--seed", "1"])
     assert kill_test.main() == 0, capsys.readouterr().out

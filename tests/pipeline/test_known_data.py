@@ -11,14 +11,14 @@ from tests.fse.datasets import layouts
 from tests.pipeline.program import luigi
 
 
-def test_what_has_to_be_fetched_by_hand_is_told(tmp_path: Path) -> None:
+def test_files_to_download_by_hand_are_listed(tmp_path: Path) -> None:
     done = luigi(tmp_path, "Download", "--config", "300w", "--set", f"download.data_path={tmp_path}")
     assert done.returncode == 20, done.stderr
-    assert "helen.zip (or the folder 'helen', unpacked): fetch by hand from https://ibug" in done.stderr
+    assert "helen.zip (or the unpacked folder 'helen'): download by hand from https://ibug" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_mistake_ends_the_program_before_anything_runs(tmp_path: Path) -> None:
+def test_an_invalid_data_set_ends_the_program_before_any_stage(tmp_path: Path) -> None:
     done = luigi(tmp_path, "Download", "--set", "dataset.name=celebA")
     assert done.returncode == 45
     assert "did you mean celeba?" in done.stderr
@@ -35,8 +35,8 @@ def test_cats_from_their_archives_to_records(tmp_path: Path) -> None:
     assert "terms" in json.loads((stages / "Download" / "dataset.json").read_text())
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Serves the files of a folder to those who know the word."""
+class TokenServer(http.server.SimpleHTTPRequestHandler):
+    """Serves the files of a folder to requests with the token."""
 
     def do_GET(self) -> None:
         if "token=s3cr3t" in self.path:
@@ -48,23 +48,23 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-def test_what_an_address_hides_is_seen_nowhere(tmp_path: Path) -> None:
+def test_the_token_of_a_url_is_shown_nowhere(tmp_path: Path) -> None:
     (tmp_path / "served").mkdir()
     with zipfile.ZipFile(str(tmp_path / "served" / "set.zip"), "w") as package:
         for number in range(3):
             package.writestr(f"images/{number}.jpg", layouts.image(number))
-    handler = functools.partial(Quiet, directory=str(tmp_path / "served"))
+    handler = functools.partial(TokenServer, directory=str(tmp_path / "served"))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{server.server_port}/set.zip?token=s3cr3t"
-        done = luigi(tmp_path, "Download", "--set", f"dataset.name=mine,dataset.archive='{address}'")
-        lost = luigi(tmp_path, "Download", "--set", f"dataset.name=mine,dataset.archive='{address[:-3]}s'")
+        url = f"http://127.0.0.1:{server.server_port}/set.zip?token=s3cr3t"
+        done = luigi(tmp_path, "Download", "--set", f"dataset.name=mine,dataset.archive='{url}'")
+        refused = luigi(tmp_path, "Download", "--set", f"dataset.name=mine,dataset.archive='{url[:-3]}s'")
         server.shutdown()
     assert done.returncode == 0, done.stderr
-    assert lost.returncode == 55, lost.stderr
-    assert "set.zip: the server answered 403" in lost.stderr
+    assert refused.returncode == 55, refused.stderr
+    assert "set.zip: the server answered 403" in refused.stderr
     files = [path for path in (tmp_path / "workspace").rglob("*") if path.is_file()]
     assert len(files) > 10
-    said = b"".join(path.read_bytes() + str(path).encode() for path in files).decode("latin-1")
-    for text in (said, done.stderr, done.stdout, lost.stderr, lost.stdout):
+    contents = b"".join(path.read_bytes() + str(path).encode() for path in files).decode("latin-1")
+    for text in (contents, done.stderr, done.stdout, refused.stderr, refused.stdout):
         assert "s3cr" not in text

@@ -1,8 +1,9 @@
-"""Other data for evaluation than for training, and weights of another one to start from, through the real program."""
+"""Evaluation on another data set, and training that starts from another experiment, through the real program."""
 
 import io
 import json
 from pathlib import Path
+from typing import List
 
 import numpy as np
 import pytest
@@ -14,13 +15,13 @@ from tests.pipeline.program import luigi
 pytestmark = pytest.mark.slow
 
 STAGES = ("Download", "AlignCrop", "ConvertTFRecord")
-OWN = [stage + "-evaluate" for stage in STAGES]
+EVALUATION_STAGES = [stage + "-evaluate" for stage in STAGES]
 OTHER = "evaluate.dataset=photographs,evaluate.dataset.archive={}"
 
 
 @pytest.fixture(scope="module")
 def archive(ran: Path) -> str:
-    """The `--set` that evaluates on an archive of eight training and four test images."""
+    """The `--set` that evaluates on an archive with eight training and four test images."""
     random, rows, contents = np.random.RandomState(0), ["file,split,left_eye_x,left_eye_y,right_eye_x,right_eye_y"], {}
     for number in range(12):
         stream = io.BytesIO()
@@ -33,60 +34,56 @@ def archive(ran: Path) -> str:
     return OTHER.format(ran / "photographs.zip")
 
 
-def began(stderr: str) -> list:
+def started_stages(stderr: str) -> List[str]:
     return [line.split(": started")[0] for line in stderr.splitlines() if ": started" in line]
 
 
-def test_only_what_evaluation_needs_runs_and_both_data_sets_are_shown(ran: Path, archive: str) -> None:
+def test_only_stages_of_the_evaluation_run_and_the_report_shows_both_data_sets(ran: Path, archive: str) -> None:
     done = luigi(ran, "FullRun", "--config", "tiny.toml", "--set", archive)
     assert done.returncode == 0, done.stderr
-    assert began(done.stderr) == [*OWN, "Evaluate", "Report"]
+    assert started_stages(done.stderr) == [*EVALUATION_STAGES, "Evaluate", "Report"]
     folder = ran / "workspace" / "tiny"
-    found = json.loads((folder / "metrics.json").read_text())
-    assert (found["train_images"], found["regression_images"], found["test_images"]) == (24, 8, 4)
-    sets = [
-        json.loads((folder / "stages" / name / "dataset.json").read_text())["name"] for name in ("Download", OWN[0])
-    ]
-    assert sets == ["synthetic", "photographs"]
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert (metrics["train_images"], metrics["regression_images"], metrics["test_images"]) == (24, 8, 4)
+    descriptions = [folder / "stages" / name / "dataset.json" for name in ("Download", "Download-evaluate")]
+    assert [json.loads(file.read_text())["name"] for file in descriptions] == ["synthetic", "photographs"]
     page = (folder / "report.html").read_text()
     assert "Trained on" in page
     assert "photographs, 12 images" in " ".join(page.split())
     again = luigi(ran, "FullRun", "--config", "tiny.toml", "--set", archive)
-    assert (again.returncode, began(again.stderr)) == (0, [])
+    assert (again.returncode, started_stages(again.stderr)) == (0, [])
 
 
-def test_clean_keeps_what_is_evaluated_on(ran: Path, archive: str) -> None:
+def test_clean_keeps_the_images_to_evaluate_on(ran: Path, archive: str) -> None:
     assert luigi(ran, "Clean", "--config", "tiny.toml", "--set", archive, "--delete").returncode == 0
     plan = luigi(ran, "Plan", "--config", "tiny.toml", "--set", archive).stdout
-    assert [line.split()[:2] for line in plan.splitlines()] == [
-        [name, "done"]
-        for name in (*sorted([*STAGES, *OWN], key=OWN.__contains__), "Train", "Export", "Evaluate", "Report")
-    ]
+    names = [*STAGES, *EVALUATION_STAGES, "Train", "Export", "Evaluate", "Report"]
+    assert [line.split()[:2] for line in plan.splitlines()] == [[name, "done"] for name in names]
 
 
-def test_an_equal_data_set_is_no_other(ran: Path) -> None:
+def test_an_equal_data_set_is_not_prepared_twice(ran: Path) -> None:
     equal = "evaluate.dataset=synthetic,dataset.train=3000,dataset.test=600,dataset.size=128,evaluate.crop.size=20"
     same = luigi(ran, "Plan", "--config", "tiny.toml", "--workspace", "nowhere", "--set", equal)
     assert same.returncode == 0
     assert "evaluate" not in same.stdout
 
 
-def test_a_stage_of_what_is_evaluated_on_alone(ran: Path, archive: str) -> None:
+def test_a_stage_runs_alone_for_the_images_to_evaluate_on(ran: Path, archive: str) -> None:
     arguments = ["--config", "tiny.toml", "--workspace", "other", "--set", archive]
     done = luigi(ran, "AlignCrop", "--data", "evaluate", *arguments)
     assert done.returncode == 0, done.stderr
-    assert began(done.stderr) == OWN[:2]
+    assert started_stages(done.stderr) == EVALUATION_STAGES[:2]
     crops = json.loads((ran / "other" / "tiny" / "stages" / "AlignCrop-evaluate" / "crop.json").read_text())
     assert crops["splits"] == {"train": 8, "test": 4}
 
 
-def test_mistakes_end_the_program_before_anything_runs(ran: Path) -> None:
+def test_invalid_data_sets_end_the_program_before_any_stage(ran: Path) -> None:
     done = luigi(ran, "AlignCrop", "--data", "tested")
     assert done.returncode == 40
     assert "Traceback" not in done.stderr
     done = luigi(ran, "FullRun", "--set", "dataset.name=celeba")
     assert done.returncode == 45
-    assert "celeba has no test images; say what to evaluate on, for example evaluate.dataset=mafl" in done.stderr
+    assert "celeba has no test images; name the data set to evaluate on, for example evaluate.dataset=mafl" in done.stderr
     done = luigi(ran, "FullRun", "--set", "evaluate.dataset=mafI")
     assert done.returncode == 45
     assert "evaluate.dataset.archive must say where the data set 'mafI' is; did you mean mafl?" in done.stderr
@@ -96,7 +93,7 @@ def test_a_training_starts_from_another_experiment_and_depends_on_its_content(ra
     tuned = "experiment.name=tuned,train.init_from={},train.steps=2"
     done = luigi(ran, "Train", "--config", "tiny.toml", "--set", tuned.format("tiny"))
     assert done.returncode == 0, done.stderr
-    assert began(done.stderr) == ["Train"]
+    assert started_stages(done.stderr) == ["Train"]
     assert "starting from the weights of" in done.stderr
     by_path = luigi(ran, "Plan", "--config", "tiny.toml", "--set", tuned.format("workspace/tiny")).stdout
     assert [line.split()[1] for line in by_path.splitlines() if line.startswith("Train ")] == ["done"]

@@ -77,8 +77,8 @@ def test_outputs_of_recent_and_accepted_nights_are_kept(tmp_path: Path, execute:
         (nightly.folder / str(date) / "a-1" / "case.log").write_text("")
         record = {"date": str(date), "plays": [{"stages": {"Train": {"key": key, "seconds": 1.0}}}]}
         verdict_file.write(nightly.folder, record)
-    for date in map(str, (datetime.date(2025, 12, 31), datetime.date(2026, 3, 1))):  # nights without outputs
-        verdict_file.write(nightly.folder, {"date": date, "plays": []})
+    for without_outputs in ("2025-12-31", "2026-03-01"):
+        verdict_file.write(nightly.folder, {"date": without_outputs, "plays": []})
     logs = Path("workspace/logs")
     logs.mkdir()
     for name in ("n-2026-01-01-a-1.log", "n-2026-01-01-a-1.log.1.gz", "n-2026-01-02-a-1.log", "n-2026-01-04-a-1.log"):

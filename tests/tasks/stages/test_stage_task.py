@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fse.errors import StageError
-from fse.runtime import clock, locks, manifests
+from fse.runtime import locks, manifests
 from fse.runtime.manifests import MANIFEST, read_manifest
 from tasks.caching import key_cache
 from tests.tasks import toy
@@ -213,10 +213,10 @@ def test_a_clock_that_went_back_changes_nothing(monkeypatch: pytest.MonkeyPatch)
         year_now = 2100
 
         @classmethod
-        def now(cls, tz: Any = None) -> "datetime.datetime":
+        def now(cls, tz: Any = None) -> Any:
             return datetime.datetime(cls.year_now, 1, 1, tzinfo=tz)
 
-    monkeypatch.setattr(clock.datetime, "datetime", Clock)
+    monkeypatch.setattr(datetime, "datetime", Clock)
     toy.run()
     for path in Path.cwd().rglob("*"):
         os.utime(str(path), (4e9, 4e9))
@@ -298,7 +298,7 @@ def test_keys_are_the_same_in_another_folder(tmp_path: Path, monkeypatch: pytest
     keys = [toy.folder(name).name for name in ALL]
     shutil.copytree(str(tmp_path / "workspace"), str(tmp_path / "elsewhere"))
     toy.apply_changes()
-    assert [toy.STAGES[name](workspace="elsewhere").output().folder.name for name in ALL] == keys
+    assert [toy.require_folder(toy.STAGES[name](workspace="elsewhere")).name for name in ALL] == keys
     assert toy.run(workspace="elsewhere") == []
 
 
