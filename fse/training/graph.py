@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 from fse.config import Config
+from fse.devices.base import Device
 from fse.inputs import records
 from fse.inputs.batches import Batch, batches
 from fse.model import heatmaps, losses, network
@@ -64,7 +65,7 @@ class Graph:
     loss_scale_variables: Dict[str, Any]
 
 
-def build_graph(config: Config, data: records.Records, steps: int, device: Any) -> Graph:
+def build_graph(config: Config, data: records.Records, steps: int, device: Device) -> Graph:
     """Build the training graph of one rank in the current graph.
 
     Args:
@@ -107,7 +108,7 @@ def build_graph(config: Config, data: records.Records, steps: int, device: Any) 
     )
 
 
-def build_heatmaps(config: Config, views: Any, device: Any) -> Heatmaps:
+def build_heatmaps(config: Config, views: Any, device: Device) -> Heatmaps:
     """Build the network in the current graph for views [n, view, view, 3]."""
     settings = config.network
     # One network for all views: they share its weights, and one batch is faster than a tower per view.
@@ -117,7 +118,9 @@ def build_heatmaps(config: Config, views: Any, device: Any) -> Heatmaps:
         return heatmaps.from_scores(scores, settings.softargmax_radius, settings.softargmax_temperature)
 
 
-def build_objective(config: Config, maps: Heatmaps, cell_points: Any, weights: LossWeights, device: Any) -> Objective:
+def build_objective(
+    config: Config, maps: Heatmaps, cell_points: Any, weights: LossWeights, device: Device
+) -> Objective:
     """Build the objective: that of Thewlis et al. 2017, section 3, with two additions.
 
         align_weight * (distance + variance_weight * variance) + diversity_weight * diversity + weight decay
@@ -151,7 +154,7 @@ def build_objective(config: Config, maps: Heatmaps, cell_points: Any, weights: L
 
 
 def build_update(
-    config: Config, optimizer: Any, total: Any, step: Any, statistics_update: Any, device: Any
+    config: Config, optimizer: Any, total: Any, step: Any, statistics_update: Any, device: Device
 ) -> Tuple[Any, List[Any]]:
     """Build the operation that takes one step, counts it, and updates the moving averages.
 
@@ -171,7 +174,7 @@ def build_update(
     wrapped = device.wrap_optimizer(optimizer)
     gradients, variables = zip(*wrapped.compute_gradients(total))
     if config.train.clip_norm:
-        gradients = clip_gradients(gradients, config.train.clip_norm)
+        gradients = tuple(clip_gradients(gradients, config.train.clip_norm))
     with tf.control_dependencies([statistics_update]):
         update = wrapped.apply_gradients(list(zip(gradients, variables)), global_step=step)
     if not config.train.ema_decay:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 from fse.config import Config
+from fse.devices.base import Device
 from fse.errors import CheckpointError
 from fse.model import network
 from fse.tf1 import tf
@@ -90,7 +91,7 @@ def _load_init_from(config: Config, session: Any, graph: Graph) -> None:
     log.info("starting from the weights of %s", prefix)
 
 
-def build_broadcast(graph: Graph, device: Any) -> Optional[Callable[[Any, int], int]]:
+def build_broadcast(graph: Graph, device: Device) -> Optional[Callable[[Any, int], int]]:
     """Build the operations that give all ranks the variables and the step of rank 0.
 
     Returns:

@@ -17,6 +17,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
 import numpy as np
 
 from fse.config import Config
+from fse.devices.base import Device
 from fse.distributed import ranks
 from fse.errors import ConfigError, DataError, TrainingError
 from fse.inputs import records
@@ -45,7 +46,7 @@ class Step:
     loss_scale: Optional[Tuple[float, int]] = None
 
 
-def run_steps(config: Config, session: Any, graph: Graph, device: Any, first: int, last: int) -> Iterator[Step]:
+def run_steps(config: Config, session: Any, graph: Graph, device: Device, first: int, last: int) -> Iterator[Step]:
     """Take the steps `first` + 1 to `last` and yield their results.
 
     All ranks fetch the same tensors in every step, because an NPU requires it: its collective operations are part of

@@ -20,6 +20,7 @@ import numpy as np
 from fse import devices
 from fse.config import Config, as_tables, redact_config
 from fse.devices import npu
+from fse.devices.base import Device
 from fse.distributed import launcher, ranks
 from fse.errors import ConfigError, TrainingError
 from fse.inputs import augment, records
@@ -183,7 +184,7 @@ def _host_facts(config: Config, shards: Path, data: records.Records) -> Dict[str
 # One rank -----------------------------------------------------------------------------------------------------------
 
 
-def _train(config: Config, data: records.Records, device: Any, output: Path, steps: int) -> None:
+def _train(config: Config, data: records.Records, device: Device, output: Path, steps: int) -> None:
     """Train as one rank; rank 0 writes the summary."""
     try:
         rows, numbers = _run_session(config, data, device, output, steps)
@@ -194,7 +195,7 @@ def _train(config: Config, data: records.Records, device: Any, output: Path, ste
 
 
 def _run_session(
-    config: Config, data: records.Records, device: Any, output: Path, steps: int
+    config: Config, data: records.Records, device: Device, output: Path, steps: int
 ) -> Tuple[Rows, Dict[str, Any]]:
     """Train to the last step.
 
