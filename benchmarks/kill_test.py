@@ -1,14 +1,13 @@
-"""Stops runs of the pipeline at random moments, goes on, and compares what comes out with an uninterrupted run.
+"""Interrupt runs of the pipeline at random moments, resume them, and compare the result with an uninterrupted run.
 
-    python benchmarks/kill_test.py                  # 30 moments, three signals and Luigi's own timeout in turn
+    python benchmarks/kill_test.py                  # 30 interruptions, by three signals and Luigi's own timeout in turn
     python benchmarks/kill_test.py --moments 3 --seed 5
 
-After each stop no process may be left after ten seconds, no lock held and no half output in its place. A run that had
-ended before its moment came does not count: it is compared, and another begins. Prints one line a stop, and exits with 1
-if anything is not so.
+Ten seconds after an interruption, no process may be left, no lock held, and no incomplete output published. A run that
+ends before its interruption does not count: its outputs are compared, and another run begins. Prints a line for each
+interruption, and exits with 1 if there was any problem.
 """
 
-import argparse
 import json
 import os
 import shutil
@@ -22,13 +21,13 @@ from typing import Dict, List
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fse.runtime import locks, outputs
+from benchmarks.common import FULL_RUN, ROOT, parser
+from fse.runtime import integrity, locks
+from fse.runtime.manifests import MANIFEST
 
-PROGRAM = [sys.executable, "-c", "from luigi.cmdline import luigi_run; luigi_run()", "--module", "pipeline", "FullRun"]
-# One thread: then a training gives the same bits whenever it is stopped.
+# With one thread, a training gives the same bits wherever it is interrupted.
 EXPERIMENT = """
 [experiment]
 name = "killed"
@@ -58,137 +57,140 @@ examples = 3
 """
 
 WAYS = ("SIGKILL", "SIGTERM", "SIGINT", "timeout")
-PATIENCE_SECONDS = 10.0
+GRACE_SECONDS = 10.0  # for processes to end after an interruption
 
 
 def start(folder: Path, *more: str) -> "subprocess.Popen[bytes]":
-    """Starts a full run; every process of it has the folder's name in its environment."""
-    code = folder.parent / "code"  # a copy: the checkout may be edited meanwhile
+    """Start a FullRun in a folder. All of its processes have the folder's name in their environment."""
+    code = folder.parent / "code"  # a copy, as the checkout may be edited meanwhile
     for package in ("fse", "tasks", "pipeline", "configs"):
         if not (code / package).exists():
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(str(ROOT / package), str(code / package), ignore=ignored)
+            shutil.copytree(ROOT / package, code / package, ignore=shutil.ignore_patterns("__pycache__"))
     environment = dict(os.environ, PYTHONPATH=str(code), FSE_LOCKS=str(folder), FSE_KILL_TEST=str(folder))
     (folder / "killed.toml").write_text(EXPERIMENT)
-    command = [*PROGRAM, "--config", "killed.toml", *more]
-    with open(str(folder / "log"), "ab") as log:
-        return subprocess.Popen(command, cwd=str(folder), env=environment, stdout=log, stderr=log)
+    command = [*FULL_RUN, "--config", "killed.toml", *more]
+    with open(folder / "log", "ab") as log:
+        return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
 
 
-def stop(run: "subprocess.Popen[bytes]", way: str, after: float) -> bool:
-    """Stops a run after some seconds, or lets Luigi's timeout do it. Returns whether it was still running."""
+def interrupt(run: "subprocess.Popen[bytes]", way: str, seconds: float) -> bool:
+    """Interrupt a run after some seconds, or wait for Luigi's timeout; return whether it was still running."""
     try:
-        run.wait(300 if way == "timeout" else after)
+        run.wait(300 if way == "timeout" else seconds)
         return way == "timeout" and run.returncode != 0
     except subprocess.TimeoutExpired:
         run.send_signal(getattr(signal, way))
-        run.wait(PATIENCE_SECONDS)
+        run.wait(GRACE_SECONDS)
         return True
 
 
 def processes(folder: Path) -> List[str]:
-    """Command lines of the processes that a run in the folder started and that are still there."""
-    mark = f"FSE_KILL_TEST={folder}".encode()
-    found = []
+    """Return the command lines of processes of a run in the folder that are still running."""
+    variable = f"FSE_KILL_TEST={folder}".encode()
+    commands = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if mark in (process / "environ").read_bytes().split(b"\0"):
-                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+            if variable in (process / "environ").read_bytes().split(b"\0"):
+                commands.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
         except OSError:
             continue
-    return found
+    return commands
 
 
 def problems(folder: Path) -> List[str]:
-    """What a stopped run left that it should not have."""
-    until = time.monotonic() + PATIENCE_SECONDS
-    found = [""]
-    while found and time.monotonic() < until:
+    """Return what an interrupted run should not have left: processes, locks and incomplete outputs."""
+    deadline = time.monotonic() + GRACE_SECONDS
+    left = [""]
+    while left and time.monotonic() < deadline:
         time.sleep(0.05)
-        found = ["process left: " + line for line in processes(folder)]
-        found += [f"lock held: {path}" for path in folder.rglob("*.lock") if not locks.is_free(path)]
+        left = ["process still running: " + line for line in processes(folder)]
+        left += [f"lock still held: {path}" for path in folder.rglob("*.lock") if not locks.is_free(path)]
     for path in folder.glob("workspace/artifacts/*/*"):
         if path.is_dir() and "." not in path.name:
-            problem = outputs.problem(path)
-            found += [f"half an output: {path}: {problem}"] if problem else []
-    return found
+            problem = integrity.problem(path)
+            left += [f"incomplete output: {path}: {problem}"] if problem else []
+    return left
 
 
 def contents(folder: Path) -> Dict[str, str]:
-    """Content hash of every stage's output but the report's, which shows how long everything took."""
+    """Return the content hash of each stage's output, except the report's, which shows how long the stages took."""
     stages = sorted((folder / "workspace" / "killed" / "stages").iterdir())
-    found = {path.name: str(json.loads((path / outputs.MANIFEST).read_text())["content"]) for path in stages}
-    del found["Report"]
-    return found
+    hashes = {path.name: str(json.loads((path / MANIFEST).read_text())["content"]) for path in stages}
+    del hashes["Report"]
+    return hashes
 
 
 def finish(folder: Path) -> Dict[str, str]:
-    """Lets a run end; returns what came out."""
+    """Run FullRun to its end; return the content hashes."""
     run = start(folder)
     if run.wait(600):
-        raise SystemExit("the run after the stops failed:\n" + (folder / "log").read_text(errors="replace")[-3000:])
+        log = (folder / "log").read_text(errors="replace")
+        raise SystemExit("the run after the interruptions failed:\n" + log[-3000:])
     return contents(folder)
 
 
 def main() -> int:
-    """Stops, compares and prints."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--moments", type=int, default=30)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and hand that on
+    """Interrupt, compare and print; return the exit code."""
+    arguments = parser(__doc__)
+    arguments.add_argument("--moments", type=int, default=30, help="number of interruptions (default: %(default)s)")
+    arguments.add_argument("--seed", type=int, default=0, help="seed of the moments (default: %(default)s)")
+    options = arguments.parse_args()
+    # A shell starts background jobs with SIGINT ignored, and child processes inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     random = np.random.RandomState(options.seed)
-    bad = 0
+    count = 0
     with tempfile.TemporaryDirectory() as name:
-        whole = fresh(Path(name))
+        uninterrupted = new_folder(Path(name))
         began = time.monotonic()
-        finish(whole)
+        finish(uninterrupted)
         seconds = time.monotonic() - began
         print(f"uninterrupted: {seconds:.0f} s", flush=True)
-        folder, number = fresh(Path(name)), 0
+        folder, number = new_folder(Path(name)), 0
         while number < options.moments:
             way, after = WAYS[number % len(WAYS)], float(random.uniform(0.2, seconds / 2))
             more = ["--workers", "2"] if number // len(WAYS) % 2 else []
-            run = start(folder, *more, *(["--worker-timeout", str(max(1, int(after / 4)))] if way == "timeout" else []))
-            stopped = stop(run, way, after)
-            found = problems(folder)
-            bad += len(found)
-            if not stopped:
-                bad += compare(folder, whole)
-                folder = fresh(Path(name))
+            if way == "timeout":
+                more += ["--worker-timeout", str(max(1, int(after / 4)))]
+            interrupted = interrupt(start(folder, *more), way, after)
+            left = problems(folder)
+            count += len(left)
+            if not interrupted:
+                count += compare(folder, uninterrupted)
+                folder = new_folder(Path(name))
                 continue
             number += 1
-            done = sorted(path.name for path in folder.glob("workspace/artifacts/*") if contents_of(path))
-            words = (number, way, after, ", ".join(done))
-            print("{:3} {:<8} {:5.1f} s  done so far: {}".format(*words), *found, sep="\n    ", flush=True)
-        bad += compare(folder, whole)
-    print("all as they should be" if not bad else f"{bad} problems")
-    return 1 if bad else 0
+            done = ", ".join(sorted(path.name for path in folder.glob("workspace/artifacts/*") if finished(path)))
+            print(f"{number:3} {way:<8} {after:5.1f} s  finished stages: {done}", *left, sep="\n    ", flush=True)
+        count += compare(folder, uninterrupted)
+    print(f"{count} problems" if count else "no problems")
+    return 1 if count else 0
 
 
-def fresh(parent: Path) -> Path:
-    """A new empty folder."""
+def new_folder(parent: Path) -> Path:
+    """Create an empty folder below `parent` and return it."""
     folder = parent / str(len(list(parent.iterdir())))
     folder.mkdir()
     return folder
 
 
-def contents_of(stage: Path) -> List[Path]:
-    """The finished outputs of a stage."""
+def finished(stage: Path) -> List[Path]:
+    """Return the finished outputs of a stage."""
     return [path for path in stage.iterdir() if path.is_dir() and "." not in path.name] if stage.is_dir() else []
 
 
-def compare(folder: Path, whole: Path) -> int:
-    """Prints how a run that is finished here compares with an uninterrupted one; returns the number of differences."""
-    found, wanted = finish(folder), contents(whole)
-    different = [name for name in wanted if found[name] != wanted[name]]
-    for name in different:
-        subprocess.run(
-            ["diff", "-r", *(str(each / "workspace" / "killed" / "stages" / name) for each in (whole, folder))]
-        )
-    print(
-        "    finished: " + ("identical content" if not different else "DIFFERENT: " + ", ".join(different)), flush=True
-    )
+def compare(folder: Path, uninterrupted: Path) -> int:
+    """Finish an interrupted run and compare its outputs with those of an uninterrupted one.
+
+    Returns:
+      The number of stages whose outputs differ.
+    """
+    actual, expected = finish(folder), contents(uninterrupted)
+    different = [stage for stage in expected if actual[stage] != expected[stage]]
+    for stage in different:
+        outputs = [str(run / "workspace" / "killed" / "stages" / stage) for run in (uninterrupted, folder)]
+        subprocess.run(["diff", "-r", *outputs])
+    result = "DIFFERENT: " + ", ".join(different) if different else "identical content"
+    print(f"    finished: {result}", flush=True)
     return len(different)
 
 

@@ -1,0 +1,1 @@
+"""Benchmarks and stress tests, each a script with a `--help`."""
