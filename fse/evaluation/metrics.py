@@ -63,7 +63,7 @@ class EvaluationSet(NamedTuple):
 
 def point_distance(points: np.ndarray, first: int, second: int) -> np.ndarray:
     """Return the distance of two points of each image, [images]; for the two eyes, the inter-ocular distance."""
-    return np.linalg.norm(points[:, first] - points[:, second], axis=-1)
+    return np.asarray(np.linalg.norm(points[:, first] - points[:, second], axis=-1))
 
 
 def point_errors(predicted: np.ndarray, annotated: np.ndarray, unit: np.ndarray) -> np.ndarray:
@@ -72,7 +72,7 @@ def point_errors(predicted: np.ndarray, annotated: np.ndarray, unit: np.ndarray)
     An image whose unit is zero has no meaningful error: it gets NaN.
     """
     unit = np.where(unit > 0.0, unit, np.nan)
-    return 100.0 * np.linalg.norm(predicted - annotated, axis=-1) / unit[:, None]
+    return np.asarray(100.0 * np.linalg.norm(predicted - annotated, axis=-1) / unit[:, None])
 
 
 def image_errors(predicted: np.ndarray, annotated: np.ndarray, unit: np.ndarray) -> np.ndarray:

@@ -271,7 +271,7 @@ def kernels() -> List[Any]:
 def variables() -> List[Any]:
     """Return all variables that the network computes with: trained ones, then batch norm's moving averages."""
     averages = [variable for variable in tf.global_variables() if variable.op.name.endswith(("/mean", "/variance"))]
-    return tf.trainable_variables() + averages
+    return [*tf.trainable_variables(), *averages]
 
 
 # Batch norm --------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from typing import Any, Dict, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
 import numpy as np
 import pytest
@@ -14,6 +14,8 @@ from fse.inputs import augment
 
 # `measure`'s train, test, warped and destinations.
 Parts = Tuple[SplitDetections, SplitDetections, SplitDetections, np.ndarray]
+
+Change = Callable[[np.ndarray], np.ndarray]
 
 NAMES = ["left_eye", "right_eye", "nose"]
 MEANS = ["nme", "nme_with_bias", "nme_warped", "mean_shape_nme", "mean_shape_nme_warped", "backward_nme"]
@@ -57,11 +59,24 @@ def perfect_detections(train: int = 40, test: int = 12) -> Parts:
     return faces(train, 1), upright, detections(discovered, annotated), destinations
 
 
+def with_points(parts: Parts, discovered: Optional[Change] = None, annotated: Optional[Change] = None) -> Parts:
+    """Return the parts with other points, each a function of the old ones."""
+    train, test, warped = (
+        dataclasses.replace(
+            part,
+            discovered=discovered(part.discovered) if discovered else part.discovered,
+            annotated=annotated(part.annotated) if annotated else part.annotated,
+        )
+        for part in parts[:3]
+    )
+    return train, test, warped, parts[3]
+
+
 def measured(parts: Parts, **evaluate: Any) -> Dict[str, Any]:
     """Return the figures that `metrics.json` would hold, written and read as strict JSON."""
     errors, figures = measure(settings(**evaluate), NAMES, *parts)
     figures.update({name: metrics.mean(values) for name, values in errors.items()})
-    return json.loads(json.dumps(figures, allow_nan=False))
+    return dict(json.loads(json.dumps(figures, allow_nan=False)))
 
 
 def test_a_perfect_detector_has_no_error_and_a_constant_has_large_ones() -> None:
@@ -116,24 +131,15 @@ def test_one_training_annotation_and_one_test_image() -> None:
 
 
 def test_all_discovered_landmarks_equal() -> None:
-    train, test, warped, destinations = perfect_detections()
-    parts = [
-        dataclasses.replace(part, discovered=np.repeat(part.discovered[:, :1], 4, axis=1))
-        for part in (train, test, warped)
-    ]
-    figures = measured((*parts, destinations))
+    figures = measured(with_points(perfect_detections(), discovered=lambda points: np.repeat(points[:, :1], 4, axis=1)))
     assert 0.0 < figures["nme"] < 200.0  # a singular fit, but no extreme predictions
     assert figures["nme_with_bias"] <= figures["mean_shape_nme"] * 1.1
 
 
 def test_landmarks_that_never_move_have_the_errors_of_the_mean_shape() -> None:
-    train, test, warped, destinations = perfect_detections()
-    still = train.discovered[:1]
-    parts = [
-        dataclasses.replace(part, discovered=np.repeat(still, len(part.names), axis=0))
-        for part in (train, test, warped)
-    ]
-    figures = measured((*parts, destinations))
+    parts = perfect_detections()
+    constant = parts[0].discovered[:1]
+    figures = measured(with_points(parts, discovered=lambda points: np.repeat(constant, len(points), axis=0)))
     for name in ("nme", "nme_with_bias"):
         assert figures[name] == pytest.approx(figures["mean_shape_nme"])
     assert figures["nme_warped"] == pytest.approx(figures["mean_shape_nme_warped"])
@@ -151,13 +157,9 @@ def test_images_whose_eyes_coincide_are_counted_and_left_out() -> None:
 
 
 def test_if_all_eyes_coincide_only_the_equivariance_error_remains() -> None:
-    train, test, warped, destinations = perfect_detections()
-    parts = [
-        dataclasses.replace(part, annotated=np.repeat(part.annotated[:, :1], 3, axis=1))
-        for part in (train, test, warped)
-    ]
-    figures = measured((*parts, destinations))
-    assert figures["test_images_without_distance"] == len(test.names)
+    parts = perfect_detections()
+    figures = measured(with_points(parts, annotated=lambda points: np.repeat(points[:, :1], 3, axis=1)))
+    assert figures["test_images_without_distance"] == len(parts[1].names)
     for name in MEANS[:7] + MEANS[9:]:
         assert figures[name] is None
         assert figures[name + "_interval"] is None
@@ -167,9 +169,8 @@ def test_if_all_eyes_coincide_only_the_equivariance_error_remains() -> None:
 
 
 def test_without_annotations_only_the_equivariance_error_is_measured() -> None:
-    train, test, warped, destinations = perfect_detections()
-    parts = [dataclasses.replace(part, annotated=np.zeros((len(part.names), 0, 2))) for part in (train, test, warped)]
-    errors, figures = measure(settings(), [], *parts, destinations)
+    parts = with_points(perfect_detections(), annotated=lambda points: points[:, :0])
+    errors, figures = measure(settings(), [], *parts)
     assert sorted(errors) == ["equivariance_error", "mean_shape_equivariance_error"]
     assert sorted(figures) == ["equivariance_error_interval", "mean_shape_equivariance_error_interval"]
 

@@ -56,7 +56,7 @@ def test_the_frozen_model_accepts_any_batch_size_and_returns_landmarks_and_heatm
     assert three.landmarks.shape == (3, 4, 2)
     assert three.heatmaps.shape == (3, 4, 4, 4)
     np.testing.assert_allclose(three.heatmaps.sum(axis=(1, 2)), 1.0, atol=1e-5)
-    assert abs(three.landmarks).max() < 1.0
+    assert np.max(np.abs(three.landmarks)) < 1.0
     np.testing.assert_allclose(three.landmarks[:1], one.landmarks, atol=1e-5)
     # A landmark is the expected position under its heatmap.
     centers = np.array([-0.75, -0.25, 0.25, 0.75])
@@ -65,8 +65,8 @@ def test_the_frozen_model_accepts_any_batch_size_and_returns_landmarks_and_heatm
 
 
 def test_an_exported_model_uses_the_configured_softargmax(tiny: Config, outputs: Path, tmp_path: Path) -> None:
-    softargmax = {"softargmax_radius": 1, "softargmax_temperature": 2.0}
-    near = dataclasses.replace(tiny, network=dataclasses.replace(tiny.network, **softargmax))
+    network = dataclasses.replace(tiny.network, softargmax_radius=1, softargmax_temperature=2.0)
+    near = dataclasses.replace(tiny, network=network)
     export.export(near, outputs / "trained", outputs / "records", tmp_path)
     assert json.loads((tmp_path / "model.json").read_text())["softargmax"] == {"radius": 1, "temperature": 2.0}
     images = np.random.RandomState(0).randint(0, 256, (3, 16, 16, 3)).astype(np.uint8)
@@ -78,10 +78,10 @@ def test_an_exported_model_uses_the_configured_softargmax(tiny: Config, outputs:
         for landmark in range(4):
             # A temperature of 2 takes the square root of the probabilities.
             shares = np.sqrt(detection.heatmaps[image, ..., landmark].astype(np.float64))
-            row, column = np.unravel_index(shares.argmax(), shares.shape)
+            row, column = np.unravel_index(np.argmax(shares), shares.shape)
             rows, columns = np.ogrid[:4, :4]
             shares *= (abs(rows - row) <= 1) & (abs(columns - column) <= 1)
-            expected = (shares.sum(0) @ centers, shares.sum(1) @ centers) / shares.sum()
+            expected = np.array([shares.sum(0) @ centers, shares.sum(1) @ centers]) / np.sum(shares)
             np.testing.assert_allclose(detection.landmarks[image, landmark], expected, atol=1e-4)
 
 

@@ -38,7 +38,7 @@ def align(*views: View) -> float:
     """Return the alignment loss of views."""
     maps, places = (np.stack(arrays, axis=1) for arrays in zip(*views))
     maps, places = (array.reshape((-1,) + array.shape[2:]).astype(np.float32) for array in (maps, places))
-    return sum(evaluate(losses.alignment(tf.constant(maps), tf.constant(places), len(views))))
+    return float(sum(evaluate(losses.alignment(tf.constant(maps), tf.constant(places), len(views)))))
 
 
 def random_views(count: int, cells: int = 36, landmarks: int = 4) -> List[View]:
@@ -50,7 +50,7 @@ def random_views(count: int, cells: int = 36, landmarks: int = 4) -> List[View]:
 def sum_over_pairs_of_cells(first: View, second: View) -> float:
     """Return the loss as the paper writes it, as a sum over all pairs of cells."""
     square = ((first[1][:, :, None] - second[1][:, None]) ** 2).sum(-1)
-    return np.einsum("buv,buk,bvk->bk", square, first[0], second[0]).mean() * 32.0**2
+    return float(np.einsum("buv,buk,bvk->bk", square, first[0], second[0]).mean()) * 32.0**2
 
 
 def test_alignment_of_matching_cells_is_zero() -> None:
@@ -109,7 +109,7 @@ def test_losses_are_safe_in_half_precision() -> None:
     np.testing.assert_allclose(rounded[0], exact[0], atol=0.05)
     np.testing.assert_allclose(rounded[1], exact[1], atol=0.005)
     for half, full in zip(rounded[2:], exact[2:]):
-        assert abs(half - full).max() < 0.01 * abs(full).max()
+        assert np.max(np.abs(half - full)) < 0.01 * np.max(np.abs(full))
 
 
 def test_diversity_is_zero_for_landmarks_in_different_windows() -> None:

@@ -74,7 +74,7 @@ def test_initial_weights_depend_on_the_seed_alone() -> None:
         with tf.Graph().as_default(), tf.Session() as session:
             network.score_maps("compact", tf.zeros([1, 16, 16, 3]), 4, False, seed)
             session.run(tf.global_variables_initializer())
-            return session.run(network.kernels()[2])
+            return np.asarray(session.run(network.kernels()[2]))
 
     np.testing.assert_array_equal(weights(1), weights(1))
     assert abs(weights(1) - weights(2)).max() > 0.01
