@@ -4,5 +4,5 @@
 - `night` executes the runs of a night, `runner` executes one run;
 - `history` stores the nights, `baseline` the accepted ones; `chart` and `page` show them, `alarms` reports changes;
 - `bisect` finds the commit that changed a metric;
-- `nightly_task`, `regression` and `commands` hold the Luigi tasks. No other module imports Luigi's tasks but `runner`.
+- `nightly_task`, `regression` and `commands` hold the Luigi tasks.
 """

@@ -151,11 +151,11 @@ def _write_case_log(
     run: RunConfig, outputs: Dict[str, Path], metrics: Dict[str, Optional[float]], folder: Path
 ) -> None:
     """Write ModelZoo's log of the run."""
-    from fse.compat import modelzoo
+    from fse.compat import case_log
 
     kind, evaluation = ("acc", outputs["Evaluate"] / "metrics.json") if run.kind == "accuracy" else ("perf", None)
-    result, rows = modelzoo.read(outputs["Train"], kind, metrics["end_to_end_seconds"], evaluation)
-    modelzoo.write_case_log(folder, result, rows)
+    result, rows = case_log.read_result(outputs["Train"], kind, metrics["end_to_end_seconds"], evaluation)
+    case_log.write_case_log(folder, result, rows)
 
 
 def _inodes(folder: Path) -> Dict[str, int]:

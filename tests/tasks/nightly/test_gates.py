@@ -87,7 +87,7 @@ def test_the_spread_estimates_the_standard_deviation_despite_a_step() -> None:
 def test_simulated_histories() -> None:
     """Twenty years are quick to simulate and enough to notice a useless gate."""
     random_ = random.Random(3)
-    years = [simulation.play(random_, Gate(), 0.01, 365, lambda night: 1.0) for _ in range(20)]
+    years = [simulation.simulate(random_, Gate(), 0.01, 365, lambda night: 1.0) for _ in range(20)]
     assert statistics.mean(len(year.red) for year in years) <= 1.0
     steps = [simulation.delay(random_, 0.01, 30, lambda night: 0.05) for _ in range(20)]
     assert sum(nights is not None and nights <= 2 for nights in steps) >= 18
