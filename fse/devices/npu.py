@@ -11,7 +11,8 @@ import importlib.util
 import logging
 from typing import Any, ContextManager, List, Sequence, Union
 
-from fse.ascend import npu_smi, options
+from fse.ascend import npu_smi
+from fse.ascend.options import UNSET, default_precision_mode
 from fse.config import Config, Npu, Train
 from fse.devices.base import Device
 from fse.distributed.ranks import Rank, time_limit
@@ -93,10 +94,10 @@ def session_config(train: Train, npu: Npu) -> Any:
     parameters = optimizer.parameter_map
     parameters["use_off_line"].b = True
     for name, value in dataclasses.asdict(npu).items():
-        if value not in options.UNSET:
+        if value not in UNSET:
             _set_parameter(parameters[name], value)
     if not npu.precision_mode and not npu.precision_mode_v2:
-        _set_parameter(parameters["precision_mode"], options.default_precision_mode(train.mixed_precision))
+        _set_parameter(parameters["precision_mode"], default_precision_mode(train.mixed_precision))
     return config
 
 

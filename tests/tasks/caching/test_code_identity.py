@@ -196,6 +196,13 @@ def test_a_new_setting_does_not_change_the_code_of_a_stage() -> None:
     assert not [name for name in used if name.startswith("fse.config.schema.C")]
 
 
+def test_the_table_of_npu_options_does_not_count_as_code() -> None:
+    """Their values are in the key of Train."""
+    used = code_identity.functions("fse.training.train:train")
+    assert "fse.ascend.options.default_precision_mode" in used
+    assert not {"fse.ascend.options.OPTIONS", "fse.ascend.options.RULES"} & {*used}
+
+
 def test_values_of_settings_do_not_count_and_their_methods_do(
     toy: WriteAndDigest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
