@@ -1,8 +1,7 @@
-"""ModelZoo's contract: the pure part here, the scripts themselves on the processor."""
+"""ModelZoo's scripts: their options as settings, and runs of the scripts on the CPU."""
 
 import json
 import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +13,9 @@ from PIL import Image
 
 from fse import config as configuration
 from fse.compat import modelzoo
-from fse.compat.modelzoo import Result
 from fse.distributed import ranks
 from fse.errors import StageError
-from fse.training import checkpoints
+from fse.training import checkpoint_paths
 from tests import ascend_host
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -27,20 +25,16 @@ SETTINGS = (
     'crop.size=24,network.view=20,network.name="compact",network.landmarks=3,loss.diversity_window=2,'
     "train.summary_freq=1,train.save_freq=2,evaluate.bootstrap=20,evaluate.samples=2,report.examples=3"
 )
-ROWS = [
-    {"step": 10.0, "seconds": 20.0, "loss_align": 9.0, "loss_diversity": 2.0, "loss_decay": 0.5},
-    {"step": 30.0, "seconds": 24.0, "loss_align": 5.0, "loss_diversity": 1.0, "loss_decay": 0.25},
-]
 
 
-def folder(root: Path, annotated: bool) -> Path:
-    """24 images, the last eight for testing if they are annotated."""
+def write_images(root: Path, annotated: bool) -> Path:
+    """Create 24 images, of which the last eight are annotated test images if `annotated` is set."""
     images = root / "data" / "images" if annotated else root / "data"
     images.mkdir(parents=True)
     random = np.random.RandomState(0)
     lines = ["file,split,left_eye_x,left_eye_y,right_eye_x,right_eye_y"]
     for number in range(24):
-        Image.fromarray(random.randint(0, 256, (30, 30, 3)).astype(np.uint8)).save(str(images / f"{number}.jpg"))
+        Image.fromarray(random.randint(0, 256, (30, 30, 3)).astype(np.uint8)).save(images / f"{number}.jpg")
         split = "train" if number < 16 else "test"
         lines.append(f"{number}.jpg,{split},{8 + number % 3},12,{20 + number % 2},12")
     if annotated:
@@ -59,7 +53,7 @@ def script(name: str, cwd: Path, card: str, *options: str) -> "subprocess.Comple
     )
     return subprocess.run(
         ["bash", str(ROOT / "scripts" / name), *options],
-        cwd=str(cwd),
+        cwd=cwd,
         env=environment,
         capture_output=True,
         text=True,
@@ -71,63 +65,13 @@ def keys(text: str) -> List[str]:
     return [line.split(" = ")[0] for line in text.splitlines()]
 
 
-def test_the_case_log_has_modelzoos_keys_in_order() -> None:
-    text = modelzoo.case_log(Result(8, 256, "acc", 512.0, 5.25, 61.6, 0.9))
-    assert text.splitlines() == [
-        "Network = Factorized_ID1301_for_TensorFlow",
-        "RankSize = 8",
-        "BatchSize = 256",
-        "DeviceType = " + platform.machine(),
-        "CaseName = Factorized_ID1301_for_TensorFlow_bs256_8p_acc",
-        "ActualFPS = 512.00",
-        "TrainingTime = 500.000",
-        "TrainAccuracy = 0.9",
-        "ActualLoss = 5.25",
-        "E2ETrainingTime = 62",
-    ]
-    assert "TrainAccuracy" not in modelzoo.case_log(Result(1, 32, "perf", 1.0, 1.0, 1.0))
-    assert "E2E" not in modelzoo.case_log(Result(1, 32, "perf", 1.0, 1.0, None))
-
-
-def test_what_a_training_left_is_read(tmp_path: Path) -> None:
-    lines = ["step,seconds,loss_align", *("{step},{seconds},{loss_align}".format(**row) for row in ROWS)]
-    (tmp_path / "losses.csv").write_text("\n".join(lines) + "\n")
-    (tmp_path / "training.json").write_text('{"batch_size": 32, "ranks": 2}')
-    (tmp_path / "metrics.json").write_text('{"failure_rate_10": 0.25}')
-    result, rows = modelzoo.read(tmp_path, "acc", None, tmp_path / "metrics.json")
-    assert result == Result(2, 32, "acc", 160.0, 5.0, None, 0.75)
-    log = modelzoo.write_case_log(tmp_path / "new", result, rows)
-    assert log.name == "Factorized_ID1301_for_TensorFlow_bs32_2p_acc.log"
-    assert (tmp_path / "new" / (log.stem + "_loss.txt")).read_text() == "9.0\n5.0\n"
-
-
-def test_the_first_line_which_compiles_is_no_speed() -> None:
-    assert modelzoo.speed(ROWS, 32) == 20 * 32 / 4.0
-    assert modelzoo.speed(ROWS[:1], 32) == 10 * 32 / 20.0
-
-
-def test_the_lines_that_peoples_scripts_read() -> None:
-    lines = modelzoo.final_lines(Result(1, 32, "acc", 160.0, 5.0, 61.6, 0.9), ROWS, "progress  epoch 1 …").splitlines()
-    assert lines == [
-        "------------------ Final result ------------------",
-        "Final Performance images/sec : 160.00",
-        "Final Performance sec/step : 0.20000",
-        "Final Train Accuracy : 0.9",
-        "E2E Training Duration sec : 62",
-        "progress  epoch 1 …",
-        "loss_align 5.0",
-        "loss_diversity 1.0",
-        "loss_decay 0.25",
-    ]
-
-
-@pytest.fixture()
+@pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with an image, which is the current one."""
+    """Make a folder with an image the current one."""
     for name in ("FSE_DEVICE", "ASCEND_DEVICE_ID", "RANK_TABLE_FILE", "RANK_SIZE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-    Image.new("RGB", (30, 30)).save(str(tmp_path / "one.png"))
+    Image.new("RGB", (30, 30)).save(tmp_path / "one.png")
     return tmp_path
 
 
@@ -145,11 +89,11 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             ["--data_path=.", "--device=cpu", "--precision_mode=force_fp16"],
             "--precision_mode=force_fp16: train.device 'cpu' can only do allow_mix_precision, force_fp32",
         ),
-        (["--data_path=.", "--data_dump_flag=True", "--data_dump_step=last"], "npu.dump_step must be steps as"),
+        (["--data_path=.", "--data_dump_flag=True", "--data_dump_step=last"], "npu.dump_step must list steps as"),
         (["--data_path=.", "--data_dump_flag=True", "--over_dump=True"], "exclude each other"),
     ],
 )
-def test_a_mistake_is_told_and_ends_with_1(
+def test_a_mistake_is_an_error_with_exit_code_1(
     options: List[str], message: str, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (data / "empty").mkdir()
@@ -158,14 +102,14 @@ def test_a_mistake_is_told_and_ends_with_1(
 
 
 def settings(*options: str, cards: str = "1p") -> configuration.Config:
-    """What `_run` hands to Luigi."""
+    """Return the settings that Luigi gets."""
     parsed = modelzoo._parser().parse_args(["full", cards, "--data_path=.", *options])
-    changes = modelzoo._changes(parsed)
+    changes = modelzoo._common_changes(parsed)
     changes.update(modelzoo._device_changes(parsed, parsed.device, Path("output").absolute()))
-    return configuration.load("celeba_" + cards, modelzoo._joined(changes, parsed.set))
+    return configuration.load("celeba_" + cards, modelzoo._overrides(changes, parsed.set))
 
 
-def test_the_options_of_modelzoo_are_those_of_the_npu(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_of_modelzoo_set_those_of_the_npu(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert settings().npu == configuration.Npu()
     assert settings("--precision_mode=force_fp16").npu.precision_mode == "force_fp16"
     profiled = settings("--profiling=True").npu
@@ -185,22 +129,22 @@ def test_the_options_of_modelzoo_are_those_of_the_npu(data: Path, capsys: pytest
     assert capsys.readouterr().err == "--data_dump_step=5: nothing is dumped without --data_dump_flag=True\n"
 
 
-def test_precision_modes_elsewhere(data: Path) -> None:
+def test_precision_modes_on_other_devices(data: Path) -> None:
     assert settings("--device=gpu", "--precision_mode=allow_mix_precision").train.mixed_precision == "on"
     assert settings("--device=gpu", "--precision_mode=force_fp32").train.mixed_precision == "off"
     assert settings("--device=cpu", "--precision_mode=must_keep_origin_dtype").train.mixed_precision == "off"
 
 
-def test_eight_cards_and_a_rank_table_of_the_environment(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert ranks.size(settings(cards="8p").train) == 8
+def test_eight_cards_use_the_rank_table_of_the_environment(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ranks.rank_count(settings(cards="8p").train) == 8
     monkeypatch.setenv("RANK_TABLE_FILE", str(ascend_host.rank_table(data / "ranks.json", tuple(range(8)))))
     assert settings(cards="8p").train.rank_table == str(data / "ranks.json")
-    assert ranks.team(settings(cards="8p").train).size == 8
+    assert ranks.topology(settings(cards="8p").train).size == 8
     assert settings(cards="1p").train.rank_table == ""
     assert settings("--device=cpu", cards="8p").train.rank_table == ""
 
 
-def test_every_option_of_modelzoo_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_option_of_modelzoo_is_accepted_and_documented(capsys: pytest.CaptureFixture[str]) -> None:
     names = (
         "data_path output_path batch_size train_steps train_epochs learning_rate precision_mode profiling over_dump "
         "data_dump_flag data_dump_step autotune obs_url"
@@ -208,17 +152,17 @@ def test_every_option_of_modelzoo_is_taken(capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(SystemExit) as ended:
         modelzoo.main(["full", "1p", "--help"])
     assert ended.value.code == 0
-    shown = capsys.readouterr().out
-    explained = (ROOT / "docs" / "replaced-codes.md").read_text()
+    help_text = capsys.readouterr().out
+    documented = (ROOT / "docs" / "reference-implementations.md").read_text()
     for name in names.split():
-        assert "--" + name in shown
-        assert f"`--{name}`" in explained
+        assert "--" + name in help_text
+        assert f"`--{name}`" in documented
 
 
 @pytest.mark.slow
-def test_a_full_run_on_the_processor(tmp_path: Path) -> None:
+def test_a_full_run_on_the_cpu(tmp_path: Path) -> None:
     options = ["--data_path=data", "--batch_size=4", "--train_steps=4", "--set=" + SETTINGS]
-    folder(tmp_path, annotated=True)
+    write_images(tmp_path, annotated=True)
     done = script("train_full_1p.sh", tmp_path, "3", *options)
     assert done.returncode == 0, done.stderr
     output = tmp_path / "output" / "3"
@@ -229,14 +173,14 @@ def test_a_full_run_on_the_processor(tmp_path: Path) -> None:
     assert keys(log)[-5:] == ["ActualFPS", "TrainingTime", "TrainAccuracy", "ActualLoss", "E2ETrainingTime"]
     assert len((output / (CASE + "1p_acc_loss.txt")).read_text().split()) == 4
     assert lines[5] in (output / "train_3.log").read_text()
-    assert [checkpoints.step_of(path) for path in checkpoints.found(output / "ckpt")] == [4, 2]
+    assert [checkpoint_paths.step_of(path) for path in checkpoint_paths.list_checkpoints(output / "ckpt")] == [4, 2]
 
 
 @pytest.mark.slow
-def test_two_ranks_for_their_speed_on_images_without_annotations(tmp_path: Path) -> None:
+def test_the_performance_of_two_ranks_on_images_without_annotations(tmp_path: Path) -> None:
     ranked = "--set=train.devices=2,train.threads=1," + SETTINGS
     options = ["--data_path=data", "--batch_size=4", "--train_steps=2", "--output_path=out", ranked]
-    folder(tmp_path, annotated=False)
+    write_images(tmp_path, annotated=False)
     done = script("train_performance_8p.sh", tmp_path, "0", *options)
     assert done.returncode == 0, done.stderr
     assert "Final Train Accuracy : not measured" in done.stdout
@@ -249,7 +193,7 @@ def test_two_ranks_for_their_speed_on_images_without_annotations(tmp_path: Path)
     assert "steps begin" in (tmp_path / "out" / "train_1.log").read_text()
 
 
-def test_what_fails_ends_with_luigis_code_and_leaves_no_result_of_an_earlier_run(tmp_path: Path) -> None:
+def test_a_failure_ends_with_the_code_of_luigi_and_removes_earlier_results(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "0.jpg").write_bytes(b"no image")
     output = tmp_path / "output" / "3"
@@ -263,16 +207,16 @@ def test_what_fails_ends_with_luigis_code_and_leaves_no_result_of_an_earlier_run
 
 
 def test_a_training_that_fails_leaves_the_logs_of_all_cards(
-    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where a training that is not whole has them; not those of an attempt before."""
+    """They are in the unpublished output; older logs of an earlier attempt do not count."""
     workspace = data / "out" / "workspace"
     building = workspace / "artifacts" / "Train" / "key.building" / "logs"
     building.mkdir(parents=True)
     (building / "train_3.log").write_text("of yesterday")
-    os.utime(str(building / "train_3.log"), (1.0, 1.0))
+    os.utime(building / "train_3.log", (1.0, 1.0))
 
-    def fails(arguments: List[str], log: Any) -> None:
+    def fail(arguments: List[str], log: Any) -> None:
         link = workspace / configuration.load("celeba_8p").experiment.name / "stages" / "Train"
         link.parent.mkdir(parents=True)
         link.symlink_to(building.parent.with_name("key"))
@@ -285,7 +229,7 @@ def test_a_training_that_fails_leaves_the_logs_of_all_cards(
         error.code = 55
         raise error
 
-    monkeypatch.setattr(modelzoo, "_luigi", fails)
+    monkeypatch.setattr(modelzoo, "_luigi", fail)
     monkeypatch.setenv("ASCEND_DEVICE_ID", "0")
     assert modelzoo.main(["full", "8p", "--data_path=.", "--output_path=out", "--device=cpu"]) == 55
     assert "[Error] luigi Train ended with exit code 55" in capsys.readouterr().err
