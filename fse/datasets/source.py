@@ -77,8 +77,8 @@ def discard_download(url: str, cache: Path) -> None:
 def find_local(file: SourceFile, data_path: str) -> Optional[Path]:
     """Return the path of a known data set's file, or of its unpacked folder, below `data_path`; None if neither exists.
 
-    A file is preferred to a folder, then a smaller depth, then the first name in alphabetical order. Of a 7z archive only
-    the unpacked folder can be used.
+    A file is preferred to a folder. Of several matches the least deep one is returned, and of those the first in
+    alphabetical order. Of a 7z archive only the unpacked folder can be used.
     """
     archive = None if file.is_seven_zip else _find(data_path, file.name, Path.is_file)
     return archive or _find(data_path, file.folder, Path.is_dir)
@@ -99,7 +99,7 @@ def unavailable_files(files: Iterable[SourceFile], settings: Download) -> List[S
 
 
 def manual_instructions(files: Sequence[SourceFile], settings: Download, homepage: str, terms: str) -> str:
-    """Return what a person has to do to provide files that cannot be downloaded automatically.
+    """Return what a person has to do about files that cannot be downloaded automatically.
 
     Args:
       files: the files to provide.
@@ -115,7 +115,7 @@ def manual_instructions(files: Sequence[SourceFile], settings: Download, homepag
             continue
         to_download.append(_description(file))
         if file.is_seven_zip:
-            to_unpack.append(f", unpack with `7z x {file.name}`, and keep the folder {file.folder!r} there")
+            to_unpack.append(f"; unpack it there with `7z x {file.name}`, which makes the folder {file.folder!r}")
     if to_download:
         target = settings.data_path or "a folder, and set download.data_path to it"
         steps.append(
@@ -167,7 +167,7 @@ def obtain_file(file: SourceFile, settings: Download, cache: Path, homepage: str
 
 
 def _find(data_path: str, name: str, is_kind: Callable[[Path], bool]) -> Optional[Path]:
-    """Return the path of that name and kind below a folder that is least deep and first in order; None if there is none."""
+    """Return the first file or folder of a name at the smallest depth below `data_path`; None if there is none."""
     if not name or not data_path or not Path(data_path).is_dir():
         return None
     for depth in range(_SEARCH_DEPTH + 1):

@@ -173,7 +173,7 @@ def test_missing_7z_archive(tmp_path: Path) -> None:
     assert source.unavailable_files([celeba_wild.IMAGES], config.Download(str(tmp_path))) == [celeba_wild.IMAGES]
     assert instructions(tmp_path) == (
         f"img_celeba.7z.001 and all volumes after it: download by hand from {celeba.HOMEPAGE} ({celeba.TERMS}) and put into "
-        f"{tmp_path}, unpack with `7z x img_celeba.7z.001`, and keep the folder 'img_celeba' there"
+        f"{tmp_path}; unpack it there with `7z x img_celeba.7z.001`, which makes the folder 'img_celeba'"
     )
 
 
