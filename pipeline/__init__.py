@@ -6,14 +6,10 @@ Importing this package also sets the Luigi settings that the commands rely on, i
 
 import sys
 
-from fse.errors import MachineError
 from fse.runtime import platforms
 
 if not sys.platform.startswith("linux"):  # before the modules below, which import fcntl
-    try:
-        platforms.require_linux()
-    except MachineError as error:
-        raise SystemExit(f"error: {error}") from None
+    platforms.require_linux()
 
 from pipeline import defaults
 from tasks.commands.accept import Accept

@@ -1,4 +1,4 @@
-"""Which stages run again, on a toy pipeline in this process. The real one is in tests/pipeline."""
+"""Which stages run again, on the toy pipeline in this process. tests/pipeline has the real one."""
 
 import datetime
 import json
@@ -30,7 +30,7 @@ def test_a_stage_runs_once() -> None:
     assert toy.run() == []
 
 
-def test_a_changed_setting_reruns_its_stage_and_what_depends_on_the_result() -> None:
+def test_a_changed_setting_reruns_its_stage_and_the_dependent_stages() -> None:
     toy.run()
     toy.settings["second"] = 2
     assert toy.run() == ["second", "third"]
@@ -38,14 +38,14 @@ def test_a_changed_setting_reruns_its_stage_and_what_depends_on_the_result() -> 
     assert toy.run() == ["third"]
 
 
-def test_a_stage_that_made_the_same_again_lets_nothing_after_it_run() -> None:
+def test_a_rebuilt_output_with_the_same_content_reruns_no_later_stage() -> None:
     toy.run()
-    toy.settings["first"] = 12  # also leaves 2
+    toy.settings["first"] = 12  # has the same remainder
     assert toy.run() == ["first"]
     assert toy.number() == 7
 
 
-def test_settings_put_back_find_the_old_result() -> None:
+def test_restored_settings_find_the_old_output() -> None:
     toy.run()
     old = toy.folder()
     toy.settings.update(first=8, third=3)
@@ -55,7 +55,7 @@ def test_settings_put_back_find_the_old_result() -> None:
     assert toy.folder() == old
 
 
-def test_code_counts_by_what_it_says() -> None:
+def test_only_changes_of_meaning_in_used_code_count() -> None:
     toy.run()
     toy.sources["third"] += "# a comment\n"
     assert toy.run() == []
@@ -66,21 +66,21 @@ def test_code_counts_by_what_it_says() -> None:
     assert toy.number() == 5
 
 
-def test_a_lost_output_is_made_again_and_nothing_else() -> None:
+def test_only_a_lost_output_is_rebuilt() -> None:
     toy.run()
     shutil.rmtree(str(toy.folder("first")))
     assert toy.run() == ["first"]
 
 
-def test_an_edited_output_is_made_again() -> None:
+def test_an_edited_output_is_rebuilt() -> None:
     toy.run()
     (toy.folder("second") / "number").write_text("99")
     assert toy.run() == ["second"]
     assert toy.number("second") == 12
 
 
-def test_an_edit_that_is_only_seen_when_the_output_is_used_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manifests, "MAX_LISTED_FILES", 0)  # an output of very many files
+def test_an_edit_that_only_the_thorough_check_finds_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifests, "MAX_LISTED_FILES", 0)  # stands for an output with very many files
     original = manifests.measure_output
 
     def in_a_folder(building: Path, *rest: Any) -> Dict[str, Any]:
@@ -91,7 +91,7 @@ def test_an_edit_that_is_only_seen_when_the_output_is_used_stops_the_run(monkeyp
     monkeypatch.setattr(manifests, "measure_output", in_a_folder)
     toy.run()
     (toy.folder("second") / "in" / "number").write_text("99")
-    assert toy.run() == []  # too many files to look at each
+    assert toy.run() == []  # the quick check does not look at every file
     toy.settings["third"] = 2
     toy.apply_changes()
     task = toy.Third()
@@ -102,7 +102,7 @@ def test_an_edit_that_is_only_seen_when_the_output_is_used_stops_the_run(monkeyp
     assert toy.run() == ["second", "third"]
 
 
-def test_a_truncated_manifest_is_a_reason_to_run_and_a_newer_one_an_error() -> None:
+def test_a_truncated_manifest_is_a_reason_to_run_and_a_newer_manifest_an_error() -> None:
     toy.run()
     manifest = toy.folder("third") / MANIFEST
     manifest.write_text("{")
@@ -114,7 +114,7 @@ def test_a_truncated_manifest_is_a_reason_to_run_and_a_newer_one_an_error() -> N
         toy.Third().complete()
 
 
-def test_code_that_changes_while_a_run_is_under_way_counts_for_the_stages_after(
+def test_code_that_changes_during_a_run_counts_for_later_stages(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(key_cache, "SOURCES_VALID_SECONDS", -1.0)
@@ -137,7 +137,7 @@ def _edit(old: str, new: str) -> None:
     file.write_text(file.read_text().replace(old, new))
 
 
-def test_a_stage_whose_own_code_changed_while_it_ran_says_so_and_what_it_made_is_that_of_the_old_code(
+def test_a_stage_whose_code_changed_while_it_ran_fails_and_its_output_belongs_to_the_old_code(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     toy.run("first")
@@ -158,7 +158,7 @@ def test_a_stage_whose_own_code_changed_while_it_ran_says_so_and_what_it_made_is
     assert toy.run("second") == ["second"]
 
 
-def test_code_that_changed_while_a_stage_waited_for_a_device_makes_nothing_under_the_old_key(
+def test_code_that_changed_while_a_stage_waited_for_a_device_is_not_stored_under_the_old_key(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     toy.run("first")
@@ -176,10 +176,10 @@ def test_code_that_changed_while_a_stage_waited_for_a_device_makes_nothing_under
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_stage_in_the_middle_can_be_forced_and_what_depends_on_it_follows(
+def test_a_stage_in_the_middle_can_be_forced_and_later_stages_follow(
     workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As `Third --Second-force` does; with more workers than one, Luigi forks for each task."""
+    """As `Third --Second-force` does. With more than one worker, Luigi forks for each task."""
     toy.sources["second"] = (
         "def second(x, y):\n    from pathlib import Path\n    return int(Path('counted').read_text())\n"
     )
@@ -199,7 +199,7 @@ def test_a_stage_in_the_middle_can_be_forced_and_what_depends_on_it_follows(
 
 
 @pytest.mark.parametrize(("name", "value"), [("files", None), ("covers", []), ("key", 7), ("seconds", "long")])
-def test_a_manifest_without_what_every_manifest_has_is_none(name: str, value: Any) -> None:
+def test_a_manifest_with_an_invalid_field_is_ignored(name: str, value: Any) -> None:
     toy.run()
     file = toy.folder("second") / MANIFEST
     file.write_text(json.dumps(dict(json.loads(file.read_text()), **{name: value})))
@@ -208,7 +208,7 @@ def test_a_manifest_without_what_every_manifest_has_is_none(name: str, value: An
     assert toy.run() == ["second"]
 
 
-def test_a_clock_that_went_back_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clock_that_was_set_back_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     class Clock(datetime.datetime):
         year_now = 2100
 
@@ -234,7 +234,7 @@ def test_a_clock_that_went_back_changes_nothing(monkeypatch: pytest.MonkeyPatch)
     assert toy.run() == ["second"]
 
 
-def test_force_runs_a_complete_stage_again_and_keeps_the_old_output_until_then() -> None:
+def test_force_runs_a_complete_stage_again() -> None:
     toy.run()
     before = read_manifest(toy.folder("second"))
     assert toy.run("second", force=True) == ["second"]
@@ -253,7 +253,7 @@ def test_a_forced_run_that_fails_leaves_the_old_output(capsys: pytest.CaptureFix
     assert toy.run() == []
 
 
-def test_only_refuses_to_run_anything_before() -> None:
+def test_only_refuses_missing_inputs() -> None:
     with pytest.raises(StageError, match=r"Third --only: missing inputs: Second \(never run\)"):
         toy.Third(only=True)
     toy.run("second")
@@ -277,7 +277,7 @@ def _run_and_count(file: Path) -> None:
     os._exit(0)
 
 
-def test_inputs_are_held_while_a_stage_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inputs_are_locked_while_a_stage_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     toy.run("second")
     lock = toy.folder("second").with_name(toy.folder("second").name + ".lock")
     free: List[bool] = []
@@ -302,9 +302,7 @@ def test_keys_are_the_same_in_another_folder(tmp_path: Path, monkeypatch: pytest
     assert toy.run(workspace="elsewhere") == []
 
 
-def test_a_workspace_that_can_only_be_read_serves_what_is_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_outputs_in_a_read_only_workspace_can_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     toy.run()
     os.utime(str(toy.folder() / "number"), (1, 1))
 
@@ -319,7 +317,7 @@ def test_a_workspace_that_can_only_be_read_serves_what_is_there(
         toy.Third().run()
 
 
-# Sources of each stage, by what they mean: the same number is the same syntax tree.
+# Sources of each stage; sources with the same number have the same syntax tree.
 VARIANTS: Dict[str, List[Tuple[int, str]]] = {
     "first": [
         (0, "def first(x):\n    return x % 5\n"),
@@ -371,7 +369,7 @@ def test_random_changes_never_serve_a_stale_output_and_never_rerun_needlessly(se
 
 
 def _values() -> Dict[str, int]:
-    """What every stage hands on, worked out without any caching."""
+    """Return what every stage passes on, computed without a cache."""
     names: Dict[str, Any] = {}
     exec("\n".join(toy.sources.values()), names)
     first = names["first"](toy.settings["first"])
@@ -380,7 +378,7 @@ def _values() -> Dict[str, int]:
 
 
 def _identities(meaning: Dict[str, int]) -> Dict[str, Any]:
-    """All that decides what a stage hands on."""
+    """Return all that determines what a stage passes on."""
     values = _values()
     inputs = {"first": None, "second": values["first"], "third": values["second"]}
     return {name: (toy.settings[name], meaning[name], inputs[name]) for name in ALL}
