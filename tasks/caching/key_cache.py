@@ -68,7 +68,8 @@ class KeyCache:
     def content_hash(self, path: Path, workspace: Path) -> str:
         """Return the hash of a file, or of the names and contents of all files in a folder.
 
-        A path that no longer exists has its last known hash, so that its data set stays known; 'missing' if there is none.
+        For a path that no longer exists it is the last known hash, or 'missing' if there is none. So outputs stay complete
+        after the archive that they were made from was deleted.
         """
         name = str(path.absolute())
         entry = self._entry(name, workspace)
@@ -80,18 +81,18 @@ class KeyCache:
         return str(entry.get("hash", "missing"))
 
     def combined_hash(self, name: str, files: List[Path], workspace: Path) -> str:
-        """Return one hash of several files and remember it under `name`; without files, the remembered hash.
+        """Return one hash of several files, and remember it under `name`.
 
         Returns:
-          the hash; 'missing' if there are no files and nothing is remembered.
+          the hash; without files, the remembered hash, or 'missing' if there is none.
         """
-        entry = self._entry(name, workspace)
-        if files:
-            digest = digest_of([self.content_hash(file, workspace) for file in files])
-            if _read(workspace, "hashes").get(name) != {"hash": digest}:
-                entry = self._hashes[name] = {"hash": digest}
-                self._unsaved.add("hashes")
-        return str(entry.get("hash", "missing"))
+        if not files:
+            return str(self._entry(name, workspace).get("hash", "missing"))
+        digest = digest_of([self.content_hash(file, workspace) for file in files])
+        if _read(workspace, "hashes").get(name) != {"hash": digest}:
+            self._hashes[name] = {"hash": digest}
+            self._unsaved.add("hashes")
+        return digest
 
     def save(self, workspace: Path) -> None:
         """Write new values to the workspace, if it is writable."""
