@@ -79,7 +79,7 @@ def show(name: str, runs: List[Dict[str, Any]]) -> None:
         deviation = statistics.stdev(values) if len(values) > 1 else 0.0
         goal = GOALS.get(name, {}).get(figure)
         print(f"  {figure:<24}{statistics.mean(values):9.2f} ± {deviation:5.2f}  {f'at most {goal}' if goal else ''}")
-    print("  tensorflow {tensorflow}, python {python}, device {device}".format(**runs[0]), flush=True)
+    print("  " + ", ".join(f"{name} {runs[0][name]}" for name in ("tensorflow", "python", "device")), flush=True)
 
 
 def main() -> None:

@@ -63,7 +63,7 @@ def main() -> None:
     print(f"nme / mean shape     {100 * metrics['nme'] / metrics['mean_shape_nme']:8.2f} %")
     print(f"equivariance error   {metrics['equivariance_error']:8.2f} %")
     print(f"training             {metrics['train_pairs_per_second']:8.1f} pairs/s")
-    print("tensorflow {tensorflow}, python {python}, device {device}".format(**metrics))
+    print(", ".join(f"{name} {metrics[name]}" for name in ("tensorflow", "python", "device")))
 
 
 if __name__ == "__main__":

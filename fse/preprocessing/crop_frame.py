@@ -112,7 +112,7 @@ def _margin_frame(settings: Crop, size: np.ndarray) -> np.ndarray:
     left_top, right_bottom = np.reshape(settings.margins, (2, 2))
     rest = size - left_top - right_bottom
     if (rest <= 0.0).any():
-        raise ImageError("{:g} x {:g} pixels, less than crop.margins remove".format(*size))
+        raise ImageError(f"{size[0]:g} x {size[1]:g} pixels, less than crop.margins remove")
     side = rest if settings.mode == "squash" else rest.min()
     return upright_crop_frame(left_top + rest / 2.0, settings.scale * side)
 

@@ -86,7 +86,7 @@ def _checked_frame(settings: CropSettings, mean: Optional[np.ndarray], job: Crop
       ImageError: the annotations do not agree with the size, or do not define a frame.
     """
     if job.size is not None and (job.size != size).any():
-        raise ImageError("{:g} x {:g} pixels, but annotated as {:g} x {:g}".format(*size, *job.size))
+        raise ImageError(f"{size[0]:g} x {size[1]:g} pixels, but annotated as {job.size[0]:g} x {job.size[1]:g}")
     overhang = settings.overhang * np.max(size)
     if (job.points < -overhang).any() or (job.points > size + overhang).any():
         raise ImageError("a landmark outside the image")

@@ -39,7 +39,7 @@ def test_a_complete_run_starts_no_stage_and_is_quick(ran: Path) -> None:
     before = tree(ran / "workspace")
     began = time.monotonic()
     again = luigi(ran, "FullRun", "--config", "tiny.toml")
-    assert time.monotonic() - began < 10  # benchmarks/nothing_to_do.py measures it on an idle machine
+    assert time.monotonic() - began < 10  # benchmarks/no_op_run.py measures it on an idle machine
     assert again.returncode == 0
     assert "report.html" in again.stdout
     assert started(again) == []
