@@ -270,7 +270,7 @@ def unwarp_points(points: np.ndarray, destinations: np.ndarray) -> np.ndarray:
     estimate = apply_affine(inverse, points)
     for _ in range(200):
         step = (warp_points(estimate, destinations) - points) @ inverse[:, :2].T
-        estimate = estimate - step
+        estimate -= step
         largest = np.abs(step).max(initial=0.0)
         if largest <= 1e-9:
             return estimate

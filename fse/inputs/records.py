@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from fse import tf1
 from fse.datasets.annotations import SPLITS
 from fse.errors import RecordError
-from fse.tf1 import as_written, tf
+from fse.tf1 import tf, without_autograph
 
 # A record that claims to be longer than 256 MiB is taken for a corrupt one.
 _MAX_RECORD_BYTES = 1 << 28
@@ -85,7 +85,7 @@ def examples(path: Path) -> Iterator[Any]:
             yield tf.train.Example.FromString(record)
             yielded += 1
     except (tf.errors.DataLossError, DecodeError) as error:
-        reason = tf1.reason(error) if isinstance(error, tf.errors.OpError) else "not a tf.train.Example"
+        reason = tf1.error_message(error) if isinstance(error, tf.errors.OpError) else "not a tf.train.Example"
         raise RecordError(f"{path}: corrupt after {yielded} records ({reason})") from None
 
 
@@ -119,7 +119,11 @@ def ordered_batches(records: Records, split: str, batch: int) -> Any:
       Dataset of what `parse` returns, in batches.
     """
     serialized = tf.data.TFRecordDataset(records.paths(split))
-    return serialized.map(as_written(lambda item: parse(item, records)), num_parallel_calls=2).batch(batch).prefetch(2)
+    return (
+        serialized.map(without_autograph(lambda item: parse(item, records)), num_parallel_calls=2)
+        .batch(batch)
+        .prefetch(2)
+    )
 
 
 def repeated_batches(
@@ -156,10 +160,10 @@ def repeated_batches(
 
     epochs = tf.data.Dataset.range(epoch, np.iinfo(np.int64).max)
     # Skipped and sharded before they are decoded: what another rank or an earlier step needs costs next to nothing.
-    images = epochs.flat_map(as_written(one_epoch)).skip(steps_done * batch)
+    images = epochs.flat_map(without_autograph(one_epoch)).skip(steps_done * batch)
     if ranks > 1:
         images = images.shard(ranks, rank)
-    parsed = as_written(lambda item: parse(item, records)[1])
+    parsed = without_autograph(lambda item: parse(item, records)[1])
     # The ranks of a host share its CPUs. On TensorFlow 1.15 AUTOTUNE, which starts with one call, is a sixth slower.
     images = images.map(parsed, num_parallel_calls=max(1, (os.cpu_count() or 1) // ranks))
     return images.batch(batch // ranks, drop_remainder=True)
