@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, ContextManager, Dict, Iterator, List, NamedTuple, Tuple
 
-from fse import __version__, config, doctor
+from fse import __version__, config
 from fse.compat import flags
 from fse.datasets import registry
 from fse.distributed import ranks
+from fse.doctor import machine
 from fse.errors import ConfigError
 from fse.runtime import locks
 from fse.stage_runner import run_stage, share_stage
@@ -162,7 +163,7 @@ def _reserved_cards(settings: config.Config) -> ContextManager[List[int]]:
 
 
 def _run_doctor(options: argparse.Namespace) -> None:
-    doctor.doctor(config.load(options.config, options.set), options.workspace, options.json)
+    machine.report(config.load(options.config, options.set), options.workspace, options.json)
 
 
 def _run_landmarks(options: argparse.Namespace) -> None:

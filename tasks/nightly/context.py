@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
-from fse.doctor import installed
+from fse.doctor.software import installed
 from tasks.caching.key_cache import digest_of
 from tasks.nightly import environment, health
 from tasks.nightly.commits import checkout_state, commits_between

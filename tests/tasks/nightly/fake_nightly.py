@@ -4,8 +4,9 @@ import datetime
 from pathlib import Path
 from typing import Any, Dict, List
 
-from fse import doctor
 from fse.ascend import npu_smi
+from fse.doctor import machine
+from fse.doctor.check import Check
 from tasks.nightly import baseline, config, night
 from tasks.nightly.config import RunConfig
 from tasks.nightly.history import History
@@ -31,10 +32,10 @@ noise = 0.05
 ENVIRONMENT = {"python": "3.13", "host": "here"}
 
 # The report of `fse doctor` on a machine with an NPU.
-DOCTOR_REPORT = doctor.as_dictionary(
-    doctor.Machine(
+DOCTOR_REPORT = machine.as_dictionary(
+    machine.Machine(
         "npu",
-        [doctor.Check("cann", "ok", "8.0.0"), doctor.Check("disk", "warning", "5.0 GB free", "free some")],
+        [Check("cann", "ok", "8.0.0"), Check("disk", "warning", "5.0 GB free", "free some")],
         {"cann": "8.0.0"},
         [npu_smi.Card(0, 0, "910A", "OK", 66.5, 41.0, "0000:C1:00.0", 2000, 32768)],
     )

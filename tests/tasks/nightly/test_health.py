@@ -12,7 +12,7 @@ from fse import cli
 from fse.runtime import processes
 from tasks.nightly import health
 from tests import ascend_host
-from tests.fse.test_doctor import host  # noqa: F401 (a fixture)
+from tests.fse.doctor.conftest import host  # noqa: F401 (a fixture)
 from tests.tasks.nightly.fake_nightly import DOCTOR_REPORT
 
 NPU = "train.device=npu"
