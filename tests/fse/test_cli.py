@@ -145,7 +145,7 @@ def test_the_stages_one_by_one_and_landmarks_of_an_image(tmp_path: Path) -> None
         options += ["--data", "evaluate"] if output in others else []
         done = fse(verb, "--config", "synthetic", *settings, *options, "--output", str(tmp_path / output))
         assert done.returncode == 0, done.stderr
-    assert "Evaluated on" in (tmp_path / "report" / "report.html").read_text()
+    assert "Evaluation data" in (tmp_path / "report" / "report.html").read_text()
     measured = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
     assert [measured[name + "_images"] for name in ("train", "regression", "test")] == [16, 8, 5]
 

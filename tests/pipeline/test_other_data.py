@@ -48,7 +48,7 @@ def test_only_stages_of_the_evaluation_run_and_the_report_shows_both_data_sets(r
     descriptions = [folder / "stages" / name / "dataset.json" for name in ("Download", "Download-evaluate")]
     assert [json.loads(file.read_text())["name"] for file in descriptions] == ["synthetic", "photographs"]
     page = (folder / "report.html").read_text()
-    assert "Trained on" in page
+    assert "Training data" in page
     assert "photographs, 12 images" in " ".join(page.split())
     again = luigi(ran, "FullRun", "--config", "tiny.toml", "--set", archive)
     assert (again.returncode, started_stages(again.stderr)) == (0, [])
