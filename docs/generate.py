@@ -6,21 +6,18 @@ MkDocs loads this file as a hook (`mkdocs.yml`).
 import argparse
 import ast
 import dataclasses
-import sys
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
 
 import luigi
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 import pipeline
-from fse import cli
+from fse import commands as fse_commands
 from fse import config as configuration
 
+ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("fse", "tasks", "pipeline")
 
 
@@ -41,7 +38,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def rooted(text: str) -> str:
     """Return a document of the repository's root with its links to docs/ made relative to docs/."""
-    return text.replace("](docs/", "](").replace("](CHANGELOG.md", "](changelog.md").replace("](CONTRIBUTING.md", "](contributing.md")
+    for name in ("CHANGELOG", "CONTRIBUTING"):
+        text = text.replace(f"]({name}.md", f"]({name.lower()}.md")
+    return text.replace("](docs/", "](")
 
 
 def cell(value: Any) -> str:
@@ -73,15 +72,21 @@ def settings() -> str:
     lines = [
         "# Settings",
         "",
-        "An experiment is a TOML file with these sections. What it leaves out keeps its default. `--set section.key=value,…` overrides the",
-        "file; values are written as in TOML. An unknown key, a wrong type or a value out of range stops the program before anything runs.",
+        "An experiment is a TOML file with these sections. Settings that it leaves out keep their defaults.",
+        "`--set section.key=value,…` overrides the file; values are written as in TOML. An unknown key, a wrong type or a",
+        "value out of range stops the program before anything runs.",
         "",
     ]
     for name, kind in configuration.SECTIONS.items():
         lines += [f"## [{name}]", "", (kind.__doc__ or "").strip().split("\n\n")[0].replace("\n", " "), ""]
         lines += ["| setting | default | permitted | meaning |", "|---|---|---|---|"]
         for item in dataclasses.fields(kind):
-            row = (f"`{item.name}`", f"`{literal(item.default)}`", permitted(dict(item.metadata)), item.metadata["help"])
+            row = (
+                f"`{item.name}`",
+                f"`{literal(item.default)}`",
+                permitted(dict(item.metadata)),
+                item.metadata["help"],
+            )
             lines.append("| " + " | ".join(cell(value) for value in row) + " |")
         lines.append("")
     return "\n".join(lines)
@@ -103,7 +108,7 @@ def commands() -> str:
             lines.append(f"| `--{parameter.replace('_', '-')}` | {cell(shown)} | {cell(details.description or '')} |")
         lines.append("")
     lines += ["## fse VERB", ""]
-    for verb, parser in verbs(cli.parser()):
+    for verb, parser in verbs(fse_commands.build_parser()):
         lines += [f"### fse {verb}", "", "```text", parser.format_help().rstrip(), "```", ""]
     return "\n".join(lines)
 
