@@ -83,7 +83,9 @@ def test_invalid_data_sets_end_the_program_before_any_stage(ran: Path) -> None:
     assert "Traceback" not in done.stderr
     done = luigi(ran, "FullRun", "--set", "dataset.name=celeba")
     assert done.returncode == 45
-    assert "celeba has no test images; name the data set to evaluate on, for example evaluate.dataset=mafl" in done.stderr
+    assert (
+        "celeba has no test images; name the data set to evaluate on, for example evaluate.dataset=mafl" in done.stderr
+    )
     done = luigi(ran, "FullRun", "--set", "evaluate.dataset=mafI")
     assert done.returncode == 45
     assert "evaluate.dataset.archive must say where the data set 'mafI' is; did you mean mafl?" in done.stderr
