@@ -115,7 +115,7 @@ def _paper(layer: LayerBuilder, maps: Any, landmarks: int) -> Any:
     Padding keeps landmarks near the border within reach. The last layer has no ReLU: it would clip the scores below
     batch norm's mean to zero, and the softmax could not tell these cells apart.
     """
-    maps = _max_pool(layer(maps, 5, 20))
+    maps = _max_pool(layer(maps, 5, 20))  # cells of 2 x 2 pixels from here on
     for filters in (48, 64, 80, 256):
         maps = layer(maps, 5, filters)
     return layer(maps, 5, landmarks, relu=False)
@@ -139,11 +139,12 @@ def _compact(layer: LayerBuilder, maps: Any, landmarks: int) -> Any:
     Two strided layers first, as the cost of a convolution is proportional to the number of cells. Dilation then widens
     the receptive field without further loss of resolution.
     """
-    maps = layer(maps, 6, 20, stride=2)
-    maps = layer(maps, 4, 48, stride=2)
+    maps = layer(maps, 6, 20, stride=2)  # 1/2 of the view's side
+    maps = layer(maps, 4, 48, stride=2)  # 1/4
     maps = layer(maps, 3, 64)
     maps = layer(maps, 3, 80, dilation=2)
     maps = layer(maps, 3, 128, dilation=2)
+    # A 1x1 layer: each cell weighs the features that the layers before it computed.
     return layer(maps, 1, landmarks, relu=False)
 
 
