@@ -101,13 +101,10 @@ def _check_data(config: Config, data: records.Records) -> None:
     """Raise ConfigError before anything is computed, if the data cannot be evaluated on."""
     if not data.images["test"] or not data.images["train"]:
         raise ConfigError(f"{data.folder}: evaluation needs training and test images, got {data.images}")
-    missing = [name for name in config.evaluate.eyes if name not in data.landmarks]
+    missing = ", ".join(name for name in config.evaluate.eyes if name not in data.landmarks)
     if data.landmarks and missing:
-        raise ConfigError(
-            "evaluate.eyes: {} is not annotated; the data set has {}".format(
-                ", ".join(missing), ", ".join(data.landmarks)
-            )
-        )
+        annotated = ", ".join(data.landmarks)
+        raise ConfigError(f"evaluate.eyes: {missing} is not annotated; the data set has {annotated}")
 
 
 # Detection ---------------------------------------------------------------------------------------------------------

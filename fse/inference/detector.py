@@ -31,15 +31,16 @@ class Detector:
           ExportError: a file is missing or invalid.
         """
         self.description: Dict[str, Any] = read_description(folder)
+        file = folder / "model.pb"
         graph_def = tf.GraphDef()
         try:
-            graph_def.ParseFromString((folder / "model.pb").read_bytes())
+            graph_def.ParseFromString(file.read_bytes())
             self.graph = tf.Graph()
             with self.graph.as_default():
                 names = ["images:0", "landmarks:0", "heatmaps:0"]
                 self.tensors = tf.import_graph_def(graph_def, return_elements=names, name="")
         except Exception as error:  # protobuf's exceptions have no common base class
-            raise ExportError("{}: not a model of this program ({})".format(folder / "model.pb", error)) from None
+            raise ExportError(f"{file}: not a model of this program ({error})") from None
         self.session = tf.Session(graph=self.graph, config=cpu.session_config(0))
 
     def __call__(self, views: np.ndarray) -> Detection:

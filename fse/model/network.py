@@ -220,7 +220,8 @@ def get_network(name: str) -> Network:
       ConfigError: there is none.
     """
     if name not in NETWORKS:
-        raise ConfigError("network.name must be one of {}, got {!r}".format(", ".join(NETWORKS), name))
+        names = ", ".join(NETWORKS)
+        raise ConfigError(f"network.name must be one of {names}, got {name!r}")
     return NETWORKS[name]
 
 

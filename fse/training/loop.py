@@ -8,11 +8,12 @@ import contextlib
 import csv
 import logging
 import math
+import os
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import IO, Any, Dict, Iterable, Iterator, List, Optional, Tuple
 
 import numpy as np
 
@@ -95,7 +96,7 @@ def _not_finite_message(step: int, values: List[float], rate: float) -> str:
 
 
 class Recorder:
-    """The files and lines that a training leaves while it runs; a context manager.
+    """The writer of what a training leaves while it runs: table, progress lines, summaries and checkpoints.
 
     rows: the rows of `losses.csv`, earlier sessions' included.
     """
@@ -108,7 +109,7 @@ class Recorder:
         Args:
           config: the experiment.
           data: its records.
-          session: whose variables checkpoints store.
+          session: its variables go into checkpoints.
           saver: of `graph.checkpoint_variables`.
           graph: the training graph.
           output: existing folder of the training.
@@ -118,56 +119,46 @@ class Recorder:
         self._session, self._saver, self._graph = session, saver, graph
         self._ticks = network.cell_centers(config.network.name, config.network.view)
         self._steps_per_epoch = data.images["train"] // config.train.batch_size
-        self._resources = contextlib.ExitStack()
-
-    def __enter__(self) -> "Recorder":
-        """Return the recorder itself."""
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        """Close the files and the progress bar."""
-        self._resources.close()
 
     def record(self, steps: Iterable[Step], first: int, last: int) -> None:
         """Record the steps `first` + 1 to `last` while they are taken."""
-        table, writer, progress = self._open(first, last)
+        batch_size = self._settings.batch_size
+        self.rows = _rows_up_to(self._output, first)
         window: List[List[float]] = []  # values of the steps since the last row
         row_step, row_time = first, time.monotonic()
-        for step in steps:
-            window.append(step.values)
-            progress.update(step.number * self._settings.batch_size - progress.n)
-            if step.summary_images is not None or step.number % self._settings.summary_freq == 0:
-                row = self._row(step.number, window, step.number - row_step, time.monotonic() - row_time)
-                self.rows.append(row)
-                table.writerow(row)
-                self._stream.flush()
-                writer.add_summary(summaries.scalars({name: row[name] for name in COLUMNS[1:-1]}), step.number)
-                _print_progress(row, last, self._steps_per_epoch, self._settings.batch_size)
-                if step.loss_scale is not None:
-                    log.info("loss scale %g, %d of %d steps skipped", *step.loss_scale, step.number)
-                window, row_step, row_time = [], step.number, time.monotonic()
-            if step.summary_images is not None:
-                views, heatmaps = step.summary_images
-                writer.add_summary(summaries.pair(views, heatmaps, self._ticks), step.number)
-                folder = self._output / "checkpoints"
-                checkpoints.save(self._session, self._saver, self._graph.loss_scale_variables, folder, step.number)
+        with contextlib.ExitStack() as resources:
+            stream = resources.enter_context(_open_table(self._output, self.rows))
+            writer = tf.summary.FileWriter(os.fspath(self._output / "summaries"))
+            resources.callback(writer.close)
+            progress = resources.enter_context(
+                progress_bar(total=last * batch_size, initial=first * batch_size, unit="pairs", desc="train")
+            )
+            for step in steps:
+                window.append(step.values)
+                progress.update(step.number * batch_size - progress.n)
+                if step.summary_images is not None or step.number % self._settings.summary_freq == 0:
+                    row = self._row(step.number, window, step.number - row_step, time.monotonic() - row_time)
+                    self._write_row(row, stream, writer)
+                    _print_progress(row, last, self._steps_per_epoch, batch_size)
+                    if step.loss_scale is not None:
+                        log.info("loss scale %g, %d of %d steps skipped", *step.loss_scale, step.number)
+                    window, row_step, row_time = [], step.number, time.monotonic()
+                if step.summary_images is not None:
+                    self._save(step.number, step.summary_images, writer)
 
-    def _open(self, first: int, last: int) -> Tuple[Any, Any, Any]:
-        """Open the table, with the rows up to `first`, the TensorBoard file and the progress bar."""
-        file, batch_size = self._output / loss_table.FILE, self._settings.batch_size
-        self.rows = _rows_up_to(self._output, first)
-        # The new table replaces the old one atomically, so a stop at any moment keeps the earlier sessions' rows.
-        with atomic_file(file, ".new") as temporary, temporary.open("w", newline="") as stream:
-            table = csv.DictWriter(stream, COLUMNS)
-            table.writeheader()
-            table.writerows(self.rows)
-        self._stream = self._resources.enter_context(file.open("a", newline=""))
-        writer = tf.summary.FileWriter(str(self._output / "summaries"))
-        self._resources.callback(writer.close)
-        progress = self._resources.enter_context(
-            progress_bar(total=last * batch_size, initial=first * batch_size, unit="pairs", desc="train")
-        )
-        return csv.DictWriter(self._stream, COLUMNS), writer, progress
+    def _write_row(self, row: Dict[str, float], stream: IO[str], writer: Any) -> None:
+        """Add a row to the table and to TensorBoard."""
+        self.rows.append(row)
+        csv.DictWriter(stream, COLUMNS).writerow(row)
+        stream.flush()  # people watch the table, and a resumed training reads it
+        writer.add_summary(summaries.scalars({name: row[name] for name in COLUMNS[1:-1]}), int(row["step"]))
+
+    def _save(self, step: int, summary_images: Tuple[np.ndarray, np.ndarray], writer: Any) -> None:
+        """Save a checkpoint, and show views and heatmaps of that step in TensorBoard."""
+        views, heatmaps = summary_images
+        writer.add_summary(summaries.pair(views, heatmaps, self._ticks), step)
+        folder = self._output / "checkpoints"
+        checkpoints.save(self._session, self._saver, self._graph.loss_scale_variables, folder, step)
 
     def _row(self, step: int, window: List[List[float]], steps: int, seconds: float) -> Dict[str, float]:
         """Return the row of the last `steps` steps, which took so many seconds; `window` has their values."""
@@ -176,6 +167,19 @@ class Recorder:
         speed = steps * self._settings.batch_size / max(seconds, 1e-9)
         total_seconds = seconds + (self.rows[-1]["seconds"] if self.rows else 0.0)
         return dict(zip(COLUMNS, [step, *means, round(speed, 2), round(total_seconds, 3)]))
+
+
+def _open_table(output: Path, rows: loss_table.Rows) -> IO[str]:
+    """Write the table with these rows and open it for further ones.
+
+    The new table replaces the old one atomically, so a stop at any moment keeps the earlier sessions' rows.
+    """
+    file = output / loss_table.FILE
+    with atomic_file(file, ".new") as temporary, temporary.open("w", newline="") as stream:
+        table = csv.DictWriter(stream, COLUMNS)
+        table.writeheader()
+        table.writerows(rows)
+    return file.open("a", newline="")
 
 
 def _rows_up_to(output: Path, step: int) -> loss_table.Rows:

@@ -8,7 +8,6 @@ not.
 """
 
 import dataclasses
-import json
 import logging
 import os
 import sys
@@ -225,8 +224,8 @@ def _run_session(
         results = run_steps(config, session, graph, device, first, steps)
         rows: Rows = []
         if device.rank == 0:
-            with Recorder(config, data, session, saver, graph, output) as recorder:
-                recorder.record(results, first, steps)
+            recorder = Recorder(config, data, session, saver, graph, output)
+            recorder.record(results, first, steps)
             rows = recorder.rows
         else:
             for _ in results:
@@ -253,7 +252,7 @@ def _write_summary(
         "seconds": rows[-1]["seconds"],
         "pairs_per_second": round(steps * settings.batch_size / max(rows[-1]["seconds"], 1e-9), 2),
         **numbers,
-        # Single steps differ by more than training gains in hundreds of them.
+        # Means, because the losses of single steps vary from batch to batch.
         **{name: float(np.mean([row[name] for row in rows[-_AVERAGED_ROWS:]])) for name in LOSSES},
     }
-    (output / "training.json").write_text(json.dumps(summary, indent=2) + "\n")
+    write_json(output / "training.json", summary)

@@ -23,7 +23,7 @@ def test_init_from_starts_with_the_averaged_weights_of_another_training(
     settings = with_train(tiny, ema_decay=0.9, steps=2, learning_rate=1e-12, beta1=0.0, seed=5, init_from=start)
     with caplog.at_level("INFO"):
         train.train(settings, shards, tmp_path / "tuned")
-    assert "starting from the weights of {}".format(tmp_path / "source" / "checkpoints" / "model-3") in caplog.text
+    assert f"starting from the weights of {tmp_path / 'source' / 'checkpoints' / 'model-3'}" in caplog.text
     tuned = read_checkpoint(tmp_path / "tuned")
     kernels = [name for name in source if name.endswith("/kernel" + checkpoints.EMA_SUFFIX)]
     assert kernels

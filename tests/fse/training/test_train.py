@@ -117,7 +117,7 @@ def test_a_training_resumes_from_the_checkpoint_option(
     (tmp_path / "none").mkdir()
     options[-3:] = [str(tmp_path / "none"), "--output", str(tmp_path / "other")]
     assert cli.main(options) == 1
-    assert "error: {}: no checkpoint model-<step> here".format(tmp_path / "none") in capfd.readouterr().err
+    assert f"error: {tmp_path / 'none'}: no checkpoint model-<step> here" in capfd.readouterr().err
 
 
 def test_files_of_an_interrupted_save_are_deleted(tiny: Config, shards: Path, trained: Path, tmp_path: Path) -> None:
