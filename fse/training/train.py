@@ -102,7 +102,7 @@ def rank(config: Config, shards: Path, output: Path) -> None:
     try:
         _train(config, data, devices.find(config, this_rank), output, steps)
     except TrainingError as error:
-        lost_connection = (tf.errors.UnavailableError, tf.errors.CanceledError, tf.errors.AbortedError)
+        lost_connection = (tf.errors.UnavailableError, tf.errors.CancelledError, tf.errors.AbortedError)
         if not isinstance(error.__cause__, lost_connection):
             raise
         # Another rank failed first, and its error is the one to report.
