@@ -35,7 +35,7 @@ def atomic_output(
 ) -> Iterator[Path]:
     """Yield a folder to write into; when the block ends without an exception, publish it as `output`.
 
-    Publishing adds the manifest and renames the folder. Until then nothing exists at `output`, or what was there before.
+    Publishing adds the manifest and renames the folder. Until then `output` does not exist, or still is the previous output.
 
     Args:
       output: the folder to create.
@@ -121,9 +121,8 @@ def _begin(building: Path, manifest: Dict[str, Any]) -> None:
     """
     # A scheduler's key covers settings, inputs and code. Without a key, settings and inputs are compared.
     names = ("key",) if manifest.get("key") else ("config", "inputs")
-    current = json.loads(
-        json.dumps({name: manifest.get(name) for name in names})
-    )  # tuples become lists, as in the file
+    # By way of JSON, tuples become lists, as in the file.
+    current = json.loads(json.dumps({name: manifest.get(name) for name in names}))
     try:
         previous = json.loads((building / manifests.BEGUN).read_text())
     except FileNotFoundError:

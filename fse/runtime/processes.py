@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 from concurrent.futures import ProcessPoolExecutor
@@ -99,15 +98,13 @@ def _tail(stream: IO[bytes]) -> str:
 
 
 def die_with_parent(parent: int = 0) -> None:
-    """Ask the kernel to kill this process when its parent ends, even if the parent is killed. Works on Linux only.
+    """Ask the kernel to kill this process when its parent ends, even if the parent is killed.
 
     For the kernel, the parent is the *thread* that started this process.
 
     Args:
       parent: process id of the parent, if known. If that process has already ended, this process exits at once.
     """
-    if sys.platform != "linux":
-        return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if parent and os.getppid() != parent:
         os._exit(1)

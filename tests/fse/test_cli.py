@@ -35,7 +35,7 @@ def images(folder: Path, count: int = 8) -> Path:
     random = np.random.RandomState(0)
     for number in range(count):
         pixels = random.randint(0, 256, (40, 30, 3)).astype(np.uint8)
-        Image.fromarray(pixels).save(str(folder / f"{number}.jpg"))
+        Image.fromarray(pixels).save(folder / f"{number}.jpg")
     return folder
 
 
@@ -156,7 +156,7 @@ def test_the_stages_one_by_one_and_landmarks_of_an_image(tmp_path: Path) -> None
     assert [row["landmark"] for row in rows] == ["0", "1", "2"]
     # The view is the middle 16 of 20 pixels of the central square, 30 pixels wide, of an image of 30 x 40.
     assert all(3.0 <= float(row["x"]) <= 27.0 and 8.0 <= float(row["y"]) <= 32.0 for row in rows)
-    with Image.open(str(tmp_path / "drawn" / "0-outputs.png")) as drawn:
+    with Image.open(tmp_path / "drawn" / "0-outputs.png") as drawn:
         assert drawn.size == (240, 320)  # enlarged, so that the markers are visible
 
     broken = tmp_path / "broken.jpg"

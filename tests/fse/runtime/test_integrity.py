@@ -30,9 +30,9 @@ def test_an_unchanged_output_has_no_problem(output: Path) -> None:
 
 
 def test_touched_or_copied_files_are_read_again_once(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    os.utime(str(output / "top"), (1, 1))
+    os.utime(output / "top", (1, 1))
     copy = output.with_name("copy")
-    shutil.copytree(str(output), str(copy))
+    shutil.copytree(output, copy)
     for folder in (output, copy):
         assert integrity.problem(folder) == ""
         integrity.remember(folder)
@@ -65,7 +65,7 @@ def test_missing_and_additional_files_are_noticed(output: Path) -> None:
 def test_reading_all_files_reveals_an_edit_of_the_same_size_and_time(output: Path) -> None:
     before = (output / "top").stat()
     (output / "top").write_text("pot")
-    os.utime(str(output / "top"), ns=(before.st_atime_ns, before.st_mtime_ns))
+    os.utime(output / "top", ns=(before.st_atime_ns, before.st_mtime_ns))
     assert integrity.differences(output) == ["top"]
 
 
@@ -89,7 +89,7 @@ def test_among_many_files_only_a_thorough_check_notices_an_edit(
 
 
 def test_checking_an_output_changes_nothing(output: Path) -> None:
-    os.utime(str(output / "top"), (1, 1))
+    os.utime(output / "top", (1, 1))
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
     assert integrity.problem(output) == ""
     assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
