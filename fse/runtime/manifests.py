@@ -1,6 +1,6 @@
-"""Manifests: what made an output, and what it holds.
+"""Manifests: how an output was produced, and what it contains.
 
-Beside a stage's own files an output holds:
+Besides the files of its stage, an output contains:
 
     manifest.json   stage, settings, inputs, code, versions, sizes and hashes
     files.sha256    the SHA-256 of every file; `sha256sum -c files.sha256` checks it
