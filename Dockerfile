@@ -1,5 +1,5 @@
 # CPU image: the pipeline on current Python and TensorFlow.
-# Nobody has built this file yet; please report what does not work.
+# This file has not been built yet; please report what does not work.
 #
 #   docker build -t fse .
 #   docker run --rm -v "$PWD/workspace:/workspace" fse luigi --module pipeline FullRun --workspace /workspace

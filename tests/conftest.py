@@ -1,7 +1,7 @@
 """What all tests share: locks of their own, and a tiny experiment."""
 
 import signal
-from typing import Iterator
+from typing import Iterator, List
 
 import pytest
 
@@ -9,6 +9,12 @@ from fse import config
 
 # A shell starts background jobs with SIGINT ignored, and child processes inherit that. Tests interrupt theirs.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
+    """Run files with slow tests first: pytest-xdist then ends with short files, and its workers finish together."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -103,13 +103,17 @@ def test_files_and_functions_are_short(path: Path) -> None:
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef):
             start = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-            last = max(getattr(inner, "end_lineno", inner.lineno) for inner in ast.walk(node) if hasattr(inner, "lineno"))
+            last = max(
+                getattr(inner, "end_lineno", inner.lineno) for inner in ast.walk(node) if hasattr(inner, "lineno")
+            )
             assert last - start < MAX_FUNCTION_LINES, f"{node.name} has {last - start + 1} lines"
 
 
 def test_no_import_cycle_between_modules() -> None:
     graph = import_graph()
-    graph = {name: {target for target in targets if not name.startswith(target + ".")} for name, targets in graph.items()}
+    graph = {
+        name: {target for target in targets if not name.startswith(target + ".")} for name, targets in graph.items()
+    }
     assert cycle(graph) == []
 
 
@@ -125,7 +129,9 @@ def test_imports_go_one_way() -> None:
 
 
 def test_words_are_those_of_the_field() -> None:
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=str(ROOT), stdout=subprocess.PIPE, check=True).stdout.decode()
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=str(ROOT), stdout=subprocess.PIPE, check=True
+    ).stdout.decode()
     pattern = re.compile("|".join(WORDS), re.IGNORECASE)
     found = []
     for name in filter(None, listed.split("\0")):
@@ -136,5 +142,7 @@ def test_words_are_those_of_the_field() -> None:
             lines = path.read_text(encoding="utf-8").splitlines()
         except UnicodeDecodeError:
             continue
-        found += [f"{name}:{number}: {line.strip()[:100]}" for number, line in enumerate(lines, 1) if pattern.search(line)]
+        found += [
+            f"{name}:{number}: {line.strip()[:100]}" for number, line in enumerate(lines, 1) if pattern.search(line)
+        ]
     assert found == []

@@ -1,23 +1,36 @@
 """A finished run of the tiny experiment, which the tests share."""
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
+from fse.runtime import locks
 from tests.pipeline.program import TINY, luigi
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a finished FullRun. Tests must not change it."""
-    folder = tmp_path_factory.mktemp("finished")
-    (folder / "tiny.toml").write_text(TINY)
-    done = luigi(folder, "FullRun", "--config", "tiny.toml")
+    """A folder with a finished FullRun, which all pytest-xdist workers share. Tests must not change it."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
+    with locks.lock(folder.with_suffix(".lock"), "the finished run", wait=600):
+        if not (folder / "tiny.toml").exists():
+            run_tiny(folder)
+    return folder
+
+
+def run_tiny(folder: Path) -> None:
+    """Run the tiny experiment in a folder that gets its name when the run has finished."""
+    building = folder.with_suffix(".building")
+    building.mkdir()
+    (building / "tiny.toml").write_text(TINY)
+    done = luigi(building, "FullRun", "--config", "tiny.toml")
     assert done.returncode == 0, done.stderr
     assert "always the mean shape" in done.stdout
-    assert str(folder / "workspace" / "tiny" / "report.html") in done.stdout
-    return folder
+    assert str(building / "workspace" / "tiny" / "report.html") in done.stdout
+    building.rename(folder)
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,8 @@ def run(folder: Path, *arguments: str) -> List[str]:
         [sys.executable, *arguments],
         cwd=str(folder),
         env=dict(environment(folder), PYTHONPATH=path, PYTHONWARNINGS="ignore"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        universal_newlines=True,
+        capture_output=True,
+        text=True,
         timeout=300,
         check=False,
     )

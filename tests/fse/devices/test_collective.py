@@ -85,7 +85,7 @@ def two_ranks(tiny: config.Config, shards: Path, tmp_path_factory: pytest.TempPa
     return folder
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.long)])
 def test_several_ranks_equal_one_process(tiny: config.Config, shards: Path, tmp_path: Path, count: int) -> None:
     """Compare weights, gradients (summed in the optimizer's slots) and moving averages after three steps.
 
