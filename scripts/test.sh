@@ -55,7 +55,8 @@ else
         wait $running || failed+=(".venv-py37/bin/python ${tests[*]}")
         cat "$output" >&2
     fi
-    $bin/coverage combine --quiet 2>/dev/null || true # data of a process that was killed may be damaged
+    $bin/coverage combine --quiet 2>/dev/null || true
+    rm -f .coverage.* # the data of processes that were killed while they wrote it
     step scripts/coverage.sh
 fi
 if [ ${#failed[@]} -gt 0 ]; then

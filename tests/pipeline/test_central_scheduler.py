@@ -98,7 +98,7 @@ def test_two_workers_share_a_workspace(copy: Path, scheduler: str) -> None:
     elsewhere = copy.parent / "elsewhere"
     elsewhere.mkdir()
     common = ["--config", str(copy / "tiny.toml"), "--workspace", str(copy / "workspace")]
-    common += ["--set", "train.steps=600,train.seed=4"]
+    common += ["--set", "train.steps=300,train.seed=4"]
     waits = ["--worker-keep-alive", "--worker-wait-interval", "1", "--worker-wait-jitter", "0"]
     first = start(copy, scheduler, "Train", *common)
     while not tasks(scheduler, "RUNNING") and first.poll() is None:

@@ -94,9 +94,10 @@ def test_the_next_run_resumes_from_the_newest_readable_checkpoint(copy: Path) ->
     assert f"resuming from step {steps[-2]} of 100000" in log
 
 
+@pytest.mark.parametrize("moments", [1, pytest.param(3, marks=pytest.mark.long)])
 def test_random_kills_do_not_change_the_results(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    moments: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Three kills; benchmarks/kill_test.py makes thirty by default."""
-    monkeypatch.setattr("sys.argv", ["kill_test.py", "--moments", "3", "--seed", "1"])
+    """A few kills; benchmarks/kill_test.py makes thirty by default."""
+    monkeypatch.setattr("sys.argv", ["kill_test.py", "--moments", str(moments), "--seed", "1"])
     assert kill_test.main() == 0, capsys.readouterr().out
