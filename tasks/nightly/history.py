@@ -31,6 +31,17 @@ def _doctor_reports_as_list(connection: sqlite3.Connection) -> None:
             connection.execute("UPDATE nights SET record = ? WHERE date = ?", (json.dumps(record), date))
 
 
+def _rename_mend_to_fix(connection: sqlite3.Connection) -> None:
+    """Rename the key of the advice in the checks of `fse doctor` as the command's own output did."""
+    for date, text in connection.execute("SELECT date, record FROM nights").fetchall():
+        record = json.loads(text)
+        checks = [check for report in record.get("doctor", []) for check in report["checks"] if "mend" in check]
+        for check in checks:
+            check["fix"] = check.pop("mend")
+        if checks:
+            connection.execute("UPDATE nights SET record = ? WHERE date = ?", (json.dumps(record), date))
+
+
 # Each migration, SQL or a function, upgrades the file to the next version. The file's version (PRAGMA user_version) is the
 # number of migrations applied to it.
 MIGRATIONS: Tuple[Union[str, Callable[[sqlite3.Connection], None]], ...] = (
@@ -63,6 +74,7 @@ MIGRATIONS: Tuple[Union[str, Callable[[sqlite3.Connection], None]], ...] = (
     );
     """,
     _doctor_reports_as_list,
+    _rename_mend_to_fix,
 )
 
 # How long a writer waits for other writers.

@@ -97,6 +97,17 @@ def test_a_single_doctor_report_is_migrated_to_a_list(
     assert History(path).past_means("here", "a", "nme", "", "2026-11-09") == [9.0]
 
 
+def test_the_advice_of_a_doctor_check_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "history.sqlite"
+    check = {"name": "disk", "status": "warning", "found": "5.0 GB free"}
+    with monkeypatch.context() as old_version:
+        old_version.setattr(history, "MIGRATIONS", history.MIGRATIONS[:3])
+        History(path).save(make_record("2026-11-01", doctor=[{"checks": [dict(check, mend="free some")], "fit": True}]))
+    expected = make_record("2026-11-01", doctor=[{"checks": [dict(check, fix="free some")], "fit": True}])
+    assert History(path).records() == [expected]
+    assert History(path).past_means("here", "a", "nme", "", "2026-11-09") == [9.0]
+
+
 def test_a_file_that_is_not_a_history_is_refused(tmp_path: Path) -> None:
     (tmp_path / "history.sqlite").write_text("nothing of the sort, but long enough to be looked at" * 50)
     with pytest.raises(DataError, match="is not a nightly's history"):
