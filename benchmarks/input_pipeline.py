@@ -78,7 +78,7 @@ def project_rates(experiment: Config, data: records.Records, options: argparse.N
 
 
 def step_times(experiment: Config, data: records.Records, steps: int) -> List[Tuple[float, float]]:
-    """Return for each step the seconds that it waits for its batch, including the copy to Python, and those it takes."""
+    """Return for each step the seconds of waiting for its batch (with the copy to Python) and of the whole step."""
     device = devices.find(experiment)
     with tf.Graph().as_default(), tf.Session(device.initialize(), config=device.session_config()) as session:
         graph = build_graph(experiment, data, experiment.train.steps, device)

@@ -1,10 +1,10 @@
-"""Share of a training step that is convolutions: training speed compared with bare convolutions.
+"""Share of a training step spent on convolutions: training speed compared with bare convolutions.
 
     python benchmarks/reference_speed.py                      # network of the reference implementations, 128 pixels, batch 32
     python benchmarks/reference_speed.py --network compact --view 80 --threads 2
 
 The bare convolutions are a forward and a backward pass of the network's kernels, without batch norm, activation, softmax,
-losses, input pipeline and optimizer. Both are timed in turns in one process, so that other load on the machine and the
+losses, input pipeline and optimizer. Both are timed alternately in one process, so that other load on the machine and the
 allocation of memory affect them alike. Rates are medians over the rounds, and the ratio is the median of the rounds'
 ratios.
 """
@@ -44,7 +44,7 @@ def settings(options: argparse.Namespace) -> Config:
 
 
 class BareLayers(network.LayerBuilder):
-    """A builder of layers that are a convolution and nothing else."""
+    """A layer builder whose layers are bare convolutions."""
 
     def __call__(
         self, maps: Any, kernel: int, filters: int, stride: int = 1, dilation: int = 1, relu: bool = True

@@ -29,7 +29,7 @@ EXIT_DEVICE_UNUSED = 4
 
 # Errors of a disk that is full, over quota, broken or gone. TensorFlow reports them as text only.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE)
-# Errors of a wrong path, which are not the machine's.
+# Errors caused by a wrong path, not by the machine.
 _PATH_ERRORS = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
 
@@ -38,7 +38,7 @@ class FseError(Exception):
 
 
 class ConfigError(FseError):
-    """A configuration value that is unknown, of the wrong type, out of range or in contradiction to another."""
+    """A configuration value that is unknown, of the wrong type, out of range or inconsistent with another value."""
 
 
 class DataError(FseError):

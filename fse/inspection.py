@@ -85,7 +85,7 @@ def _folder_contents(folder: Path) -> _Contents:
     root = folder / "images" if (folder / "images").is_dir() else folder
     names = images.list_images(root)
     if not names:
-        raise DataError(f"{folder}: no image and no TFRecord file in it")
+        raise DataError(f"{folder}: contains neither images nor TFRecord files")
     lines = [("image files", f"{len(names):,}"), ("sizes", dataset_overview.describe_sizes_below(root))]
     points: Dict[str, np.ndarray] = {}
     if (folder / "landmarks.csv").is_file():

@@ -59,8 +59,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         text = f"{flag.section}.{flag.key} (default: {default})"
         group.add_argument(*flag.names, type=type(default), dest=flag.names[0][2:], help=text)
     group.add_argument("--train_url", type=Path, help="another folder that gets the last checkpoint")
-    group.add_argument("--data_url", help="accepted and, as in the port, not used")
-    group.add_argument("--num_gpus", type=int, help="accepted and, as in the port, not used")
+    group.add_argument("--data_url", help="accepted but ignored, as in the port")
+    group.add_argument("--num_gpus", type=int, help="accepted but ignored, as in the port")
 
 
 def settings(options: argparse.Namespace) -> Config:
@@ -106,7 +106,7 @@ def run(options: argparse.Namespace) -> None:
 def _train(config: Config, options: argparse.Namespace, output: Path) -> None:
     """Prepare the images, train, and put checkpoints and logs where the reference implementations put them.
 
-    The output folders of the stages lie in `output`; those of an earlier run are used again.
+    The output folders of the stages lie in `output`; a later run reuses them.
     """
     folders = {name: output / name for name in (*DATA_STAGES, "train")}
     for name in DATA_STAGES:
@@ -159,7 +159,7 @@ def _copy_newest_checkpoint(source: Path, target: Path) -> None:
     """Copy the files of the newest checkpoint.
 
     Raises:
-      CheckpointError: there is none.
+      CheckpointError: the folder has no checkpoint.
     """
     from fse.training import checkpoint_paths
 

@@ -9,7 +9,7 @@ from fse.config import renamed
 from fse.config.schema import SECTIONS
 from fse.errors import ConfigError
 
-# How error messages call the types.
+# Names of the types in error messages.
 _TYPES = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}
 _LIST_TYPES = {int: "a list of integers", float: "a list of numbers", str: "a list of strings"}
 
@@ -60,7 +60,7 @@ def suggestion(name: str, known: Iterable[str], section: str = "") -> str:
 
 
 def _unknown(section: str, name: str, known: Iterable[str]) -> str:
-    """Return what is wrong with a setting that does not exist."""
+    """Return the error message for an unknown setting."""
     new = renamed.new_setting(section, name)
     if new:
         return f"{section}.{name} was renamed; write {section}.{new}"

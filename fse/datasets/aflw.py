@@ -35,7 +35,7 @@ def read(local: LocalFiles, part: str) -> Annotations:
     # The name of a test crop ends with the name of its photograph: MTFL/AFLW/0001-image00002.jpg
     both = {PurePosixPath(name).name.split("-")[-1] for name in test} & set(photographs)
     if both:
-        raise DataError(f"aflw: {len(both)} photographs are in both splits: {min(both)} …; get the archive again")
+        raise DataError(f"aflw: photographs in both splits: {len(both)} ({min(both)} …); get the archive again")
     splits = ["train"] * len(train) + ["test"] * len(test)
     # The files count pixels from 1. Here the center of the first pixel is 0.5.
     points = np.concatenate([train_points, test_points]).reshape(-1, 5, 2) - 0.5

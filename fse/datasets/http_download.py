@@ -40,7 +40,7 @@ LONGEST_PAUSE = 300.0
 # Seconds to wait for a connection.
 CONNECT_TIMEOUT = 20.0
 
-# Bytes read at once. When the connection fails, what was read of the current piece is lost.
+# Bytes read at once. When the connection fails, the unfinished piece is lost.
 _PIECE = 1 << 16
 # An attempt that received more bytes than this resets the count of failed attempts.
 _PROGRESS = 1 << 20
@@ -72,7 +72,7 @@ class DownloadRequest:
 
 
 class _TransientError(Exception):
-    """An attempt failed, but another one may succeed after `pause` seconds at least."""
+    """An attempt failed, but another one may succeed after at least `pause` seconds."""
 
     def __init__(self, reason: str, pause: float = 0.0) -> None:
         super().__init__(reason)
@@ -80,7 +80,7 @@ class _TransientError(Exception):
 
 
 def download(request: DownloadRequest, cache: Path) -> Path:
-    """Return the complete download of a URL, from an earlier run or after downloading it now.
+    """Return the complete download of a URL; download it unless an earlier run did.
 
     Raises:
       DownloadError: the server cannot be reached, refuses, or sends something else; or the deadline has passed.
@@ -124,7 +124,7 @@ def lock_download(path: Path, what: str, deadline: float) -> Iterator[None]:
 
 
 def starts_like_page(start: bytes) -> bool:
-    """Return whether bytes begin like HTML or XML, which no archive and no list does."""
+    """Return whether bytes begin like HTML or XML, as no archive or annotation list does."""
     return start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")
 
 
@@ -223,7 +223,7 @@ def _get(session: requests.Session, url: str, request: DownloadRequest, partial:
 
 
 def _receive(request: DownloadRequest, response: requests.Response, partial: PartialFile) -> bytes:
-    """Append the body of a response to `partial`; return as `_get`."""
+    """Append the body of a response to `partial`; return the same as `_get`."""
     if response.status_code == 416 and http_headers.content_range(response)[1] == partial.size:
         return b""  # the last attempt failed after the last byte, so that the requested range is empty
     _check_range(response, partial)
@@ -305,7 +305,7 @@ def _start_over(request: DownloadRequest, response: requests.Response, partial: 
 
 
 def _expected_total(request: DownloadRequest, response: requests.Response, partial: PartialFile) -> Optional[int]:
-    """Return the length of the full file in bytes; None if nothing says it."""
+    """Return the length of the full file in bytes; None if it is unknown."""
     # A full response (200) has just set the metadata.
     ranged = http_headers.content_range(response)[1] if response.status_code == 206 else None
     return ranged or partial.total or request.size or None

@@ -15,7 +15,7 @@ class Device(abc.ABC):
     """
 
     def __init__(self, config: Config, rank: Rank):
-        """Prepare the device of a rank; nothing is started yet.
+        """Prepare the device of a rank without starting anything.
 
         Args:
           config: the experiment.
@@ -26,7 +26,7 @@ class Device(abc.ABC):
         self.size: int = rank.size  # number of ranks
         # Training steps in one run of an operation that `repeat` returns.
         self.steps_per_call = 1
-        # The loss scale, a float32 scalar tensor, once `wrap_optimizer` was called; None without loss scaling.
+        # The loss scale, a float32 scalar tensor, after `wrap_optimizer`; None without loss scaling.
         self.loss_scale: Any = None
 
     @abc.abstractmethod

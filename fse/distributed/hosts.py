@@ -161,7 +161,7 @@ class Links:
                 hello = line.wait(min(deadline, time.monotonic() + _SILENCE_SECONDS))
                 number = hello.get("host")
                 if not isinstance(number, int) or not 0 < number < len(self.topology.hosts) or number in hellos:
-                    line.send({"error": f"host {number} of {self.topology.hosts}: not expected, or here already"})
+                    line.send({"error": f"host {number} of {self.topology.hosts}: unexpected, or already connected"})
                     connection.close()
                     continue
                 line.name = f"host {number} ({self.topology.hosts[number]})"

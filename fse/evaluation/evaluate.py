@@ -1,11 +1,11 @@
 """The Evaluate stage: it measures an exported detector against annotated landmarks, beside a constant prediction.
 
-The detector runs on the training images, on the test images, and on the test images through random warps. Linear maps from
-discovered to annotated points are fitted on the training images of the data set that is evaluated on. This may be another
-data set than the one the detector was trained on.
+The detector runs on the training images, on the test images, and on randomly warped test images. Linear maps from
+discovered to annotated points are fitted on the training images of the evaluation data set, which may differ from the
+data set that the detector was trained on.
 
-Each test image has one warp, as strong as those of training but without mirroring, sampled from `evaluate.seed`. A
-prediction that ignores the image fails on warped images. No warp of training occurs here, whatever the seeds are: training
+Each test image has one warp, as strong as in training but without mirroring, sampled from `evaluate.seed`. A
+prediction that ignores the image fails on warped images. No training warp occurs here, for any seeds: training
 seeds its generator with a pair of numbers, and evaluation with a single one.
 
 Names in `metrics.json`
@@ -17,7 +17,7 @@ Names in `metrics.json`
   regression_images       number of images that the linear maps are fitted on
   n_shot                  the rows of `metrics.n_shot_curve`
 
-A figure is null if no image has it.
+A metric is null if no image has a value.
 """
 
 import dataclasses
@@ -98,7 +98,7 @@ def sample_test_warps(config: Config, count: int) -> np.ndarray:
 
 
 def _check_data(config: Config, data: records.Records) -> None:
-    """Raise ConfigError before anything is computed, if the data cannot be evaluated on."""
+    """Check the data before anything is computed; raise ConfigError if they are unsuitable."""
     if not data.images["test"] or not data.images["train"]:
         raise ConfigError(f"{data.folder}: evaluation needs training and test images, got {data.images}")
     missing = ", ".join(name for name in config.evaluate.eyes if name not in data.landmarks)
@@ -179,7 +179,7 @@ def _warp_images(config: Config, images: np.ndarray, destinations: np.ndarray) -
 
 
 def _summary(config: Config, data: records.Records, trained: Path, means: Dict[str, Optional[float]]) -> Dict[str, Any]:
-    """Return the single figures of `metrics.json`; errors that need annotations are None without them."""
+    """Return the scalar metrics of `metrics.json`; errors that need annotations are None without them."""
     summary: Dict[str, Any] = dict.fromkeys(_ANNOTATION_ERRORS)
     summary.update(means)
     training = json.loads((trained / "training.json").read_text())

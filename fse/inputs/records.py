@@ -1,4 +1,4 @@
-"""Reading of TFRecord shards. `fse.preprocessing.tfrecord` writes them, and its docstring has the format."""
+"""Reading of TFRecord shards. `fse.preprocessing.tfrecord` writes them, and its docstring documents the format."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from fse.datasets.annotations import SPLITS
 from fse.errors import RecordError
 from fse.tf1 import tf, without_autograph
 
-# A record that claims to be longer than 256 MiB is taken for a corrupt one.
+# A record that claims to be longer than 256 MiB is treated as corrupt.
 _MAX_RECORD_BYTES = 1 << 28
 
 
@@ -47,7 +47,7 @@ def read(folder: Path) -> Records:
     for split in SPLITS:
         for path in records.paths(split):
             if not Path(path).is_file():
-                raise RecordError(f"{path}: the shard is missing; convert again")
+                raise RecordError(f"{path}: the shard is missing; run `fse convert` again")
     return records
 
 
@@ -55,7 +55,7 @@ def count(path: Path) -> int:
     """Count the records of an untrusted TFRecord file by their stated lengths; the records are not read.
 
     Raises:
-      RecordError: the lengths do not add up to the file's size, so it is truncated, corrupt or no TFRecord file.
+      RecordError: the lengths do not add up to the file's size, so it is truncated, corrupt or not a TFRecord file.
     """
     records = position = 0
     with open(path, "rb") as stream:
@@ -131,8 +131,8 @@ def repeated_batches(
 ) -> Any:
     """Return an endless tf.data.Dataset of training images, from a given step on.
 
-    Every epoch visits the images in another order, which depends on the seed and the number of the epoch alone. So a
-    training that resumes at a later step gets exactly the batches that it would have got without the interruption.
+    Every epoch visits the images in another order, which depends on the seed and the number of the epoch alone. A
+    resumed training therefore gets exactly the batches that it would have had without the interruption.
     Images that do not fill the last batch of an epoch are left out of that epoch.
 
     Args:
@@ -159,7 +159,7 @@ def repeated_batches(
         return shuffled.take(steps_per_epoch * batch)
 
     epochs = tf.data.Dataset.range(epoch, np.iinfo(np.int64).max)
-    # Skipped and sharded before they are decoded: what another rank or an earlier step needs costs next to nothing.
+    # Skip and shard before decoding, so that images of other ranks or earlier steps cost almost nothing.
     images = epochs.flat_map(without_autograph(one_epoch)).skip(steps_done * batch)
     if ranks > 1:
         images = images.shard(ranks, rank)

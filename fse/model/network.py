@@ -53,7 +53,7 @@ class LayerBuilder:
         """Begin with layer 1.
 
         Args:
-          network: whose padding and initial kernels apply.
+          network: sets the padding and the initial kernels.
           training: normalize by the statistics of the batch; otherwise by their moving averages.
           seed: seed of the initial kernels.
         """
@@ -95,7 +95,7 @@ class LayerBuilder:
         return tf.nn.relu(maps) if relu else maps
 
     def _initial_kernel(self, shape: List[int]) -> np.ndarray:
-        """Return normally distributed float32 weights that depend on the seed and on the name of the layer alone.
+        """Return normally distributed float32 weights that depend only on the seed and the layer's name.
 
         NumPy draws them, because the generators of TensorFlow differ between its versions.
         """
@@ -124,8 +124,8 @@ def _paper(layer: LayerBuilder, maps: Any, landmarks: int) -> Any:
 def _reference(layer: LayerBuilder, maps: Any, landmarks: int) -> Any:
     """Build the detector of alldbi and of the ModelZoo port (`CNN_tower`): VALID, with a ReLU before the softmax.
 
-    Layer by layer as there, with 794,452 parameters for 8 landmarks. A view of 128 pixels gives 42 x 42 cells, whose
-    centers lie 22.5 pixels or more from the edges.
+    Every layer matches theirs; with 8 landmarks there are 794,452 parameters. A view of 128 pixels gives 42 x 42 cells,
+    whose centers lie 22.5 pixels or more from the edges.
     """
     maps = _max_pool(layer(maps, 5, 20))
     for filters in (48, 64, 80, 256, landmarks):
@@ -214,10 +214,10 @@ NETWORKS: Dict[str, Network] = {
 
 
 def get_network(name: str) -> Network:
-    """Return the network of that name.
+    """Return the network with this name.
 
     Raises:
-      ConfigError: there is none.
+      ConfigError: no network has this name.
     """
     if name not in NETWORKS:
         names = ", ".join(NETWORKS)
@@ -271,7 +271,7 @@ def kernels() -> List[Any]:
 
 
 def variables() -> List[Any]:
-    """Return all variables that the network computes with: trained ones, then batch norm's moving averages."""
+    """Return all variables of the network: trained ones, then batch norm's moving averages."""
     averages = [variable for variable in tf.global_variables() if variable.op.name.endswith(("/mean", "/variance"))]
     return [*tf.trainable_variables(), *averages]
 

@@ -153,7 +153,7 @@ def test_other_files_and_folders_are_refused(capsys: pytest.CaptureFixture[str],
         assert "text: neither a TFRecord file nor a zip or tar archive" in error_of(capsys, text)
     assert "nowhere: no such file or folder" in error_of(capsys, tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    assert "empty: no image and no TFRecord file in it" in error_of(capsys, tmp_path / "empty")
+    assert "empty: contains neither images nor TFRecord files" in error_of(capsys, tmp_path / "empty")
     assert "no such folder" in error_of(capsys, text, "--sheet", tmp_path / "nowhere" / "a.png")
     assert "a folder; name the file" in error_of(capsys, text, "--sheet", tmp_path)
     assert not list(tmp_path.glob("*.p*"))

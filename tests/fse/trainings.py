@@ -1,4 +1,4 @@
-"""Helpers for tests of trainings: other settings, and the variables of a checkpoint."""
+"""Helpers for tests of training: changed settings, and the variables of a checkpoint."""
 
 import dataclasses
 import os
@@ -13,12 +13,12 @@ from fse.training import checkpoint_paths
 
 
 def with_train(settings: config.Config, **train: Any) -> config.Config:
-    """The experiment with other values for these settings of `train`."""
+    """Return the experiment with these settings of `train` replaced."""
     return dataclasses.replace(settings, train=dataclasses.replace(settings.train, **train))
 
 
 def read_checkpoint(folder: Path, step: int = 0) -> Dict[str, np.ndarray]:
-    """The variables of a training's checkpoint by name: of the given step, or of the newest one."""
+    """Return the variables of a checkpoint by name. Step 0 stands for the newest checkpoint."""
     checkpoints = checkpoint_paths.list_checkpoints(folder / "checkpoints")
     prefix: str = next(path for path in checkpoints if step in (0, checkpoint_paths.step_of(path)))
     reader = tf.train.NewCheckpointReader(prefix)

@@ -48,7 +48,7 @@ def _draw_long_hair(canvas: Canvas, face: Face, hair: np.ndarray, random: np.ran
 
 
 def _draw_body(canvas: Canvas, face: Face, skin: np.ndarray, random: np.random.RandomState) -> None:
-    """Draw neck and shoulders, upright under the head whatever its roll."""
+    """Draw neck and shoulders, which stay upright when the head rolls."""
     chin = in_plane(face, np.array([[0.0, face.aspect]]))
     neck = random.uniform(0.42, 0.6)
     top = in_plane(face, np.array([[-neck, 0.4], [neck, 0.4]]))
@@ -67,7 +67,7 @@ def _draw_body(canvas: Canvas, face: Face, skin: np.ndarray, random: np.random.R
 
 def _draw_ears(canvas: Canvas, face: Face, skin: np.ndarray) -> None:
     for side in (-1.0, 1.0):
-        # The ear on the side to which the head turns moves inwards, behind the head.
+        # The ear on the side to which the head turns moves inward, behind the head.
         inwards = 1.0 - max(0.0, side * np.sin(face.yaw))
         ear = disc(np.array([side * 0.98 * inwards, 0.05]), [0.14, 0.26])
         canvas.fill_figure(in_plane(face, ear), 0.9 * skin * [1.0, 0.93, 0.9])

@@ -18,7 +18,7 @@ def sample_light(random: np.random.RandomState) -> np.ndarray:
 
 
 def shading(face: Face, light: np.ndarray, size: int) -> np.ndarray:
-    """Return the brightness of the head's ellipsoid; outside of it, that of the nearest point of its silhouette.
+    """Return the brightness of the head's ellipsoid; outside it, the silhouette's nearest point counts.
 
     Args:
       face: the face.
@@ -55,7 +55,7 @@ def photograph(light: np.ndarray, random: np.random.RandomState) -> np.ndarray:
     image = ((light - 128.0) * contrast + (128.0 + float(random.normal()) * 15.0)) * cast
     quantized = Image.fromarray(np.clip(image, 0.0, 255.0).astype(np.uint8))
     blurred = quantized.filter(ImageFilter.GaussianBlur(random.uniform(0.0, 0.8) * size / 128.0))
-    # The sum of two uniform bytes is nearly normal, with a standard deviation of 104, and sampled ten times as fast.
+    # The sum of two uniform bytes is nearly normal, with a standard deviation of 104, and is sampled ten times as fast.
     pairs = np.frombuffer(random.bytes(2 * light.size), np.uint8).reshape((2,) + light.shape)
     noise = (pairs.sum(0, dtype=np.int16) - np.float32(255.0)) * np.float32(random.uniform(0.5, 5.0) / 104.0)
     noisy: np.ndarray = np.clip(np.asarray(blurred, np.float32) + noise + 0.5, 0.0, 255.0).astype(np.uint8)

@@ -11,7 +11,7 @@ from fse.errors import FseError
 from tests.fse.datasets import layouts
 from tests.fse.datasets.conftest import KnownDatasets
 
-# Number of images in CelebA's training, validation and test partition; and how many of MAFL's images are in each.
+# Number of images in CelebA's training, validation and test partition, and the number of MAFL images in each.
 PARTITION, MAFL_TRAIN, MAFL_TEST = (162_770, 19_867, 19_962), (15_461, 1_810, 1_729), (808, 96, 96)
 
 

@@ -31,7 +31,7 @@ def converted(experiment: Config, crops: Path, folder: Path) -> Path:
 
 
 def encoded_by_tensorflow(features: Dict[str, tfrecord.Value]) -> bytes:
-    """The same example, serialized by TensorFlow's classes."""
+    """Return the example of these features, serialized by TensorFlow's classes."""
     message = {}
     for name, value in features.items():
         if isinstance(value, bytes):
