@@ -4,8 +4,8 @@
     python benchmarks/input_pipeline.py --format png --steps 0   # lossless crops; no training
 
 A pair is two views of 128 pixels of one image: decoded, warped and changed in color. The goal is ten times as many pairs
-per second as the input pipeline of the reference implementations produces. That one is timed first, before TensorFlow
-keeps memory for later steps, as training does. On a busy machine, compare the rates per second of CPU time.
+per second as the input pipeline of the reference implementations produces. The reference pipeline is timed first,
+because our pipeline then makes the C library keep freed memory. On a busy machine, compare the rates per second of CPU time.
 
 Then the reference network is trained, and the time that each step waits for its batch is compared with the time of the
 whole step. All figures are medians over the rounds.

@@ -42,7 +42,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     except FseError as error:
         # The stages that prepare images name settings of [dataset] and [crop], even if the images are for evaluation.
         for_evaluation = getattr(options, "data", "") == "evaluate"
-        prefix = "data to evaluate on, of [evaluate.dataset] and [evaluate.crop]: " if for_evaluation else ""
+        prefix = "evaluation data ([evaluate.dataset] and [evaluate.crop]): " if for_evaluation else ""
         return _fail(f"{prefix}{error}", EXIT_MACHINE if is_machine_error(error) else 1)
     except OSError as error:
         return _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", EXIT_MACHINE)

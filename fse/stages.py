@@ -25,7 +25,7 @@ class Stage:
     volatile: Volatile = field(default_factory=dict)
     # Whether an attempt continues with the files of an interrupted attempt.
     resumes: bool = False
-    # Roles of further inputs, present if the data to evaluate on differ from the data to train on.
+    # Roles of further inputs, present if the evaluation data differ from the training data.
     evaluation_inputs: Tuple[str, ...] = ()
     # "module:name" of a function, called like `function`, that writes the parts of the output that no other process is
     # writing. Any number of processes may call it before `function` runs.

@@ -149,7 +149,7 @@ def _compact(layer: LayerBuilder, maps: Any, landmarks: int) -> Any:
 
 
 def _fine(layer: LayerBuilder, maps: Any, landmarks: int) -> Any:
-    """Build `_compact` with maps of half the view's side: a third more work for cells of half the size.
+    """Build `_compact` with maps of half the view's side: it costs a third more and halves the cell size.
 
     The coarse maps have seen enough of the object to tell which landmark is where. They are enlarged and joined with the
     fine maps of the first layer, which tell its exact place.

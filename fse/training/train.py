@@ -125,7 +125,8 @@ def total_steps(config: Config, data: records.Records) -> int:
         )
     if data.size != config.crop.size:
         raise ConfigError(
-            f"crop.size is {config.crop.size}, but the images in {data.folder} have {data.size} pixels; convert again"
+            f"crop.size is {config.crop.size}, but the images in {data.folder} have {data.size} pixels; "
+            "run `fse convert` again"
         )
     rank_count = ranks.rank_count(config.train)
     if batch_size % rank_count:

@@ -193,5 +193,5 @@ def test_an_error_of_the_data_to_evaluate_on_names_their_settings(
     mine = "evaluate.dataset=mine,evaluate.dataset.archive=nowhere.zip"
     assert cli.main(["download", "--data", "evaluate", "--set", mine, "--output", str(tmp_path / "out")]) == 1
     said = capsys.readouterr().err
-    assert said.startswith("error: data to evaluate on, of [evaluate.dataset] and [evaluate.crop]: ")
+    assert said.startswith("error: evaluation data ([evaluate.dataset] and [evaluate.crop]): ")
     assert "nowhere.zip: no such file or folder" in said

@@ -21,6 +21,6 @@ IRIS_COLORS = np.array(
 
 
 def sample_skin(random: np.random.RandomState) -> np.ndarray:
-    """Sample a color between light and dark skin, interpolated geometrically as pigments mix."""
+    """Sample a color between light and dark skin by geometric interpolation, as pigments mix."""
     skin: np.ndarray = _LIGHT_SKIN * (_DARK_SKIN / _LIGHT_SKIN) ** random.uniform() + random.normal(size=3) * 0.02
     return skin

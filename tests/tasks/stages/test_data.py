@@ -1,4 +1,4 @@
-"""The shares of several hosts in a stage. tests/pipeline/test_central_scheduler.py runs them."""
+"""How several hosts split the work of a stage. tests/pipeline/test_central_scheduler.py runs them."""
 
 from pathlib import Path
 from typing import List, Set, Type
