@@ -135,7 +135,7 @@ def user_name() -> str:
     """Return the name of the user who runs this process, or the user's number if there is no name."""
     try:
         return getpass.getuser()
-    except (KeyError, OSError, ImportError):
+    except (KeyError, OSError, ImportError):  # the user has no entry in the password database
         return str(os.getuid())
 
 

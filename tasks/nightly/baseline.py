@@ -4,9 +4,7 @@ Each entry says who accepted which night of which environment, when and why. The
 Entries are only added, so the earlier baselines stay in the file.
 """
 
-import getpass
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
@@ -91,7 +89,7 @@ def accept(path: Path, record: Dict[str, Any], about: str, why: str) -> Baseline
                 environment=record["fingerprint"],
                 about=about,
                 commit=record["commit"],
-                who=_user_name(),
+                who=locks.user_name(),
                 when=clock.utc_timestamp(),
                 why=why.strip(),
                 replaces=replaced.date if replaced else "",
@@ -130,10 +128,3 @@ def _format(baseline: Baseline, replaced: Optional[Baseline]) -> str:
         comment = f"  # was {', '.join(f'{value:.6g}' for value in old_values)}" if old_values else ""
         lines.append(f"{json.dumps(name)} = [{', '.join(map(repr, values))}]{comment}")
     return "\n".join(lines) + "\n"
-
-
-def _user_name() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError, ImportError):  # the user has no entry in the password database
-        return str(os.getuid())

@@ -12,17 +12,6 @@ from fse.runtime.manifests import MANIFEST, OWN_FILES, read_manifest
 from fse.runtime.outputs import atomic_output
 
 
-@pytest.fixture
-def output(tmp_path: Path) -> Path:
-    """Return an output with a file at the top and two in a folder."""
-    with atomic_output(tmp_path / "out", {"stage": "demo"}) as building:
-        (building / "top").write_text("top")
-        (building / "in").mkdir()
-        for name in "ab":
-            (building / "in" / name).write_text(name)
-    return tmp_path / "out"
-
-
 def test_an_unchanged_output_has_no_problem(output: Path) -> None:
     assert integrity.problem(output) == integrity.problem(output, thorough=True) == ""
     assert integrity.differences(output) == []

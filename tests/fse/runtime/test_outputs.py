@@ -25,17 +25,6 @@ def test_an_output_appears_with_a_manifest(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-@pytest.fixture
-def output(tmp_path: Path) -> Path:
-    """Return an output with a file at the top and two in a folder."""
-    with atomic_output(tmp_path / "out", {"stage": "demo"}) as building:
-        (building / "top").write_text("top")
-        (building / "in").mkdir()
-        for name in "ab":
-            (building / "in" / name).write_text(name)
-    return tmp_path / "out"
-
-
 def test_an_output_stays_until_the_new_one_replaces_it(output: Path) -> None:
     with atomic_output(output, {}, replace=True) as building:
         (building / "b.txt").write_text("new")
